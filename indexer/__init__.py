@@ -1,0 +1,1 @@
+"""The write side: sources, cleaning, embedding, store, snapshot. Start reading at pipeline.py."""

@@ -1,0 +1,5 @@
+"""`python -m indexer` is `related-news`."""
+
+from indexer.cli import main
+
+main()

@@ -1,0 +1,243 @@
+"""The command line: `related-news`. Each command prints for people on a terminal, plainly elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from indexer import client, demo, render
+from indexer.locking import only_run
+from indexer.pipeline import StoppedError, run
+from indexer.sources import FORMATS, open_source
+from recommender.config import Settings, find_config, load_settings, to_toml
+from recommender.embedding import load_embedder
+from recommender.errors import InvalidInputError, RelatedNewsError
+
+EXIT_FAILED = 1
+EXIT_SOME_REFUSED = 3
+
+app = typer.Typer(
+    name="related-news",
+    help="Fill a news page's Related News and Read More slots from the publisher's own archive.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+_FORMAT_HELP = "; ".join(f"{name}: {about}" for name, (_, about) in FORMATS.items())
+
+Address = Annotated[str | None, typer.Option(help="host:port of the running service. Default: as in the settings.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="TOML file. Default: related-news.toml, if there is one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the index. Default: as in the settings.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    arguments: dict[str, Any] = {}
+    if data_dir is not None:
+        arguments["data_dir"] = data_dir
+    if verbose:
+        arguments["log_level"] = "DEBUG"
+    context.obj = (config, arguments)
+
+
+@app.command()
+def index(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="File or folder of articles.")],
+    format: Annotated[str | None, typer.Option(help=f"Default: by name and content. {_FORMAT_HELP}")] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at the first record that must be refused.")] = False,
+    restore_withdrawn: Annotated[bool, typer.Option(help="Bring back articles that were deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Index articles: only what is new or has changed is embedded; an interrupted run goes on where it was.
+
+    Exit code: 0 all records are in; 3 done, but some records were refused; 1 failed.
+    """
+    settings = _settings(context)
+    with _plain_errors(), only_run(settings.data_dir):
+        opened = open_source(source, format=format, site=settings.index.site, language=settings.index.language)
+        embedder = load_embedder(
+            settings.model.name, precision=settings.model.precision, threads=settings.model.threads
+        )
+        with render.index_progress(err) as listeners:
+            report = run(
+                opened,
+                settings.data_dir,
+                embedder,
+                batch_articles=settings.index.batch_articles,
+                strict=strict,
+                restore_withdrawn=restore_withdrawn,
+                listeners=listeners,
+            )
+    known = embedder.info.languages
+    if as_json:
+        out.print_json(data=render.report_values(report))
+    else:
+        out.print(render.index_summary(report, settings.data_dir, known))
+    if report.refused:
+        raise typer.Exit(EXIT_SOME_REFUSED)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+) -> None:
+    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C)."""
+    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = _settings(context, server=server)
+    _log_to_stderr(settings)
+    from recommender.server import serve as serve_forever
+
+    with _plain_errors():
+        asyncio.run(serve_forever(settings, lambda address: print(f"serving on {address}", flush=True)))
+
+
+@app.command()
+def related(
+    context: typer.Context,
+    article_id: Annotated[str | None, typer.Argument(help="Id of a stored article.")] = None,
+    draft: Annotated[Path | None, typer.Option(help="Instead of an id: a file with one article.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """List related articles: ask a running service."""
+    with _plain_errors(), _connected(context, address) as service:
+        answer = service.list_related(_page(article_id, draft), k)
+        if as_json:
+            print(client.to_json(answer))
+        else:
+            out.print(render.related_table(answer))
+
+
+@app.command()
+def page(
+    context: typer.Context,
+    article_id: Annotated[str | None, typer.Argument(help="Id of a stored article.")] = None,
+    draft: Annotated[Path | None, typer.Option(help="Instead of an id: a file with one article.")] = None,
+    layout: Annotated[str, typer.Option(help="Name of a layout in the service's settings.")] = "default",
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """Show a page with its slots filled, and why: ask a running service."""
+    with _plain_errors(), _connected(context, address) as service:
+        asked = _page(article_id, draft)
+        plan = service.fill_slots(asked, layout)
+        if as_json:
+            print(client.to_json(plan))
+        else:
+            text = service.get_article(asked) if isinstance(asked, str) else asked
+            out.print(render.page_view(text, plan))
+
+
+@app.command()
+def status(context: typer.Context, as_json: AsJson = False, address: Address = None) -> None:
+    """Say what a running service has indexed, and how fresh it is."""
+    with _plain_errors(), _connected(context, address) as service:
+        answer = service.status()
+        if as_json:
+            print(client.to_json(answer))
+        else:
+            out.print(render.status_table(answer))
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(help="Ids of stored articles.")],
+    address: Address = None,
+) -> None:
+    """Withdraw articles: when this returns, no answer contains them. Exit code 3 if one was not there."""
+    with _plain_errors(), _connected(context, address) as service:
+        answer = service.delete(ids)
+        for result in answer.results:
+            out.print(f"{escape(result.id)}: {'withdrawn' if result.found else 'not there'}", highlight=False)
+        if not all(result.found for result in answer.results):
+            raise typer.Exit(EXIT_SOME_REFUSED)
+
+
+@app.command(name="settings")
+def print_settings(context: typer.Context) -> None:
+    """Print the effective settings as TOML."""
+    config, _ = context.obj
+    settings = _settings(context)
+    print(f"# from {find_config(config) or 'defaults and environment'}")
+    print(to_toml(settings), end="")
+
+
+@app.command(name="demo")
+def run_demo(
+    index_only: Annotated[bool, typer.Option(help="Index the sample newsroom and stop there.")] = False,
+) -> None:
+    """Index the sample newsroom, serve it, and show a page filled over gRPC."""
+    with _plain_errors():
+        demo.run(out, index_only=index_only)
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    app()
+    sys.exit(0)
+
+
+def _settings(context: typer.Context, **more: dict[str, Any]) -> Settings:
+    config, arguments = context.obj
+    with _plain_errors():
+        return load_settings(config, {**arguments, **more})
+
+
+def _page(article_id: str | None, draft: Path | None) -> Any:
+    if (article_id is None) == (draft is None):
+        raise InvalidInputError("page", "is not clear", fix="give either an article id or --draft FILE")
+    return article_id if article_id is not None else client.read_draft(draft or Path())
+
+
+@contextmanager
+def _connected(context: typer.Context, address: str | None) -> Iterator[client.Client]:
+    settings = _settings(context)
+    target = address or f"{settings.server.host}:{settings.server.port}"
+    with client.connect(target, message_bytes_max=settings.server.message_bytes_max) as connected:
+        yield connected
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Print an error of ours as one line, and end with exit code 1."""
+    try:
+        yield
+    except StoppedError as error:
+        err.print(f"[bold red]stopped:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except RelatedNewsError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        err.print("interrupted; run it again to go on", highlight=False)
+        raise typer.Exit(130) from None
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for noisy in ("httpx", "httpcore", "filelock", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

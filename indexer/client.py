@@ -1,0 +1,123 @@
+"""A small client of the running service for the command line: requests in, messages out, statuses as our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from related_news.v1 import article_service_pb2 as articles_pb
+from related_news.v1 import article_service_pb2_grpc as articles_grpc
+from related_news.v1 import common_pb2 as common_pb
+from related_news.v1 import related_news_service_pb2 as related_pb
+from related_news.v1 import related_news_service_pb2_grpc as related_grpc
+
+from indexer.cleaning import clean
+from indexer.sources import open_source
+from indexer.sources.base import RawArticle
+from recommender.catalog.articles import parse_time_ms
+from recommender.convert import kind_to, timestamp
+from recommender.errors import InvalidInputError, RelatedNewsError, UnavailableError
+
+TIMEOUT_S = 10.0
+
+Page = str | related_pb.Draft
+
+
+class Client:
+    """Calls of one service. Raises UnavailableError if nobody answers, RelatedNewsError with the status's words."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        """Call through `channel`."""
+        self._related = related_grpc.RelatedNewsServiceStub(channel)
+        self._articles = articles_grpc.ArticleServiceStub(channel)
+
+    def list_related(self, page: Page, k: int) -> related_pb.ListRelatedResponse:
+        """List related articles."""
+        request = related_pb.ListRelatedRequest(k=max(k, 0))
+        _set_page(request, page)
+        with _statuses():
+            return self._related.ListRelated(request, timeout=TIMEOUT_S)
+
+    def fill_slots(self, page: Page, layout: str) -> related_pb.PagePlan:
+        """Fill a page."""
+        request = related_pb.FillSlotsRequest(layout_name=layout)
+        _set_page(request, page)
+        with _statuses():
+            return self._related.FillSlots(request, timeout=TIMEOUT_S).plan
+
+    def get_article(self, article_id: str) -> common_pb.Article:
+        """Read one article."""
+        with _statuses():
+            return self._articles.GetArticle(articles_pb.GetArticleRequest(id=article_id), timeout=TIMEOUT_S).article
+
+    def status(self) -> articles_pb.GetIndexStatusResponse:
+        """Ask for the index's status."""
+        with _statuses():
+            return self._articles.GetIndexStatus(articles_pb.GetIndexStatusRequest(), timeout=TIMEOUT_S)
+
+    def delete(self, ids: Sequence[str]) -> articles_pb.DeleteArticlesResponse:
+        """Withdraw articles."""
+        with _statuses():
+            return self._articles.DeleteArticles(articles_pb.DeleteArticlesRequest(ids=ids), timeout=TIMEOUT_S)
+
+
+@contextmanager
+def connect(address: str, *, message_bytes_max: int) -> Iterator[Client]:
+    """Connect to host:port, lazily: the first call fails if nobody answers there."""
+    options = [("grpc.max_receive_message_length", message_bytes_max)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        yield Client(channel)
+
+
+def read_draft(path: Path) -> related_pb.Draft:
+    """Return the first article of a file or folder that `related-news index` could read, as a draft.
+
+    Raises InvalidInputError if there is none.
+    """
+    raw = next((r for r in open_source(path).records() if isinstance(r, RawArticle)), None)
+    if raw is None:
+        raise InvalidInputError(
+            str(path), "holds no readable article", fix="give one that `related-news index` can read"
+        )
+    cleaned = clean(raw)
+    draft = related_pb.Draft(
+        title=raw.title,
+        summary=cleaned.summary,
+        paragraphs=[common_pb.Paragraph(text=p.text, kind=kind_to(p.kind)) for p in cleaned.paragraphs],
+        language=raw.language,
+        section=raw.section,
+        site=raw.site,
+        tags=raw.tags,
+        url=raw.url,
+    )
+    if raw.published_at:
+        draft.published_at.CopyFrom(timestamp(parse_time_ms(raw.published_at)))
+    return draft
+
+
+def to_json(message: Message) -> str:
+    """Return a message as JSON with the contract's field names."""
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, ensure_ascii=False)
+
+
+def _set_page(request: related_pb.FillSlotsRequest | related_pb.ListRelatedRequest, page: Page) -> None:
+    if isinstance(page, str):
+        request.article_id = page
+    else:
+        request.draft.CopyFrom(page)
+
+
+@contextmanager
+def _statuses() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            raise UnavailableError(
+                f"no service answers: {error.details()}", fix="start one with `related-news serve`, or give --address"
+            ) from None
+        raise RelatedNewsError(f"{error.code().name}: {error.details()}") from None

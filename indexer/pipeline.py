@@ -1,0 +1,235 @@
+"""START HERE: one indexing run, stage by stage.
+
+read (sources/) -> clean (cleaning.py) -> check (make_article) -> skip what is stored -> analyse and embed -> store
+
+Articles go through in batches; a batch is committed whole, and the next is read while one is being embedded. A run that
+is killed has lost at most the batches in flight: started again, it skips what is stored, by content hash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from indexer.cleaning import Cleaned, clean
+from indexer.sources.base import BadRecord, RawArticle, Source, Where
+from recommender.archive import SNAPSHOTS, STORE_FILE
+from recommender.catalog.articles import Article, EditorLink, Rules, make_article, parse_time_ms
+from recommender.catalog.derived import Vectors, analyse
+from recommender.catalog.snapshot import current_snapshot
+from recommender.catalog.snapshot_writer import Progress, write_snapshot
+from recommender.catalog.store import Outcome, Store, Write, create_store
+from recommender.embedding import Embedder
+from recommender.errors import InvalidInputError
+from recommender.prepare import embed
+
+BATCHES_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """What a run reports while it goes on. total: records, if known. advanced: records since the last call."""
+
+    started: Callable[[int | None], None] = field(default=lambda _: None)
+    advanced: Callable[[int], None] = field(default=lambda _: None)
+    refused: Callable[[BadRecord], None] = field(default=lambda _: None)
+    snapshot: Progress = field(default=lambda _done, _total: None)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did, in records. withdrawn: skipped because they were deleted from the archive before."""
+
+    read: int = 0
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    withdrawn: int = 0
+    refused: int = 0
+    editor_links: int = 0
+    other_languages: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    embedding_seconds: float = 0.0
+    snapshot: Path | None = None
+
+    @property
+    def embedded(self) -> int:
+        """Records that were written, new or changed."""
+        return self.added + self.changed
+
+
+class StoppedError(InvalidInputError):
+    """A strict run met a record that it had to refuse; what was committed before stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A record that passed cleaning and checks."""
+
+    article: Article
+    links: tuple[EditorLink, ...]
+
+
+def run(
+    source: Source,
+    data_dir: Path,
+    embedder: Embedder,
+    *,
+    batch_articles: int = 64,
+    strict: bool = False,
+    restore_withdrawn: bool = False,
+    listeners: Listeners | None = None,
+) -> Report:
+    """Index every record of `source` into `data_dir`, then write a snapshot if anything changed.
+
+    strict: stop at the first record that must be refused (StoppedError). restore_withdrawn: bring deleted ones back.
+    """
+    listeners = listeners or Listeners()
+    begun = time.perf_counter()
+    store = create_store(data_dir / STORE_FILE, embedder.info.key)
+    try:
+        listeners.started(source.count())
+        report = Report()
+        records = _ready(source.records(), report, strict=strict, listeners=listeners)
+        _embed_and_store(records, store, embedder, report, batch_articles, restore_withdrawn, listeners)
+        report.snapshot = _snapshot_if_needed(store, data_dir, embedder, report, listeners)
+    finally:
+        store.close()
+    report.seconds = time.perf_counter() - begun
+    return report
+
+
+def _ready(
+    records: Iterable[RawArticle | BadRecord], report: Report, *, strict: bool, listeners: Listeners
+) -> Iterator[_Ready]:
+    """Clean and check; report what must be refused."""
+    clock_ms = time.time_ns() // 1_000_000
+    seen: dict[str, Where] = {}
+    for record in records:
+        report.read += 1
+        try:
+            if isinstance(record, BadRecord):
+                raise InvalidInputError("record", record.reason)
+            ready = check(record, clock_ms)
+            first = seen.setdefault(ready.article.id, record.where)
+            if first is not record.where:
+                raise InvalidInputError("id", f"{ready.article.id!r} stands already at {first}", fix="keep one of them")
+        except InvalidInputError as error:
+            reason = error.problem if error.field == "record" else str(error)
+            bad = BadRecord(record.where, reason)
+            report.refused += 1
+            listeners.refused(bad)
+            listeners.advanced(1)
+            if strict:
+                raise StoppedError(str(bad.where), reason, fix="mend the record, or run without --strict") from None
+            continue
+        yield ready
+
+
+def check(raw: RawArticle, clock_ms: int) -> _Ready:
+    """Clean one record and make it an Article. Raises InvalidInputError naming the field."""
+    if not raw.published_at:
+        raise InvalidInputError("published_at", "is missing", fix="use RFC 3339, such as 2026-03-01T12:00:00Z")
+    cleaned: Cleaned = clean(raw)
+    article = make_article(
+        id=raw.id,
+        url=raw.url,
+        title=raw.title,
+        summary=cleaned.summary,
+        paragraphs=cleaned.paragraphs,
+        published_at_ms=parse_time_ms(raw.published_at),
+        now_ms=clock_ms,
+        site=raw.site,
+        section=raw.section,
+        tags=raw.tags,
+        language=raw.language,
+        author=raw.author,
+        image_url=raw.image_url,
+        rules=Rules(evergreen=raw.evergreen),
+    )
+    return _Ready(article, cleaned.links)
+
+
+def _embed_and_store(
+    records: Iterator[_Ready],
+    store: Store,
+    embedder: Embedder,
+    report: Report,
+    batch_articles: int,
+    restore_withdrawn: bool,
+    listeners: Listeners,
+) -> None:
+    waiting: list[tuple[list[_Ready], list[_Ready], Future[list[Vectors]]]] = []
+    with ThreadPoolExecutor(1, "encoder") as encoder:
+        try:
+            while batch := list(islice(records, batch_articles)):
+                new = _not_stored(batch, store, report, restore_withdrawn)
+                waiting.append((batch, new, encoder.submit(_timed_embed, new, store, embedder, report)))
+                if len(waiting) == BATCHES_IN_FLIGHT:
+                    _commit(*waiting.pop(0), store, report, listeners)
+        finally:
+            while waiting:
+                _commit(*waiting.pop(0), store, report, listeners)
+
+
+def _not_stored(batch: Sequence[_Ready], store: Store, report: Report, restore_withdrawn: bool) -> list[_Ready]:
+    ids = [ready.article.id for ready in batch]
+    hashes = store.content_hashes(ids)
+    withdrawn = set() if restore_withdrawn else store.withdrawn(ids)
+    new = [
+        ready
+        for ready in batch
+        if ready.article.id not in withdrawn and hashes.get(ready.article.id) != ready.article.content_hash()
+    ]
+    report.withdrawn += len(withdrawn)
+    report.unchanged += len(batch) - len(new) - len(withdrawn)
+    return new
+
+
+def _timed_embed(new: Sequence[_Ready], store: Store, embedder: Embedder, report: Report) -> list[Vectors]:
+    """Embed what the store has no vectors of yet: the same text is never embedded twice."""
+    articles = [ready.article for ready in new]
+    known = store.vectors_of([article.text_hash() for article in articles])
+    missing = [article for article in articles if article.text_hash() not in known]
+    begun = time.perf_counter()
+    made = iter(embed(missing, embedder))
+    report.embedding_seconds += time.perf_counter() - begun
+    return [known.get(article.text_hash()) or next(made) for article in articles]
+
+
+def _commit(
+    batch: Sequence[_Ready],
+    new: Sequence[_Ready],
+    vectors: Future[list[Vectors]],
+    store: Store,
+    report: Report,
+    listeners: Listeners,
+) -> None:
+    analyses = [analyse(ready.article) for ready in new]
+    writes = [
+        Write(ready.article, vector, analysis, keep_rules=True, links=ready.links)
+        for ready, vector, analysis in zip(new, vectors.result(), analyses, strict=True)
+    ]
+    for outcome in store.write(writes):
+        report.added += outcome is Outcome.ADDED
+        report.changed += outcome is Outcome.CHANGED
+        report.unchanged += outcome is Outcome.UNCHANGED
+    report.editor_links += sum(len(ready.links) for ready in new)
+    for ready in new:
+        language = ready.article.language
+        report.other_languages[language] = report.other_languages.get(language, 0) + 1
+    listeners.advanced(len(batch))
+
+
+def _snapshot_if_needed(
+    store: Store, data_dir: Path, embedder: Embedder, report: Report, listeners: Listeners
+) -> Path | None:
+    folder = data_dir / SNAPSHOTS
+    current = current_snapshot(folder)
+    if current is not None and not report.embedded:
+        return current
+    return write_snapshot(store, folder, embedder.info.dimension, listeners.snapshot)

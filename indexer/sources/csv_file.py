@@ -1,0 +1,161 @@
+"""CSV with a header row: comma, semicolon, tab or bar between the columns; several usual names for each column."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from indexer.sources.base import BadRecord, RawArticle, Where
+from indexer.sources.bodies import body_blocks, plain_text
+from indexer.sources.reading import LINE_BYTES_MAX, UnreadableError, read_lines
+from indexer.sources.times import to_rfc3339
+from recommender.errors import InvalidInputError
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "article_id", "post_id", "guid", "slug"),
+    "url": ("url", "link", "permalink", "canonical_url"),
+    "title": ("title", "headline"),
+    "summary": ("summary", "description", "excerpt", "teaser", "standfirst", "subtitle"),
+    "body": ("body", "content", "text", "article", "article_body", "html"),
+    "published_at": (
+        *("published_at", "published", "date", "publication_date", "publish_date", "pub_date", "pubdate", "datetime"),
+        "created_at",
+    ),
+    "site": ("site", "publisher", "source"),
+    "section": ("section", "category", "desk", "channel"),
+    "tags": ("tags", "keywords"),
+    "language": ("language", "lang"),
+    "author": ("author", "authors", "byline"),
+    "image_url": ("image_url", "image", "thumbnail"),
+    "evergreen": ("evergreen",),
+}
+"""Field -> the column names that stand for it, the first one present wins. Case and "_", "-", " " do not matter."""
+
+_DELIMITERS = (",", ";", "\t", "|")
+_TRUE = frozenset(("1", "true", "yes", "y", "x"))
+_SURROGATES = re.compile("[\udc80-\udcff]")
+_TAG_BORDER = re.compile(r"[;,]")
+
+
+class CsvFile:
+    """Articles from a .csv or .tsv file, plain or gzip. A body with tags in it is read as HTML.
+
+    Needs columns for title, date, and id or url (the url is then the id). A date without a zone is taken as UTC.
+    """
+
+    def __init__(self, path: Path, *, site: str = "", language: str = "") -> None:
+        self._path = path
+        self._site = site
+        self._language = language
+
+    def records(self) -> Iterator[RawArticle | BadRecord]:
+        """Yield an article, or the reason against it, for every row that is not blank.
+
+        Raises InvalidInputError at the first step if the header lacks a column. Rows with bytes that are not UTF-8 or
+        with another number of columns than the header are bad records; reading goes on after them.
+        """
+        csv.field_size_limit(max(LINE_BYTES_MAX, csv.field_size_limit()))
+        lines = _Lines(self._path)
+        try:
+            header = next(lines, "")
+        except UnreadableError as error:
+            yield BadRecord(Where(self._path, 1), str(error))
+            return
+        delimiter = max(_DELIMITERS, key=header.count)
+        columns = _columns(self._path, next(csv.reader([header], delimiter=delimiter), []))
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        while True:
+            where = Where(self._path, lines.number + 1)
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadRecord(where, f"is not valid CSV: {error}; check the quotes")
+            except UnreadableError as error:
+                yield BadRecord(Where(self._path, lines.number), str(error))
+                return
+            else:
+                if any(cell.strip() for cell in row):
+                    yield self._record(where, columns, row)
+
+    def count(self) -> int | None:
+        """Return None: rows may span lines, so counting would parse the whole file."""
+        return None
+
+    def _record(self, where: Where, columns: _Columns, row: list[str]) -> RawArticle | BadRecord:
+        if len(row) != columns.width:
+            return BadRecord(where, f"has {len(row)} columns, the header {columns.width}; check quotes and delimiters")
+        if any(_SURROGATES.search(cell) for cell in row):
+            return BadRecord(where, "is not UTF-8; save the file as UTF-8")
+        identity = columns.cell(row, "id") or columns.cell(row, "url")
+        if not identity:
+            return BadRecord(where, "id: is empty; give every row an id")
+        return self._article(where, columns, row, identity)
+
+    def _article(self, where: Where, columns: _Columns, row: list[str], identity: str) -> RawArticle:
+        url = columns.cell(row, "url")
+        tags = (tag.strip() for tag in _TAG_BORDER.split(columns.cell(row, "tags")))
+        return RawArticle(
+            where=where,
+            id=identity,
+            url=url,
+            title=plain_text(columns.cell(row, "title")),
+            summary=plain_text(columns.cell(row, "summary")),
+            blocks=body_blocks(columns.cell(row, "body"), url),
+            published_at=to_rfc3339(columns.cell(row, "published_at")),
+            site=columns.cell(row, "site") or self._site,
+            section=columns.cell(row, "section"),
+            tags=tuple(tag for tag in tags if tag),
+            language=columns.cell(row, "language") or self._language,
+            author=columns.cell(row, "author"),
+            image_url=columns.cell(row, "image_url"),
+            evergreen=columns.cell(row, "evergreen").lower() in _TRUE,
+        )
+
+
+class _Lines(Iterator[str]):
+    """The physical lines as text; bytes that are not UTF-8 become lone surrogates. Raises UnreadableError."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = 0
+        self._lines = read_lines(path)
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number = line.number
+        if line.problem:
+            raise UnreadableError(line.problem)
+        data = line.data.removeprefix(codecs.BOM_UTF8) if line.number == 1 else line.data
+        return data.decode("utf-8", "surrogateescape")
+
+
+class _Columns:
+    """Where each field stands in a row."""
+
+    def __init__(self, places: Mapping[str, int], width: int) -> None:
+        self.width = width
+        self._places = places
+
+    def cell(self, row: list[str], field: str) -> str:
+        place = self._places.get(field)
+        return "" if place is None else row[place].strip()
+
+
+def _columns(path: Path, header: list[str]) -> _Columns:
+    names = [re.sub(r"[\s_-]+", "_", name.strip().lower()) for name in header]
+    places = {
+        field: names.index(alias)
+        for field, aliases in COLUMNS.items()
+        if (alias := next((a for a in aliases if a in names), None)) is not None
+    }
+    wanted = ("title", "published_at") if "url" in places else ("id", "title", "published_at")
+    missing = [field for field in wanted if field not in places]
+    if missing:
+        known = "; ".join(f"{field}: {', '.join(COLUMNS[field])}" for field in missing)
+        problem = f"{path} has no column for {', '.join(missing)}" if header else f"{path} has no header row"
+        raise InvalidInputError("columns", problem, fix=f"name them in the first row ({known})")
+    return _Columns(places, len(header))

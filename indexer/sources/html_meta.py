@@ -1,0 +1,123 @@
+"""What a web page says about itself in meta tags, JSON-LD and markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from indexer.sources.bodies import language_tag
+from indexer.sources.times import to_rfc3339
+
+_DATE_NAMES = (
+    "article:published_time",
+    "og:article:published_time",
+    "og:published_time",
+    "datepublished",
+    "parsely-pub-date",
+    "sailthru.date",
+    "pubdate",
+    "publish-date",
+    "publication_date",
+    "dc.date.issued",
+    "dcterms.created",
+    "dc.date",
+    "date",
+)
+"""Meta names and properties in order of trust."""
+_SECTION_NAMES = ("article:section", "og:article:section", "articlesection", "parsely-section")
+_JSON_DEPTH_MAX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PageMeta:
+    """Empty where the page does not say. published_at: RFC 3339; without a zone on the page it is taken as UTC."""
+
+    url: str = ""
+    title: str = ""
+    summary: str = ""
+    published_at: str = ""
+    site: str = ""
+    section: str = ""
+    tags: tuple[str, ...] = ()
+    language: str = ""
+    author: str = ""
+    image_url: str = ""
+
+
+def read_meta(root: Any) -> PageMeta:
+    """Return what the page with this lxml root says about itself. `root` is not changed.
+
+    A date is taken only from where pages declare it (meta tags, JSON-LD, marked-up elements, the URL), never guessed
+    from the running text.
+    """
+    from trafilatura.metadata import extract_metadata  # here, since the other formats need not pay for loading it
+
+    ahead = datetime.now(UTC) + timedelta(days=366)
+    dates = {"original_date": True, "extensive_search": False, "max_date": ahead.strftime("%Y-%m-%d")}
+    found = extract_metadata(deepcopy(root), date_config=dates)
+    names = _meta_tags(root)
+    day = to_rfc3339(found.date) if found.date else ""
+    return PageMeta(
+        url=found.url or "",
+        title=found.title or "",
+        summary=found.description or "",
+        published_at=_declared_date(root, names) or day,
+        site=found.sitename or found.hostname or "",
+        section=next((names[name] for name in _SECTION_NAMES if name in names), ""),
+        tags=tuple(dict.fromkeys(tag.strip() for part in found.tags or () for tag in part.split(",") if tag.strip())),
+        language=language_tag(root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or ""),
+        author=found.author or "",
+        image_url=found.image or "",
+    )
+
+
+def _meta_tags(root: Any) -> dict[str, str]:
+    """Return lower-case name or property -> content; the first of several wins."""
+    found: dict[str, str] = {}
+    for meta in root.iterdescendants("meta"):
+        for key in ("property", "name", "itemprop"):
+            name = meta.get(key, "").lower()
+            content = meta.get("content", "").strip()
+            if name and content:
+                found.setdefault(name, content)
+    return found
+
+
+def _declared_date(root: Any, names: dict[str, str]) -> str:
+    """Return the first date that can be read, with its time: trafilatura knows more places, but keeps the day only."""
+    from_json = (value for script in root.iterdescendants("script") for value in _json_dates(script))
+    from_meta = (names[name] for name in _DATE_NAMES if name in names)
+    from_time = (
+        element.get("datetime", "")
+        for element in root.iterdescendants("time")
+        if element.get("itemprop", "").lower() == "datepublished" or element.get("pubdate") is not None
+    )
+    for text in (*from_json, *from_meta, *from_time):
+        moment = to_rfc3339(text)
+        if moment[:4].isdigit() and "T" in moment:
+            return moment
+    return ""
+
+
+def _json_dates(script: Any) -> Iterator[str]:
+    if script.get("type", "").lower() != "application/ld+json":
+        return
+    try:
+        data = json.loads(script.text or "", strict=False)
+    except (ValueError, RecursionError):
+        return
+    yield from _find_dates(data, _JSON_DEPTH_MAX)
+
+
+def _find_dates(data: Any, depth: int) -> Iterator[str]:
+    if isinstance(data, dict):
+        if isinstance(data.get("datePublished"), str):
+            yield data["datePublished"]
+        data = [data[key] for key in ("@graph", "mainEntity", "mainEntityOfPage") if key in data]
+    if isinstance(data, list) and depth:
+        for part in data:
+            yield from _find_dates(part, depth - 1)

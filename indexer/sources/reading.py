@@ -1,0 +1,123 @@
+"""Open input files with bounds: plain or gzip, whole or line by line, never more in memory than stated here."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from recommender.errors import StorageError
+
+LINE_BYTES_MAX = 32 * 2**20
+"""A longer line is no article: articles are limited to a million characters."""
+FILE_BYTES_MAX = 64 * 2**20
+"""For formats that must be held whole (a page, a feed, a text file); also the bound on what a small gzip may become."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_MIB = 2**20
+
+
+class UnreadableError(Exception):
+    """The content of one file cannot be read. Becomes a BadRecord; never leaves indexer.sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One physical line with its 1-based number. problem: why it has no data; empty for a good line."""
+
+    number: int
+    data: bytes
+    problem: str = ""
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open `path` for reading, decompressing if its first bytes say gzip, whatever its name.
+
+    Raises UnreadableError if the gzip data is torn or broken (also later, while reading), StorageError if the
+    operating system refuses.
+    """
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.peek(2)[:2] == _GZIP_MAGIC
+            yield gzip.GzipFile(fileobj=raw) if zipped else raw
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UnreadableError(f"the compressed data is torn or broken ({error}); compress the file again") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield every line, newline included. Over-long lines are skipped and reported; torn gzip is reported and ends it.
+
+    Raises StorageError if the operating system refuses.
+    """
+    number = 0
+    try:
+        with open_bytes(path) as stream:
+            while data := stream.readline(LINE_BYTES_MAX + 1):
+                number += 1
+                if len(data) <= LINE_BYTES_MAX:
+                    yield Line(number, data)
+                else:
+                    _skip_rest(stream, data)
+                    yield Line(number, b"", f"the line is longer than {LINE_BYTES_MAX // _MIB} MiB; split the record")
+    except UnreadableError as error:
+        yield Line(number + 1, b"", f"{error}; reading stopped here")
+
+
+def read_whole(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
+    """Return the content, decompressed. Raises UnreadableError if torn or over `bytes_max`, else StorageError."""
+    with open_bytes(path) as stream:
+        data = stream.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise UnreadableError(f"is larger than {bytes_max // _MIB} MiB; split it")
+    return data
+
+
+def read_head(path: Path, size_bytes: int = 65_536) -> bytes:
+    """Return up to the first `size_bytes` bytes, decompressed; what is readable of them if the gzip data is torn."""
+    data = b""
+    try:
+        with open_bytes(path) as stream:
+            while len(data) < size_bytes and (more := stream.read1(size_bytes - len(data))):
+                data += more
+    except UnreadableError:
+        pass
+    return data
+
+
+def list_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
+    """Return the regular files at or below `root` whose lower-case name is wanted, sorted by path.
+
+    Hidden files and folders are left out, links to folders not followed. A `root` that is a file is the only one.
+    Raises StorageError if `root` cannot be listed; a folder below it that cannot is left out.
+    """
+    if not root.is_dir():
+        return [root]
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise StorageError(f"cannot list {root}: {error.strerror or error}") from error
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".") and wanted(name.lower())]
+    return sorted(path for path in found if path.is_file())
+
+
+def relative_stem(path: Path, root: Path, suffixes: tuple[str, ...]) -> str:
+    """Return the path below `root` with forward slashes and without its suffix; the bare name if it is `root`."""
+    name = path.name if path == root else path.relative_to(root).as_posix()
+    size = next((len(suffix) for suffix in suffixes if name.lower().endswith(suffix)), 0)
+    return name[: len(name) - size]
+
+
+def _skip_rest(stream: io.BufferedIOBase, data: bytes) -> None:
+    while data and not data.endswith(b"\n"):
+        data = stream.readline(_MIB)

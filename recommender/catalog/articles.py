@@ -1,0 +1,329 @@
+"""Article and friends: the frozen values that every other module passes around.
+
+Times are whole milliseconds since the Unix epoch, UTC. Texts are NFC, without control characters.
+An Article is valid by construction: `make_article` is the one door, for the gRPC service and the indexer alike.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from recommender.errors import InvalidInputError
+
+ID_BYTES_MAX = 512
+URL_BYTES_MAX = 2048
+LABEL_BYTES_MAX = 256
+TITLE_CHARS_MAX = 1_000
+SUMMARY_CHARS_MAX = 10_000
+BODY_CHARS_MAX = 1_000_000
+PARAGRAPHS_MAX = 5_000
+TAGS_MAX = 64
+PAIRS_MAX = 1_000
+FUTURE_MS_MAX = 366 * 86_400_000
+"""A publication date may lie ahead (scheduled articles), but more than a year is a broken clock or format."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_SPACE = re.compile(r"\s+")
+_NOT_IN_IDS = re.compile(rf"[\t\n]|{_CONTROL.pattern}")
+
+
+class ParagraphKind(enum.IntEnum):
+    """What a paragraph is. A link is never placed directly after a HEADING or MEDIA."""
+
+    TEXT = 1
+    HEADING = 2
+    MEDIA = 3
+    QUOTE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """One block of an article's body, in reading order."""
+
+    text: str
+    kind: ParagraphKind = ParagraphKind.TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an editor decided about one article; kept apart from its content.
+
+    never_source: its page gets no links. never_target: it is never linked to. never_with: ids it never stands beside,
+    in either direction. embargo_until_ms: not public before; 0 for none. evergreen: its age does not count.
+    """
+
+    never_source: bool = False
+    never_target: bool = False
+    never_with: tuple[str, ...] = ()
+    embargo_until_ms: int = 0
+    evergreen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """One published piece. Build it with `make_article`, which checks and normalises every field."""
+
+    id: str
+    url: str
+    title: str
+    summary: str
+    paragraphs: tuple[Paragraph, ...]
+    published_at_ms: int
+    site: str = ""
+    section: str = ""
+    tags: tuple[str, ...] = ()
+    language: str = ""
+    author: str = ""
+    image_url: str = ""
+    rules: Rules = field(default_factory=Rules)
+
+    @property
+    def public_at_ms(self) -> int:
+        """When readers may see it: the later of publication and embargo, milliseconds UTC."""
+        return max(self.published_at_ms, self.rules.embargo_until_ms)
+
+    def content_hash(self) -> bytes:
+        """Return 16 bytes that change when anything but the editor's rules changes."""
+        return _digest(replace(self, rules=Rules()).to_json())
+
+    def text_hash(self) -> bytes:
+        """Return 16 bytes that change only when the text that is embedded changes."""
+        body = [[int(p.kind), p.text] for p in self.paragraphs]
+        return _digest(json.dumps([self.title, self.summary, body], ensure_ascii=False))
+
+    def to_json(self) -> str:
+        """Return the article as one line of JSON with a fixed key order; `article_from_json` reads it back."""
+        rules = self.rules
+        return json.dumps(
+            {
+                "id": self.id,
+                "url": self.url,
+                "title": self.title,
+                "summary": self.summary,
+                "paragraphs": [[int(p.kind), p.text] for p in self.paragraphs],
+                "published_at_ms": self.published_at_ms,
+                "site": self.site,
+                "section": self.section,
+                "tags": self.tags,
+                "language": self.language,
+                "author": self.author,
+                "image_url": self.image_url,
+                "rules": {
+                    "never_source": rules.never_source,
+                    "never_target": rules.never_target,
+                    "never_with": rules.never_with,
+                    "embargo_until_ms": rules.embargo_until_ms,
+                    "evergreen": rules.evergreen,
+                },
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EditorLink:
+    """A related link that an editor placed in a body, harvested before the body was embedded.
+
+    target: an article id, a URL or a headline, as found. paragraph: 0-based index of the last kept paragraph before
+    the link; -1 when the link stood before all of them. anchor: the link's text; may be empty.
+    """
+
+    source_id: str
+    target: str
+    paragraph: int
+    anchor: str = ""
+
+
+def article_from_json(text: str) -> Article:
+    """Read back what `Article.to_json` wrote; the values are trusted and not checked again."""
+    d = json.loads(text)
+    rules = d["rules"]
+    return Article(
+        id=d["id"],
+        url=d["url"],
+        title=d["title"],
+        summary=d["summary"],
+        paragraphs=tuple(Paragraph(text, ParagraphKind(kind)) for kind, text in d["paragraphs"]),
+        published_at_ms=d["published_at_ms"],
+        site=d["site"],
+        section=d["section"],
+        tags=tuple(d["tags"]),
+        language=d["language"],
+        author=d["author"],
+        image_url=d["image_url"],
+        rules=Rules(
+            never_source=rules["never_source"],
+            never_target=rules["never_target"],
+            never_with=tuple(rules["never_with"]),
+            embargo_until_ms=rules["embargo_until_ms"],
+            evergreen=rules["evergreen"],
+        ),
+    )
+
+
+def make_article(
+    *,
+    id: str,
+    url: str = "",
+    title: str = "",
+    summary: str = "",
+    paragraphs: Iterable[Paragraph] = (),
+    published_at_ms: int,
+    now_ms: int,
+    site: str = "",
+    section: str = "",
+    tags: Sequence[str] = (),
+    language: str = "",
+    author: str = "",
+    image_url: str = "",
+    rules: Rules | None = None,
+) -> Article:
+    """Return a valid Article: texts normalised, sizes and dates checked.
+
+    now_ms: the clock that "too far in the future" is measured against.
+    Raises InvalidInputError naming the field; no text of the article is repeated in the message.
+    """
+    check_id(id, "id")
+    body = make_body(title, summary, paragraphs)
+    _check_published_at(published_at_ms, now_ms)
+    return Article(
+        id=id,
+        url=_label(url, "url", URL_BYTES_MAX),
+        title=body.title,
+        summary=body.summary,
+        paragraphs=body.paragraphs,
+        published_at_ms=published_at_ms,
+        site=_label(site, "site"),
+        section=_label(section, "section"),
+        tags=_make_tags(tags),
+        language=make_language(language),
+        author=_label(author, "author"),
+        image_url=_label(image_url, "image_url", URL_BYTES_MAX),
+        rules=_check_rules(rules or Rules()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The texts of a page, normalised: what an Article and a draft have in common."""
+
+    title: str
+    summary: str
+    paragraphs: tuple[Paragraph, ...]
+
+
+def make_body(title: str, summary: str, paragraphs: Iterable[Paragraph]) -> Body:
+    """Normalise the texts of an article or a draft. Empty paragraphs keep their place, so that indices still hold.
+
+    Raises InvalidInputError if all of them are empty or one is too long.
+    """
+    kept = tuple(Paragraph(clean_text(p.text), p.kind) for p in paragraphs)
+    body = Body(clean_text(title), clean_text(summary), kept)
+    if len(kept) > PARAGRAPHS_MAX:
+        raise InvalidInputError(
+            "paragraphs", f"{len(kept)} paragraphs; at most {PARAGRAPHS_MAX}", fix="send only the body of the article"
+        )
+    if not (body.title or body.summary or any(p.text for p in kept)):
+        raise InvalidInputError("title", "title, summary and paragraphs are all empty", fix="send at least one of them")
+    chars = sum(len(p.text) for p in kept)
+    limits = (
+        ("title", len(body.title), TITLE_CHARS_MAX),
+        ("summary", len(body.summary), SUMMARY_CHARS_MAX),
+        ("paragraphs", chars, BODY_CHARS_MAX),
+    )
+    for name, size, limit in limits:
+        if size > limit:
+            raise InvalidInputError(name, f"{size:,} characters; at most {limit:,}", fix="shorten or split the text")
+    return body
+
+
+def clean_text(text: str) -> str:
+    """Return `text` in NFC, control characters removed, runs of white space as one space, ends trimmed."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", _CONTROL.sub("", text))).strip()
+
+
+def check_id(value: str, field_name: str) -> str:
+    """Return `value` if it can be an article id: 1 to 512 bytes of UTF-8 without control characters or outer spaces."""
+    if not value:
+        raise InvalidInputError(field_name, "is empty", fix="send the article's id")
+    size = len(value.encode("utf-8", "surrogatepass"))
+    if size > ID_BYTES_MAX:
+        raise InvalidInputError(field_name, f"is {size:,} bytes long; at most {ID_BYTES_MAX}", fix="use a shorter id")
+    if _NOT_IN_IDS.search(value) or value != value.strip():
+        raise InvalidInputError(
+            field_name, f"{value[:40]!r} has control characters or outer white space", fix="use plain text for ids"
+        )
+    return value
+
+
+def make_language(value: str) -> str:
+    """Return a BCP 47 tag's primary language in lower case ("en-GB" gives "en"); empty stays empty."""
+    primary = re.split(r"[-_]", value.strip(), maxsplit=1)[0].lower()
+    if primary and not re.fullmatch(r"[a-z]{2,8}", primary):
+        raise InvalidInputError("language", f"{value[:40]!r} is not a language tag", fix='use BCP 47, such as "en"')
+    return primary
+
+
+def parse_time_ms(text: str, field_name: str = "published_at") -> int:
+    """Parse RFC 3339 into milliseconds UTC. Raises InvalidInputError if unparsable or without a zone."""
+    fix = "use RFC 3339 with a zone, such as 2026-03-01T12:00:00Z"
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise InvalidInputError(field_name, f"cannot read {text[:40]!r} as a time", fix=fix) from None
+    if moment.tzinfo is None:
+        raise InvalidInputError(field_name, f"{text[:40]!r} has no time zone", fix=fix)
+    return int(moment.timestamp() * 1000)
+
+
+def format_time(ms: int) -> str:
+    """Return milliseconds UTC as RFC 3339 to the second, such as 2026-03-01T12:00:00Z."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _check_published_at(published_at_ms: int, now_ms: int) -> None:
+    if published_at_ms <= 0:
+        raise InvalidInputError("published_at", "is missing or before 1970", fix="send when the article became public")
+    if published_at_ms > now_ms + FUTURE_MS_MAX:
+        raise InvalidInputError(
+            "published_at",
+            f"{format_time(published_at_ms)} is more than a year ahead",
+            fix="check the clock or the format",
+        )
+
+
+def _label(value: str, name: str, limit: int = LABEL_BYTES_MAX) -> str:
+    text = clean_text(value)
+    size = len(text.encode())
+    if size > limit:
+        raise InvalidInputError(name, f"is {size:,} bytes long; at most {limit}", fix="send a shorter one")
+    return text
+
+
+def _make_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    kept = tuple(dict.fromkeys(t for tag in tags if (t := _label(tag, "tags"))))
+    if len(kept) > TAGS_MAX:
+        raise InvalidInputError("tags", f"{len(kept)} tags; at most {TAGS_MAX}", fix="send the most telling ones")
+    return kept
+
+
+def _check_rules(rules: Rules) -> Rules:
+    if len(rules.never_with) > PAIRS_MAX:
+        raise InvalidInputError("rules.never_with", f"{len(rules.never_with)} ids; at most {PAIRS_MAX}")
+    for i, other in enumerate(rules.never_with):
+        check_id(other, f"rules.never_with[{i}]")
+    return rules
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,244 @@
+"""The live view: a snapshot, and every change since then replayed over it.
+
+Rows of the snapshot come first, rows of the tail after them: row r >= len(snapshot) is row r - len(snapshot) of the
+tail. A row of the snapshot dies when its article is changed or withdrawn; searches never return dead rows.
+
+Not for several threads: one thread applies changes and answers, so that each answer sees one revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.catalog.near_copies import Sketch
+from recommender.catalog.segment import Columns, Record, Scope, Segment
+from recommender.catalog.snapshot import Manifest, Snapshot
+from recommender.catalog.store import Change, Stored
+from recommender.catalog.tail import Tail
+from recommender.catalog.vectors import Hits, Rows, Vector, best_of
+from recommender.catalog.wording import Packed, Weights, unpack
+
+T = TypeVar("T", bound=np.generic)
+
+DAY_MS = 86_400_000
+YEAR_MS = 365 * DAY_MS
+_BEGINNING = 0
+_DEAD_FETCHED = 256
+_EVERYTHING = Scope()
+
+
+class Live:
+    """The archive at one revision, which moves as changes are applied."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Start at the snapshot's revision."""
+        self._base = snapshot
+        self._tail = Tail(snapshot.manifest.dimension, snapshot.idf)
+        self._dead = np.zeros(snapshot.rows, np.bool_)
+        self._dead_rows: list[int] = []
+        self._revision = snapshot.manifest.revision
+
+    # State
+
+    @property
+    def revision(self) -> int:
+        """Every change up to this revision is applied, none after it."""
+        return self._revision
+
+    @property
+    def count(self) -> int:
+        """Number of articles."""
+        return self._base.rows - len(self._dead_rows) + self._tail.living
+
+    @property
+    def manifest(self) -> Manifest:
+        """The snapshot's manifest."""
+        return self._base.manifest
+
+    @property
+    def changed(self) -> int:
+        """Number of rows that the snapshot lacks or has wrong."""
+        return self._tail.rows + len(self._dead_rows)
+
+    @property
+    def idf(self) -> Weights:
+        """The snapshot's idf table."""
+        return self._base.idf
+
+    def apply(self, changes: Sequence[Change], stored: Mapping[str, Stored]) -> None:
+        """Apply changes in order. stored: the present state of the changed articles; one that is missing is withdrawn.
+
+        An article may be newer than its change: the later change, applied again, gives the same.
+        """
+        for article_id in {change.article_id for change in changes}:
+            self._bury(article_id)
+            if found := stored.get(article_id):
+                self._tail.put(found)
+            else:
+                self._tail.remove(article_id)
+        if changes:
+            self._revision = changes[-1].revision
+
+    def _bury(self, article_id: str) -> None:
+        row = self._base.find(article_id)
+        if row is not None and not self._dead[row]:
+            self._dead[row] = True
+            self._dead_rows.append(row)
+
+    # Reading single articles
+
+    def find(self, article_id: str) -> int | None:
+        """Return the row of an article, or None."""
+        in_tail = self._tail.find(article_id)
+        if in_tail is not None:
+            return self._base.rows + in_tail
+        row = self._base.find(article_id)
+        return None if row is None or self._dead[row] else row
+
+    def record(self, row: int) -> Record:
+        """Read the record of one row."""
+        segment, local = self._place(row)
+        return segment.record(local)
+
+    def head_vector(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
+        segment, local = self._place(row)
+        return segment.head_vector(local)
+
+    def signature(self, row: int) -> tuple[npt.NDArray[np.int32], Weights]:
+        """Return the hashes and weights of one row's signature, heaviest first."""
+        segment, local = self._place(row)
+        return unpack(segment.signatures[local])
+
+    def _place(self, row: int) -> tuple[Segment, int]:
+        return (self._base, row) if row < self._base.rows else (self._tail, row - self._base.rows)
+
+    # Reading many: `rows` ascending
+
+    def columns(self, rows: Rows) -> Columns:
+        """Return copies of the columns of `rows`."""
+        base, tail = self._split(rows)
+        if not len(tail):
+            return self._base.columns.take(base)
+        return Columns.join(self._base.columns.take(base), self._tail.columns.take(tail))
+
+    def signatures(self, rows: Rows) -> Packed:
+        """Return uint32 (len(rows), SIGNATURE_TERMS)."""
+        return self._gather(rows, lambda segment, local: segment.signatures[local])
+
+    def sketches(self, rows: Rows) -> Sketch:
+        """Return uint16 (len(rows), SKETCH_SIZE)."""
+        return self._gather(rows, lambda segment, local: segment.sketches[local])
+
+    def main_vectors(self, rows: Rows) -> Vector:
+        """Return float32 (len(rows), dimension)."""
+        return self._gather(rows, lambda segment, local: segment.main_vectors(local))
+
+    def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),)."""
+        return self._gather(rows, lambda segment, local: segment.head_cosines(local, head))
+
+    def _split(self, rows: Rows) -> tuple[Rows, Rows]:
+        cut = int(np.searchsorted(rows, self._base.rows))
+        return rows[:cut], rows[cut:] - self._base.rows
+
+    def _gather(self, rows: Rows, read: Callable[[Segment, Rows], npt.NDArray[T]]) -> npt.NDArray[T]:
+        base, tail = self._split(rows)
+        if not len(tail):
+            return read(self._base, base)
+        return np.concatenate((read(self._base, base), read(self._tail, tail)))
+
+    # Searching
+
+    def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
+        """Return the k best living rows in `scope` that became public in [from_ms, until_ms], best first.
+
+        A few dead rows are fetched beside the k and dropped, as many as there are, so that none is missing; many are
+        kept out of the search itself.
+        """
+        hits = self._search_base(query, k, from_ms, until_ms, scope)
+        if not self._tail.living:
+            return hits
+        tail = self._tail.search(query, k, from_ms, until_ms, scope)
+        rows = np.concatenate((hits.rows, tail.rows + self._base.rows))
+        return best_of(np.concatenate((hits.scores, tail.scores)), rows, k)
+
+    def _search_base(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
+        dead = len(self._dead_rows)
+        if dead > _DEAD_FETCHED:
+            return self._base.search(query, k, from_ms, until_ms, scope, alive=~self._dead)
+        hits = self._base.search(query, k + dead, from_ms, until_ms, scope)
+        if not dead:
+            return hits
+        alive = ~self._dead[hits.rows]
+        return Hits(hits.rows[alive][:k], hits.scores[alive][:k])
+
+    def window(self, scope: Scope, at_ms: int, until_ms: int, n: int) -> tuple[int, int]:
+        """Return the times between which the n articles in `scope` before `at_ms`, and n / 2 after it, became public.
+
+        Nothing after `until_ms` counts.
+        """
+        at_ms = min(at_ms, until_ms)
+        before = self.latest(scope, n, at_ms)
+        after = self.earliest(scope, n // 2, at_ms + 1, until_ms)
+        low = self.public_at_ms(int(before[-1])) if len(before) else at_ms
+        high = self.public_at_ms(int(after[-1])) if len(after) else at_ms
+        return low, high
+
+    def latest(self, scope: Scope, n: int, until_ms: int) -> Rows:
+        """Return the n rows in `scope` that became public last, up to `until_ms`, the latest first."""
+        base = self._base.latest(scope, n + len(self._dead_rows), until_ms)[::-1]
+        return self._merge_by_time(base, scope, n, _BEGINNING, until_ms, newest_first=True)
+
+    def earliest(self, scope: Scope, n: int, from_ms: int, until_ms: int) -> Rows:
+        """Return the n rows in `scope` that became public first in [from_ms, until_ms], the earliest first."""
+        base = self._base.earliest(scope, n + len(self._dead_rows), from_ms, until_ms)
+        return self._merge_by_time(base, scope, n, from_ms, until_ms, newest_first=False)
+
+    def _merge_by_time(
+        self, base: Rows, scope: Scope, n: int, from_ms: int, until_ms: int, *, newest_first: bool
+    ) -> Rows:
+        """Return the first n of the living among `base`, already in order, and the tail's rows in time and scope."""
+        if self._dead_rows:
+            base = base[~self._dead[base]]
+        if not self._tail.living:
+            return base[:n]
+        tail = self._tail.in_scope(from_ms, until_ms, scope)
+        times = np.concatenate((self._base.columns.public_at_ms[base], self._tail.columns.public_at_ms[tail]))
+        order = np.argsort(-times if newest_first else times, kind="stable")[:n]
+        return np.concatenate((base, tail + self._base.rows))[order]
+
+    def public_at_ms(self, row: int) -> int:
+        """Return when the article of `row` became public."""
+        segment, local = self._place(row)
+        return int(segment.columns.public_at_ms[local])
+
+    def newest_ms(self, until_ms: int) -> int | None:
+        """Return when the newest article up to `until_ms` became public; None if there is none."""
+        newest = self.latest(_EVERYTHING, 1, until_ms)
+        return self.public_at_ms(int(newest[0])) if len(newest) else None
+
+    def published_per_day(self, until_ms: int) -> float:
+        """Return articles a day over the last year up to `until_ms`, or over the archive's age if it is younger."""
+        end = self.newest_ms(until_ms)
+        if end is None:
+            return 0.0
+        count, oldest = self._count_since(end - YEAR_MS, end)
+        days = (end - max(oldest, end - YEAR_MS)) / DAY_MS
+        return count / max(days, 1.0)
+
+    def _count_since(self, from_ms: int, until_ms: int) -> tuple[int, int]:
+        """Return how many living articles became public in [from_ms, until_ms], and when the first of them did."""
+        times = self._base.columns.public_at_ms
+        low = int(np.searchsorted(times, from_ms, "left"))
+        high = int(np.searchsorted(times, until_ms, "right"))
+        oldest = int(times[low]) if low < high else until_ms
+        dead = int(np.count_nonzero(self._dead[low:high]))
+        tail = self._tail.in_scope(from_ms, until_ms, _EVERYTHING) if self._tail.living else np.empty(0, np.int64)
+        if len(tail):
+            oldest = min(oldest, int(self._tail.columns.public_at_ms[tail].min()))
+        return high - low - dead + len(tail), oldest

@@ -1,0 +1,91 @@
+"""The store's tables and how an older file becomes the current one."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from recommender.errors import MismatchError
+
+_VERSION_1 = """
+CREATE TABLE articles (
+    id TEXT NOT NULL UNIQUE,
+    content TEXT NOT NULL,          -- Article.to_json
+    content_hash BLOB NOT NULL,     -- Article.content_hash; leaves out the rules
+    text_hash BLOB NOT NULL,        -- Article.text_hash; key into vectors and analyses
+    public_at_ms INTEGER NOT NULL,
+    revision INTEGER NOT NULL       -- the change that wrote this row
+);
+CREATE INDEX articles_in_time ON articles (public_at_ms, id);
+CREATE INDEX articles_by_text ON articles (text_hash);
+
+CREATE TABLE changes (              -- every committed change, in order; never rewritten
+    revision INTEGER PRIMARY KEY AUTOINCREMENT,
+    article_id TEXT NOT NULL,
+    deleted INTEGER NOT NULL,       -- 1: withdrawn by this change
+    at_ms INTEGER NOT NULL
+);
+CREATE TABLE withdrawn (            -- ids whose last change is a deletion, so that a reindex does not bring them back
+    article_id TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE vectors (              -- kept when an article changes or goes: the same text is never embedded twice
+    text_hash BLOB NOT NULL,
+    encoder TEXT NOT NULL,          -- ModelInfo.key
+    data BLOB NOT NULL,             -- Vectors.to_bytes
+    PRIMARY KEY (text_hash, encoder)
+);
+CREATE TABLE analyses (
+    text_hash BLOB NOT NULL,
+    version TEXT NOT NULL,          -- prepare.ANALYSIS
+    terms BLOB NOT NULL,            -- Terms.to_bytes
+    sketch BLOB NOT NULL,
+    PRIMARY KEY (text_hash, version)
+);
+
+CREATE TABLE editor_links (
+    source_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    paragraph INTEGER NOT NULL,
+    anchor TEXT NOT NULL,
+    PRIMARY KEY (source_id, position)
+) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_STEPS = (_VERSION_1,)
+"""Step i takes a file from version i to i + 1."""
+
+SCHEMA_VERSION = len(_STEPS)
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Bring the store to SCHEMA_VERSION in one transaction. Raises MismatchError if it is from a later release."""
+    if _version(connection) == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > SCHEMA_VERSION:
+            raise MismatchError(
+                f"{name} has schema version {version}, this release knows {SCHEMA_VERSION}",
+                fix="run the release that wrote it, or a newer one",
+            )
+        for step in _STEPS[version:]:
+            for statement in _statements(step):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> list[str]:
+    without_comments = "\n".join(line.split("--")[0] for line in script.splitlines())
+    return [statement for part in without_comments.split(";") if (statement := part.strip())]

@@ -1,0 +1,257 @@
+"""What a snapshot and the tail have in common: columns, records, scopes."""
+
+from __future__ import annotations
+
+import enum
+import json
+import struct
+import zlib
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.catalog.articles import Article, Paragraph, ParagraphKind
+from recommender.catalog.near_copies import Sketch
+from recommender.catalog.vectors import Allowed, Hits, Rows, Vector
+from recommender.catalog.wording import Masks, Packed, Signature, Terms
+
+Codes = npt.NDArray[np.uint32]
+Times = npt.NDArray[np.int64]
+
+
+class Flag(enum.IntFlag):
+    """Bits of the column `flags`."""
+
+    NEVER_TARGET = 1
+    NEVER_SOURCE = 2
+    EVERGREEN = 4
+
+
+def label_code(label: str) -> int:
+    """Return the 32-bit code of a section, site, language, tag or author; 0 is the empty label's alone."""
+    return zlib.crc32(label.encode()) or 1 if label else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """One array an attribute, parallel, in row order. Codes are those of `label_code`; times are milliseconds UTC."""
+
+    published_at_ms: Times
+    public_at_ms: Times
+    section: Codes
+    site: Codes
+    language: Codes
+    author: Codes
+    words: Codes
+    flags: npt.NDArray[np.uint8]
+
+    def take(self, rows: Rows) -> Columns:
+        """Return copies of these rows."""
+        return Columns(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @staticmethod
+    def join(first: Columns, second: Columns) -> Columns:
+        """Return the rows of both, `first` first."""
+        pairs = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(Columns))
+        return Columns(*(np.concatenate(pair) for pair in pairs))
+
+    @staticmethod
+    def row_of(article: Article, words: int) -> tuple[int, ...]:
+        """Return one article's values, in the order of the fields."""
+        rules = article.rules
+        flags = (
+            Flag.NEVER_TARGET * rules.never_target
+            | Flag.NEVER_SOURCE * rules.never_source
+            | Flag.EVERGREEN * rules.evergreen
+        )
+        labels = (article.section, article.site, article.language, article.author)
+        return (article.published_at_ms, article.public_at_ms, *map(label_code, labels), words, int(flags))
+
+
+COLUMN_TYPES = dict(
+    zip(
+        (f.name for f in fields(Columns)),
+        (np.int64, np.int64, np.uint32, np.uint32, np.uint32, np.uint32, np.uint32, np.uint8),
+        strict=True,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tags:
+    """Tag codes of all rows: those of row i are codes[offsets[i]:offsets[i + 1]]."""
+
+    offsets: npt.NDArray[np.int64]
+    codes: Codes
+
+    def rows_with(self, wanted: frozenset[str]) -> Allowed:
+        """Return bool (rows,): which rows have at least one of these tags."""
+        hit = np.isin(self.codes, [label_code(tag) for tag in wanted])
+        counts = np.concatenate(([0], np.cumsum(hit)))
+        with_tag: Allowed = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
+        return with_tag
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which articles may be chosen; None means all, an empty set none. Published in [from, before); 0 for no bound.
+
+    An article that is never a target is in no scope.
+    """
+
+    sections: frozenset[str] | None = None
+    tags: frozenset[str] | None = None
+    languages: frozenset[str] | None = None
+    sites: frozenset[str] | None = None
+    published_from_ms: int = 0
+    published_before_ms: int = 0
+    evergreen_only: bool = False
+
+    def allowed(self, columns: Columns, tags: Tags) -> Allowed:
+        """Return bool (rows,)."""
+        allowed: Allowed = (columns.flags & Flag.NEVER_TARGET) == 0
+        labels = ((self.sections, columns.section), (self.languages, columns.language), (self.sites, columns.site))
+        for wanted, codes in labels:
+            if wanted is not None:
+                allowed &= np.isin(codes, [label_code(label) for label in wanted])
+        if self.evergreen_only:
+            allowed &= (columns.flags & Flag.EVERGREEN) != 0
+        if self.tags is not None:
+            allowed &= tags.rows_with(self.tags)
+        if self.published_from_ms:
+            allowed &= columns.published_at_ms >= self.published_from_ms
+        if self.published_before_ms:
+            allowed &= columns.published_at_ms < self.published_before_ms
+        return allowed
+
+    def narrowed(self, other: Scope) -> Scope:
+        """Return the scope of articles that are in both."""
+        befores = [ms for ms in (self.published_before_ms, other.published_before_ms) if ms]
+        return Scope(
+            sections=_both(self.sections, other.sections),
+            tags=_both(self.tags, other.tags),
+            languages=_both(self.languages, other.languages),
+            sites=_both(self.sites, other.sites),
+            published_from_ms=max(self.published_from_ms, other.published_from_ms),
+            published_before_ms=min(befores, default=0),
+            evergreen_only=self.evergreen_only or other.evergreen_only,
+        )
+
+
+def _both(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """What is read of one article only when it is the page, or chosen.
+
+    kinds: one character ("1" to "4", see ParagraphKind) for each paragraph. surfaces and masks: of the signature's
+    terms, in its order: as first written, and bit p set where the term stands in paragraph p.
+    """
+
+    id: str
+    url: str
+    title: str
+    summary: str
+    section: str
+    site: str
+    language: str
+    author: str
+    image_url: str
+    tags: tuple[str, ...]
+    kinds: str
+    never_with: tuple[str, ...]
+    surfaces: tuple[str, ...]
+    masks: Masks
+
+    def to_bytes(self) -> bytes:
+        """Serialise; `Record.from_bytes` reads it back."""
+        values = [getattr(self, f.name) for f in fields(self) if f.name != "masks"]
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        return struct.pack("<I", len(text)) + text + self.masks.tobytes()
+
+    @staticmethod
+    def from_bytes(blob: bytes) -> Record:
+        """Read back what `to_bytes` wrote."""
+        (size,) = struct.unpack_from("<I", blob)
+        values: list[Any] = [tuple(v) if isinstance(v, list) else v for v in json.loads(blob[4 : 4 + size])]
+        values.append(np.frombuffer(blob, np.uint64, offset=4 + size))
+        return Record(*values)
+
+
+def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
+    """Return what the snapshot keeps of an article beside its columns."""
+    return Record(
+        id=article.id,
+        url=article.url,
+        title=article.title,
+        summary=article.summary,
+        section=article.section,
+        site=article.site,
+        language=article.language,
+        author=article.author,
+        image_url=article.image_url,
+        tags=article.tags,
+        kinds=kinds_of(article.paragraphs),
+        never_with=article.rules.never_with,
+        surfaces=tuple(terms.surfaces[i] for i in signature.order),
+        masks=terms.masks[signature.order],
+    )
+
+
+def kinds_of(paragraphs: tuple[Paragraph, ...]) -> str:
+    """Return one character for each paragraph, as Record.kinds holds them; one without text counts as media."""
+    return "".join(str(int(p.kind if p.text else ParagraphKind.MEDIA)) for p in paragraphs)
+
+
+class Segment(Protocol):
+    """A searchable set of rows; the snapshot is one, the tail another."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, dead ones included."""
+        ...
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of all rows."""
+        ...
+
+    @property
+    def signatures(self) -> Packed:
+        """Return uint32 (rows, SIGNATURE_TERMS)."""
+        ...
+
+    @property
+    def sketches(self) -> Sketch:
+        """Return uint16 (rows, SKETCH_SIZE)."""
+        ...
+
+    def find(self, article_id: str) -> int | None:
+        """Return the row of an article."""
+        ...
+
+    def record(self, row: int) -> Record:
+        """Read one record."""
+        ...
+
+    def main_vectors(self, rows: Rows) -> Vector:
+        """Return float32 (len(rows), dimension)."""
+        ...
+
+    def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
+        ...
+
+    def head_vector(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
+        ...
+
+    def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
+        """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
+        ...

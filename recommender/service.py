@@ -1,0 +1,288 @@
+"""The two gRPC services: from message to domain and back. No logic of its own; errors go up to interceptor.py."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from related_news.v1 import article_service_pb2 as articles_pb
+from related_news.v1 import article_service_pb2_grpc as articles_grpc
+from related_news.v1 import common_pb2 as common_pb
+from related_news.v1 import related_news_service_pb2 as related_pb
+from related_news.v1 import related_news_service_pb2_grpc as related_grpc
+
+from recommender.archive import Archive
+from recommender.catalog.articles import Article, check_id, clean_text, make_body, make_language
+from recommender.convert import (
+    article_from,
+    article_to,
+    as_of_from,
+    duration,
+    layout_from,
+    list_to,
+    now_ms,
+    outcome_to,
+    paragraphs_from,
+    plan_to,
+    scope_from,
+    time_from,
+    timestamp,
+)
+from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, RelatedNewsError
+from recommender.page import Draft
+from recommender.policy import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layout
+from recommender.rank import Ranker
+from recommender.recommend import EXCLUDED_IDS_MAX, Recommender, Request
+from recommender.statuses import problem_of
+
+K_DEFAULT = 10
+LAYOUT_NAME_SHOWN = 80
+"""Characters of an unknown layout's name that its refusal repeats: statuses travel in headers, which are small."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+LayoutRequest = related_pb.FillSlotsRequest | related_pb.BatchFillSlotsRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one call may ask for."""
+
+    pages_per_batch: int = 100
+    articles_per_write: int = 500
+
+
+class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
+    """Answers from the archive's live view, on the loop's thread."""
+
+    def __init__(self, archive: Archive, layouts: Mapping[str, Layout], limits: Limits) -> None:
+        """layouts: by name; the built-in default is there unless they redefine it."""
+        self._archive = archive
+        self._layouts = {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **layouts}
+        self._limits = limits
+        self._ranker = Ranker()
+
+    @property
+    def layout_names(self) -> list[str]:
+        """Names that FillSlots takes, in alphabetical order."""
+        return sorted(self._layouts)
+
+    async def FillSlots(  # noqa: N802 - the contract's name
+        self, request: related_pb.FillSlotsRequest, context: Context
+    ) -> related_pb.FillSlotsResponse:
+        """Fill every slot of one page."""
+        layout = self._layout(request)
+        wanted = await self._request(request, context, _check_ids("on_page_ids", request.on_page_ids))
+        plan = self._recommender().fill_slots(wanted, layout)
+        return related_pb.FillSlotsResponse(plan=plan_to(plan, self._warnings(plan.receipt.page_language)))
+
+    async def ListRelated(  # noqa: N802 - the contract's name
+        self, request: related_pb.ListRelatedRequest, context: Context
+    ) -> related_pb.ListRelatedResponse:
+        """List related articles."""
+        if not 0 <= request.min_score <= 1:
+            raise InvalidInputError("min_score", f"is {request.min_score}", fix="send 0 to 1")
+        wanted = await self._request(request, context, _check_ids("exclude_ids", request.exclude_ids))
+        k = request.k if request.HasField("k") else K_DEFAULT
+        related = self._recommender().list_related(wanted, k, request.min_score)
+        return list_to(related, self._warnings(related.receipt.page_language))
+
+    async def BatchFillSlots(  # noqa: N802 - the contract's name
+        self, request: related_pb.BatchFillSlotsRequest, context: Context
+    ) -> related_pb.BatchFillSlotsResponse:
+        """Fill the pages of many stored articles; other calls get their turn between two pages."""
+        _check_count("article_ids", len(request.article_ids), self._limits.pages_per_batch)
+        layout = self._layout(request)
+        scope, as_of_ms = scope_from(request.filters), as_of_from(request)
+        await self._archive.wait_for(request.min_revision, context.time_remaining())
+        response = related_pb.BatchFillSlotsResponse()
+        for article_id in request.article_ids:
+            _check_deadline(context)
+            try:
+                plan = self._recommender().fill_slots(Request(article_id, as_of_ms, scope), layout)
+                filled = plan_to(plan, self._warnings(plan.receipt.page_language))
+                response.pages.append(related_pb.BatchPage(article_id=article_id, plan=filled))
+            except RelatedNewsError as error:
+                response.pages.append(related_pb.BatchPage(article_id=article_id, problem=problem_of(error)))
+            await asyncio.sleep(0)
+        return response
+
+    def _recommender(self) -> Recommender:
+        return Recommender(self._archive.live, self._ranker)
+
+    def _layout(self, request: LayoutRequest) -> Layout:
+        if request.WhichOneof("layout_choice") == "layout":
+            return layout_from(request.layout)
+        name = request.layout_name or DEFAULT_LAYOUT_NAME
+        if name not in self._layouts:
+            known = ", ".join(self.layout_names)
+            raise NotFoundError("layout", name[:LAYOUT_NAME_SHOWN], fix=f"use one of: {known}; or give a layout inline")
+        return self._layouts[name]
+
+    async def _request(
+        self,
+        request: related_pb.FillSlotsRequest | related_pb.ListRelatedRequest,
+        context: Context,
+        on_page_ids: tuple[str, ...],
+    ) -> Request:
+        scope, as_of_ms = scope_from(request.filters), as_of_from(request)
+        chosen = request.WhichOneof("page")
+        if chosen is None:
+            raise InvalidInputError("page", "is missing", fix="send article_id or draft")
+        page = (
+            check_id(request.article_id, "article_id")
+            if chosen == "article_id"
+            else await self._draft(request.draft, as_of_ms, context)
+        )
+        if request.min_revision:
+            await self._archive.wait_for(request.min_revision, context.time_remaining())
+        return Request(page, as_of_ms, scope, on_page_ids)
+
+    async def _draft(self, message: related_pb.Draft, as_of_ms: int, context: Context) -> Draft:
+        try:
+            body = make_body(message.title, message.summary, paragraphs_from(message.paragraphs))
+            language = make_language(message.language)
+            dated = message.HasField("published_at")
+            published_at_ms = time_from(message.published_at, "published_at") if dated else as_of_ms
+        except InvalidInputError as error:
+            raise error.under("draft") from None
+        _check_deadline(context)
+        vectors, analysis = await asyncio.gather(self._archive.embed([body]), self._archive.analyse(body))
+        _check_deadline(context)
+        return Draft(
+            body=body,
+            vectors=vectors[0],
+            analysis=analysis,
+            published_at_ms=published_at_ms,
+            url=clean_text(message.url),
+            section=clean_text(message.section),
+            site=clean_text(message.site),
+            language=language,
+        )
+
+    def _warnings(self, language: str) -> list[str]:
+        info = self._archive.embedder.info
+        if not language or not info.languages or language in info.languages:
+            return []
+        known = ", ".join(sorted(info.languages))
+        return [f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"]
+
+
+class ArticleService(articles_grpc.ArticleServiceServicer):
+    """Keeps the archive."""
+
+    def __init__(self, archive: Archive, related: RelatedNewsService, limits: Limits) -> None:
+        """related: names the layouts in the status."""
+        self._archive = archive
+        self._related = related
+        self._limits = limits
+
+    async def UpsertArticles(  # noqa: N802 - the contract's name
+        self, request: articles_pb.UpsertArticlesRequest, context: Context
+    ) -> articles_pb.UpsertArticlesResponse:
+        """Add or replace articles."""
+        _check_count("articles", len(request.articles), self._limits.articles_per_write)
+        checked = _check_articles(request.articles)
+        good = [article for article in checked if isinstance(article, Article)]
+        _check_deadline(context)
+        keep_rules = [
+            not message.HasField("rules")
+            for message, article in zip(request.articles, checked, strict=True)
+            if isinstance(article, Article)
+        ]
+        outcomes, revision = await self._archive.upsert(good, keep_rules=keep_rules)
+        done = iter(outcomes)
+        results = []
+        for message, article in zip(request.articles, checked, strict=True):
+            if isinstance(article, Article):
+                outcome = "unchanged" if next(done).value == "unchanged" else "accepted"
+                results.append(articles_pb.UpsertResult(id=message.id, outcome=outcome_to(outcome)))
+            else:
+                results.append(
+                    articles_pb.UpsertResult(id=message.id, outcome=outcome_to("refused"), problem=problem_of(article))
+                )
+        return articles_pb.UpsertArticlesResponse(results=results, revision=revision)
+
+    async def DeleteArticles(  # noqa: N802 - the contract's name
+        self, request: articles_pb.DeleteArticlesRequest, context: Context
+    ) -> articles_pb.DeleteArticlesResponse:
+        """Withdraw articles."""
+        _check_count("ids", len(request.ids), self._limits.articles_per_write)
+        ids = [check_id(article_id, f"ids[{i}]") for i, article_id in enumerate(request.ids)]
+        _check_deadline(context)
+        found, revision = await self._archive.delete(ids)
+        results = [articles_pb.DeleteResult(id=i, found=f) for i, f in zip(ids, found, strict=True)]
+        return articles_pb.DeleteArticlesResponse(results=results, revision=revision)
+
+    async def GetArticle(  # noqa: N802 - the contract's name
+        self, request: articles_pb.GetArticleRequest, context: Context
+    ) -> articles_pb.GetArticleResponse:
+        """Read one article."""
+        _check_deadline(context)
+        article = await self._archive.get(check_id(request.id, "id"))
+        if article is None:
+            raise NotFoundError("article", request.id)
+        return articles_pb.GetArticleResponse(article=article_to(article))
+
+    async def GetIndexStatus(  # noqa: N802 - the contract's name
+        self, request: articles_pb.GetIndexStatusRequest, context: Context
+    ) -> articles_pb.GetIndexStatusResponse:
+        """Say what is indexed."""
+        del request, context
+        archive, live, clock_ms = self._archive, self._archive.live, now_ms()
+        status = articles_pb.GetIndexStatusResponse(
+            article_count=live.count,
+            revision=live.revision,
+            store_revision=max(archive.store_revision, live.revision),
+            model=live.manifest.encoder,
+            dimension=live.manifest.dimension,
+            snapshot_revision=live.manifest.revision,
+            snapshot_age=duration(max(0, clock_ms - live.manifest.created_at_ms)),
+            tail_count=live.changed,
+            version=importlib.metadata.version("related-news"),
+            published_per_day=live.published_per_day(clock_ms),
+            layouts=self._related.layout_names,
+        )
+        newest = live.newest_ms(clock_ms)
+        if newest is not None:
+            status.newest_published_at.CopyFrom(timestamp(newest))
+        if archive.last_change_s is not None:
+            status.last_change_age.CopyFrom(duration(int((time.monotonic() - archive.last_change_s) * 1000)))
+        return status
+
+
+def _check_articles(messages: Sequence[common_pb.Article]) -> list[Article | InvalidInputError]:
+    """Return each article, or why it is refused; of two with one id both are."""
+    clock_ms = now_ms()
+    times = Counter(message.id for message in messages)
+    checked: list[Article | InvalidInputError] = []
+    for index, message in enumerate(messages):
+        try:
+            if times[message.id] > 1:
+                raise InvalidInputError("id", f"{message.id[:40]!r} stands twice in this call", fix="send it once")
+            checked.append(article_from(message, clock_ms))
+        except InvalidInputError as error:
+            checked.append(error.under(f"articles[{index}]"))
+    return checked
+
+
+def _check_count(field: str, count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise InvalidInputError(field, f"has {count} entries", fix=f"send 1 to {most}")
+
+
+def _check_ids(field: str, ids: Sequence[str]) -> tuple[str, ...]:
+    if len(ids) > EXCLUDED_IDS_MAX:
+        raise InvalidInputError(field, f"{len(ids)} ids", fix=f"send at most {EXCLUDED_IDS_MAX}")
+    return tuple(check_id(article_id, f"{field}[{i}]") for i, article_id in enumerate(ids))
+
+
+def _check_deadline(context: Context) -> None:
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        raise DeadlineError("the call's deadline has passed", fix="allow more time")

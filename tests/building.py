@@ -1,0 +1,106 @@
+"""Builders for tests: a fake encoder, small articles, and archives of them with a real store and a real snapshot."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recommender.archive import SNAPSHOTS, STORE_FILE
+from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, make_article
+from recommender.catalog.derived import analyse
+from recommender.catalog.live import Live
+from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.snapshot_writer import write_snapshot
+from recommender.catalog.store import Store, Stored, Write, create_store
+from recommender.catalog.wording import words_of
+from recommender.embedding import Matrix, ModelInfo
+from recommender.prepare import embed
+
+NOW_MS = 1_780_000_000_000
+"""The clock of tests: 2026-05-28."""
+DAY_MS = 86_400_000
+DIMENSION = 32
+
+
+class FakeEmbedder:
+    """An Embedder without a model: a text is the normalised sum of one fixed random vector for each of its words."""
+
+    def __init__(self, name: str = "fake", dimension: int = DIMENSION) -> None:
+        self._info = ModelInfo(name, zlib.crc32(name.encode()).to_bytes(4, "big").hex() * 8, dimension, 256)
+        self.texts = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        self.texts += len(texts)
+        vectors = np.stack([self._one(text) for text in texts]) if texts else np.empty((0, self._info.dimension))
+        return vectors.astype(np.float32)
+
+    def _one(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        total = np.full(self._info.dimension, 1e-3)
+        for word in words_of(text.lower()):
+            total += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(self._info.dimension)
+        return total / np.linalg.norm(total)
+
+
+def article(
+    id: str = "a",
+    *,
+    title: str = "Talks on the strait resume",
+    summary: str = "",
+    paragraphs: Iterable[str | Paragraph] = ("Envoys met again on Monday to speak about the strait.",),
+    days_ago: float = 1.0,
+    section: str = "diplomacy",
+    site: str = "courier.example",
+    language: str = "en",
+    tags: Sequence[str] = (),
+    url: str | None = None,
+    rules: Rules | None = None,
+) -> Article:
+    """Return a valid article published `days_ago` before NOW_MS."""
+    return make_article(
+        id=id,
+        url=f"https://courier.example/{id}" if url is None else url,
+        title=title,
+        summary=summary,
+        paragraphs=[p if isinstance(p, Paragraph) else Paragraph(p, ParagraphKind.TEXT) for p in paragraphs],
+        published_at_ms=NOW_MS - int(days_ago * DAY_MS),
+        now_ms=NOW_MS,
+        section=section,
+        site=site,
+        language=language,
+        tags=tags,
+        rules=rules,
+    )
+
+
+def writes(articles: Sequence[Article], embedder: FakeEmbedder | None = None) -> list[Write]:
+    """Return what the store takes, embedded by the fake encoder."""
+    vectors = embed(articles, embedder or FakeEmbedder())
+    return [Write(a, v, analyse(a)) for a, v in zip(articles, vectors, strict=True)]
+
+
+def stored(articles: Sequence[Article]) -> dict[str, Stored]:
+    """Return articles as `Store.stored` would, by id."""
+    return {w.article.id: Stored(w.article, w.vectors, w.analysis) for w in writes(articles)}
+
+
+def build_store(folder: Path, articles: Sequence[Article]) -> Store:
+    """Return a store in `folder` that holds `articles`."""
+    store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
+    store.write(writes(articles), NOW_MS)
+    return store
+
+
+def build_live(folder: Path, articles: Sequence[Article]) -> Live:
+    """Return the live view of a new snapshot of a new store in `folder` that holds `articles`."""
+    store = build_store(folder, articles)
+    try:
+        return Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION)))
+    finally:
+        store.close()

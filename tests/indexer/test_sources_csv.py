@@ -1,0 +1,121 @@
+"""CSV: column names, delimiters, quoting, and rows that do not fit."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from indexer.sources import open_source
+from indexer.sources.base import BadRecord, RawArticle
+from recommender.errors import InvalidInputError
+
+
+def _read(tmp_path: Path, data: str | bytes, name: str = "a.csv") -> list[RawArticle | BadRecord]:
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return list(open_source(path, site="s", language="de").records())
+
+
+def _articles(found: list[RawArticle | BadRecord]) -> list[RawArticle]:
+    assert all(isinstance(record, RawArticle) for record in found), found
+    return [record for record in found if isinstance(record, RawArticle)]
+
+
+def test_every_column_is_read(tmp_path: Path) -> None:
+    """Each column lands in its field, tags are split, the date becomes RFC 3339."""
+    header = "id,url,title,summary,body,published_at,site,section,tags,language,author,image_url,evergreen\n"
+    row = 'a,https://e.example/a,"T, too",S &amp; s,"One\n\nTwo",2026-01-02 03:04:05,x,c,"t1; t2,t3;",en,J,i,Yes\n'
+    (article,) = _articles(_read(tmp_path, header + row))
+    assert (article.id, article.url, article.title, article.summary) == ("a", "https://e.example/a", "T, too", "S & s")
+    assert [block.text for block in article.blocks] == ["One", "Two"]
+    assert article.published_at == "2026-01-02T03:04:05+00:00"
+    assert (article.site, article.section, article.tags, article.language) == ("x", "c", ("t1", "t2", "t3"), "en")
+    assert (article.author, article.image_url, article.evergreen) == ("J", "i", True)
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter"),
+    [
+        ("guid,headline,content,date", ","),
+        ("Article-ID;Title;Text;Pub Date", ";"),
+        ("ID\tTITLE\tArticle Body\tPublished", "\t"),
+        ("slug|headline|html|datetime", "|"),
+        ("\ufeffid,title,body,published_at", ","),
+        ("link,title,body,created at", ","),
+    ],
+)
+def test_usual_names_and_delimiters(tmp_path: Path, header: str, delimiter: str) -> None:
+    """Columns are known by their usual names in any case; the delimiter is told from the header; a BOM is no matter."""
+    row = delimiter.join(("a", "T", "<p>One <a href='x'>x</a></p><p>Two</p>", "2026-01-02"))
+    (article,) = _articles(_read(tmp_path, f"{header}\n{row}\n"))
+    assert (article.id, article.title, article.published_at) == ("a", "T", "2026-01-02T00:00:00+00:00")
+    assert [block.text for block in article.blocks] == ["One x", "Two"]
+    assert (article.site, article.language) == ("s", "de")
+
+
+def test_big_fields_gzip_and_line_numbers(tmp_path: Path) -> None:
+    """A body of 5 MB is read, also from gzip; a record's line is the one on which it starts."""
+    data = 'id,title,date,body\na,T,2026-01-02,"{}"\n\nb,T,2026-01-02,x\n'.format("word \n" * 900_000)
+    first, second = _articles(_read(tmp_path, gzip.compress(data.encode()), "a.csv.gz"))
+    assert len(first.blocks[0].text) > 5_000_000
+    assert (first.where.line, second.id) == (2, "b")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("", "no header row"),
+        ("\n", "no header row"),
+        ("title,date\n", "no column for id"),
+        ("id,date\n", "no column for title"),
+        ("id,title,body\n", "no column for published_at"),
+        ("foo,bar\n1,2\n", "no column for id, title, published_at"),
+    ],
+)
+def test_missing_column_is_named(tmp_path: Path, data: str, expected: str) -> None:
+    """A header without a needed column is refused, naming the column and what it may be called."""
+    with pytest.raises(InvalidInputError, match=expected) as error:
+        _read(tmp_path, data)
+    assert "name them in the first row" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (b"a,T", "has 2 columns, the header 3"),
+        (b"a,T,2026-01-02,x", "has 4 columns, the header 3"),
+        (b"\xff,T,2026-01-02", "not UTF-8"),
+        (b",T,2026-01-02", "id: is empty"),
+        (b'"a"b,T,2026-01-02', "not valid CSV"),
+    ],
+)
+def test_bad_rows_are_told_and_passed(tmp_path: Path, row: bytes, expected: str) -> None:
+    """A row that does not fit gives its line and a reason; the next row is read."""
+    bad, good = _read(tmp_path, b"id,title,date\n" + row + b"\nb,T,2026-01-02\n")
+    assert isinstance(bad, BadRecord) and expected in bad.reason and bad.where.line == 2
+    assert isinstance(good, RawArticle) and good.id == "b"
+
+
+def test_open_quote_does_not_swallow_the_rest_silently(tmp_path: Path) -> None:
+    """A quote that is never closed is reported."""
+    found = _read(tmp_path, 'id,title,date\na,T,2026-01-02\nb,"T,2026-01-02\nc,T,2026-01-02\n')
+    assert isinstance(found[0], RawArticle)
+    assert isinstance(found[1], BadRecord) and found[1].where.line == 3 and "check the quotes" in found[1].reason
+
+
+def test_nul_and_torn_gzip(tmp_path: Path) -> None:
+    """NULs are passed on for normalising; torn gzip ends the reading with a reason."""
+    assert _articles(_read(tmp_path, "id,title,date\na,T\x00T,2026-01-02\n"))[0].title == "T\x00T"
+    rows = "id,title,date\n" + "".join(f"{n},{hash(str(n))},2026-01-02\n" for n in range(5_000))
+    whole = gzip.compress(rows.encode())
+    found = _read(tmp_path, whole[: len(whole) // 2], "a.csv.gz")
+    assert isinstance(found[-1], BadRecord) and "torn" in found[-1].reason
+    assert len(_articles(found[:-1])) > 100
+
+
+@pytest.mark.parametrize("text", ["03/04/2019", "yesterday", "", "2019"])
+def test_ambiguous_dates_are_not_guessed(tmp_path: Path, text: str) -> None:
+    """A date that can be read two ways, or none, stays as it is, for the pipeline to refuse by name."""
+    assert _articles(_read(tmp_path, f"id,title,date\na,T,{text}\n"))[0].published_at == text
