@@ -11,8 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from indexer.sources.base import Anchor, Block, RawArticle
 from indexer.furniture import SUMMARY_TAIL, is_furniture, is_lead_line
+from indexer.sources.base import Anchor, Block, RawArticle
 from indexer.sources.labels import LABEL_CHARS_MAX, is_label, split_label
 from recommender.catalog.articles import SUMMARY_CHARS_MAX, EditorLink, Paragraph, ParagraphKind, clean_text
 
@@ -32,8 +32,8 @@ _NUMBERS = re.compile(r"\s\d{1,2}[.)]\s+")
 class Cleaned:
     """A body without furniture, one paragraph for each block of the input: what is removed leaves an empty one.
 
-    So the index of a paragraph here is its index on the publisher's page, which a page plan refers to. Empty ones at the
-    end are cut. links: in reading order. removed: how many blocks that had text have none now.
+    So the index of a paragraph here is its index on the publisher's page, which a page plan refers to. Empty ones at
+    the end are cut. links: in reading order. removed: how many blocks that had text have none now.
     """
 
     paragraphs: tuple[Paragraph, ...]

@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from recommender.embedding import EMBEDDED_MODEL, Precision
 from recommender.errors import InvalidInputError, NotFoundError
-from recommender.policy import Layout, Slot
+from recommender.policy import Layout, Slot, SlotFilters
 
 PREFIX = "RELATED_NEWS_"
 CONFIG_VARIABLE = "RELATED_NEWS_CONFIG"
@@ -191,7 +191,7 @@ def _explained(error: ValidationError | SettingsError, path: Path | None) -> Inv
     source = str(path) if path else "settings"
     if isinstance(error, SettingsError):
         return InvalidInputError("environment", str(error), fix="lists and tables are written as JSON")
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return InvalidInputError(f"{source}: {key}", "is not a setting", fix=_nearest(key, _siblings(first["loc"])))
@@ -201,7 +201,8 @@ def _explained(error: ValidationError | SettingsError, path: Path | None) -> Inv
 def _siblings(location: tuple[int | str, ...]) -> set[str]:
     if location[0] == "layouts":
         at = ".".join(str(part) for part in location[:-1])
-        model = Slot if "slots" in location else Layout
+        models: dict[int, type[BaseModel]] = {3: Layout, 5: Slot, 6: SlotFilters}
+        model = models[len(location)]
         return {f"{at}.{name}" for name in model.model_fields}
     return set(_known_keys(Settings))
 

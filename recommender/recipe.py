@@ -52,7 +52,13 @@ def select_texts(text: Article | Body) -> Texts:
     """Return the texts that the recipe takes from an article or a draft."""
     head = ". ".join(t.rstrip(".") for t in (text.title, text.summary) if t)
     body = (p.text for p in text.paragraphs if p.text and p.kind is not ParagraphKind.MEDIA)
-    return Texts(head, _spread(list(_passages(body))))
+    texts = Texts(head, _spread(list(_passages(body))))
+    return texts if texts.all() else Texts(_whatever(text), ())
+
+
+def _whatever(text: Article | Body) -> str:
+    """Return the start of what text there is, be it a caption or full stops."""
+    return next(t for t in (text.title, text.summary, *(p.text for p in text.paragraphs)) if t)[:PASSAGE_CHARS]
 
 
 def combine(texts: Texts, encoded: Vector) -> Vectors:

@@ -22,6 +22,8 @@ from recommender.policy import Layout, Placement, Slot
 
 SHORTLIST = 48
 """So many of a slot's best candidates are considered for its places: over-fetch for diversity and suppression."""
+JOINT_LINKS = 4
+"""So many inline links of a slot get the best positions for all of them together."""
 
 _LINKABLE = {str(int(ParagraphKind.TEXT)), str(int(ParagraphKind.QUOTE))}
 _TEXT = str(int(ParagraphKind.TEXT))
@@ -164,7 +166,7 @@ def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, 
     diversity = 0.0 if fallback else slot.diversity
     chosen: list[Filled] = []
     rows, scores, vectors = pool.rows[:SHORTLIST], pool.scores[:SHORTLIST], pool.vectors[: len(pool.rows)]
-    left = np.ones(len(rows), np.bool_)
+    left = ~np.isin(rows, board.rows)
     likeness = _likeness(vectors, board.vectors)
     while len(chosen) < count and left.any():
         value = (1 - diversity) * scores - diversity * likeness
@@ -189,36 +191,38 @@ def _put_in_place(
     if not chosen:
         return []
     fits = np.stack([judge.fit(place.row) for place in chosen])
-    spots = _best_spots(positions, fits.max(axis=0), len(chosen), board.kinds, slot)
+    spots = _best_spots(positions, fits[:, positions], board.kinds, slot)
     links, at = linear_sum_assignment(fits[:, spots], maximize=True)
     placed = [replace(chosen[i], after_paragraph=spots[j]) for i, j in zip(links.tolist(), at.tolist(), strict=True)]
     board.positions.extend(spots)
     return sorted(placed, key=lambda place: place.after_paragraph or 0)
 
 
-def _best_spots(positions: list[int], worth: npt.NDArray[np.float32], count: int, kinds: str, slot: Slot) -> list[int]:
-    """Return `count` positions with enough text between them and the largest sum of `worth`, the earliest among equals.
+def _best_spots(positions: list[int], fits: npt.NDArray[np.float32], kinds: str, slot: Slot) -> list[int]:
+    """Return a position for each link, with enough text between them and the largest sum of fits.
 
-    best[m] holds, for the positions looked at so far, the best choice of m of them; there is room for `count`.
+    fits: float32 (links, positions). best[i] holds, of the choices among the first i positions, the best for each set
+    of links, the earliest among equals; sets are bits. Of more than JOINT_LINKS links only the number counts, as if
+    every position got the link that fits it best; there is room for them all.
     """
-    before = _text_before(kinds)
-    best: list[list[tuple[float, list[int]]]] = [[(0.0, [])] for _ in positions]
+    joint = len(fits) <= JOINT_LINKS
+    worth = (fits if joint else fits.max(axis=0, keepdims=True)).tolist()
+    every = (1 << len(fits)) - 1 if joint else len(fits)
+    before = _text_before(kinds)[positions].tolist()
+    best: list[dict[int, tuple[float, tuple[int, ...]]]] = [{0: (0.0, ())}]
+    earlier = 0
     for index, position in enumerate(positions):
-        earlier = [i for i in range(index) if before[position] - before[positions[i]] >= slot.spacing_text_paragraphs]
-        base = best[earlier[-1]] if earlier else [(0.0, [])]
-        held = best[index - 1] if index else [(0.0, [])]
-        best[index] = _better(held, [(w + float(worth[position]), [*s, position]) for w, s in base], count)
-    return best[-1][count][1]
-
-
-def _better(
-    held: list[tuple[float, list[int]]], with_position: list[tuple[float, list[int]]], count: int
-) -> list[tuple[float, list[int]]]:
-    merged = [held[0]]
-    for m in range(1, min(count, len(with_position)) + 1):
-        taken = with_position[m - 1]
-        merged.append(taken if m >= len(held) or taken[0] > held[m][0] else held[m])
-    return merged
+        while before[index] - before[earlier] >= slot.spacing_text_paragraphs:
+            earlier += 1
+        held = dict(best[index])
+        for links, (total, spots) in best[earlier].items():
+            for link, values in enumerate(worth):
+                more = links | 1 << link if joint else links + 1
+                value = total + values[index]
+                if links != more <= every and (more not in held or value > held[more][0]):
+                    held[more] = (value, (*spots, position))
+        best.append(held)
+    return list(best[-1][every][1])
 
 
 def _spaced(positions: list[int], kinds: str, slot: Slot) -> list[int]:
@@ -254,4 +258,6 @@ def _why_no_room(slot: Slot, board: _Board) -> Empty:
 def _why_empty(candidates: int, good: int, clashes: int) -> Empty:
     if clashes and clashes >= good:
         return Empty.TOO_SIMILAR
-    return Empty.BELOW_MIN_SCORE if candidates > good else Empty.NO_CANDIDATES
+    if candidates > good:
+        return Empty.BELOW_MIN_SCORE
+    return Empty.TOO_SIMILAR if clashes else Empty.NO_CANDIDATES

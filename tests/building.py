@@ -45,7 +45,8 @@ class FakeEmbedder:
         total = np.full(self._info.dimension, 1e-3)
         for word in words_of(text.lower()):
             total += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(self._info.dimension)
-        return total / np.linalg.norm(total)
+        unit: np.ndarray[tuple[int], np.dtype[np.float64]] = total / np.linalg.norm(total)
+        return unit
 
 
 def article(

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from recommender.errors import InvalidInputError
 
@@ -31,6 +31,7 @@ FUTURE_MS_MAX = 366 * 86_400_000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_IN_IDS = re.compile(rf"[\t\n]|{_CONTROL.pattern}")
 
 
@@ -249,7 +250,8 @@ def clean_text(text: str) -> str:
     """Return `text` in NFC, control characters removed, runs of white space as one space, ends trimmed."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", _CONTROL.sub("", text))).strip()
+    visible = _CONTROL.sub("", _SPACE.sub(" ", text))  # in this order: some white space is a control character too
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", visible)).strip()
 
 
 def check_id(value: str, field_name: str) -> str:
@@ -283,7 +285,7 @@ def parse_time_ms(text: str, field_name: str = "published_at") -> int:
         raise InvalidInputError(field_name, f"cannot read {text[:40]!r} as a time", fix=fix) from None
     if moment.tzinfo is None:
         raise InvalidInputError(field_name, f"{text[:40]!r} has no time zone", fix=fix)
-    return int(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def format_time(ms: int) -> str:
@@ -319,7 +321,9 @@ def _make_tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 def _check_rules(rules: Rules) -> Rules:
     if len(rules.never_with) > PAIRS_MAX:
-        raise InvalidInputError("rules.never_with", f"{len(rules.never_with)} ids; at most {PAIRS_MAX}")
+        raise InvalidInputError(
+            "rules.never_with", f"{len(rules.never_with)} ids; at most {PAIRS_MAX}", fix="name fewer articles"
+        )
     for i, other in enumerate(rules.never_with):
         check_id(other, f"rules.never_with[{i}]")
     return rules

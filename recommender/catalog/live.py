@@ -74,7 +74,7 @@ class Live:
 
         An article may be newer than its change: the later change, applied again, gives the same.
         """
-        for article_id in {change.article_id for change in changes}:
+        for article_id in dict.fromkeys(change.article_id for change in changes):
             self._bury(article_id)
             if found := stored.get(article_id):
                 self._tail.put(found)
@@ -236,9 +236,10 @@ class Live:
         times = self._base.columns.public_at_ms
         low = int(np.searchsorted(times, from_ms, "left"))
         high = int(np.searchsorted(times, until_ms, "right"))
-        oldest = int(times[low]) if low < high else until_ms
-        dead = int(np.count_nonzero(self._dead[low:high]))
+        dead = self._dead[low:high]
+        living = high - low - int(np.count_nonzero(dead))
+        oldest = int(times[low + int(np.argmin(dead))]) if living else until_ms
         tail = self._tail.in_scope(from_ms, until_ms, _EVERYTHING) if self._tail.living else np.empty(0, np.int64)
         if len(tail):
             oldest = min(oldest, int(self._tail.columns.public_at_ms[tail].min()))
-        return high - low - dead + len(tail), oldest
+        return living + len(tail), oldest

@@ -59,8 +59,9 @@ class Manifest:
     files: dict[str, FileEntry]
 
     def to_json(self) -> str:
-        """Return the manifest as readable JSON."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        """Return the manifest as readable JSON, with a checksum over the rest of it."""
+        values = asdict(self)
+        return json.dumps({**values, "checksum": _checksum(values)}, indent=1, sort_keys=True)
 
     @staticmethod
     def read(folder: Path) -> Manifest:
@@ -73,6 +74,8 @@ class Manifest:
                     f"{path} has format {values['format']}, this release reads {FORMAT}",
                     fix="delete the snapshots folder; it is rebuilt from the store",
                 )
+            if values.pop("checksum") != _checksum(values):
+                raise ValueError("its checksum differs")
             values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
             return Manifest(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -228,7 +231,7 @@ def current_snapshot(folder: Path) -> Path | None:
     """Return the folder of the current snapshot under `folder`, or None if there is none."""
     try:
         name = (folder / CURRENT).read_text("utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
     return folder / name if name and (folder / name).is_dir() else None
 
@@ -243,6 +246,10 @@ def _check_file(path: Path, entry: FileEntry, *, verify: bool) -> None:
         raise CorruptError(f"{path}: {size} bytes, expected {entry.size}", fix=fix)
     if verify and crc32_of(path) != entry.crc32:
         raise CorruptError(f"{path}: its checksum differs from the manifest's", fix=fix)
+
+
+def _checksum(manifest: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
 
 
 def crc32_of(path: Path) -> int:

@@ -157,16 +157,18 @@ def _spooled(path: Path, dimension: int) -> Iterator[npt.NDArray[np.float16]]:
 
 
 def _publish(folder: Path, temporary: Path, manifest: Manifest) -> Path:
-    (temporary / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    _flush(temporary / MANIFEST)
-    _flush(temporary)
     final = folder / f"{manifest.revision:012d}-{temporary.name.rsplit('-', 1)[1]}"
+    (temporary / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    (temporary / CURRENT).write_text(final.name + "\n", "utf-8")
+    for path in (temporary / MANIFEST, temporary / CURRENT, temporary):
+        _flush(path)
     temporary.rename(final)
-    _flush(folder)
-    pointer = folder / f"{CURRENT}.{os.getpid()}"
-    pointer.write_text(final.name + "\n", "utf-8")
-    _flush(pointer)
-    pointer.rename(folder / CURRENT)
+    try:
+        _flush(folder)
+        (final / CURRENT).rename(folder / CURRENT)
+    except BaseException:
+        shutil.rmtree(final, ignore_errors=True)
+        raise
     _flush(folder)
     _prune(folder)
     return final

@@ -65,7 +65,8 @@ def write_vectors(path: Path, dimension: int, batches: Iterator[npt.NDArray[np.f
     for batch in batches:
         codes.add(batch.astype(np.float32))
     rows = int(codes.ntotal)
-    faiss.write_index(_with_graph(codes) if rows >= GRAPH_ROWS else codes, str(path))
+    with path.open("wb") as stream:  # FAISS itself only prints that the last block did not fit on the disk
+        faiss.write_index(_with_graph(codes) if rows >= GRAPH_ROWS else codes, faiss.PyCallbackIOWriter(stream.write))
     return rows
 
 

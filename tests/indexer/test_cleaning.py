@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from indexer.cleaning import Cleaned, clean, clean_summary
 from indexer.sources.base import Anchor, Block, RawArticle, Where
 from indexer.sources.labels import LABELS
-from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.articles import Paragraph, ParagraphKind, clean_text
 
 WHERE = Where(Path("input"), 1)
 FIRST = "The ministers met in Estrel on Monday and agreed on a price."
@@ -83,8 +83,8 @@ FURNITURE = [
 def test_furniture_goes(text: str) -> None:
     """A block that is a prompt, a credit, a notice, a separator or empty does not stay in the body."""
     cleaned = _body(FIRST, text, SECOND)
-    assert _texts(cleaned) == [FIRST, SECOND]
-    assert cleaned.removed == 1
+    assert [p.text for p in cleaned.paragraphs] == [FIRST, "", SECOND], "what follows keeps its index"
+    assert cleaned.removed == bool(clean_text(text))
     assert not cleaned.links
 
 
@@ -302,17 +302,18 @@ def test_box_is_harvested_and_never_kept() -> None:
 
 
 def test_line_inside_a_block_is_cut_out() -> None:
-    """A labelled line among the lines of one block goes, and the lines around it stay together."""
+    """A labelled line among the lines of one block goes, and the lines around it stay the one paragraph they were."""
     cleaned = _body(f"{FIRST}\nRelated: {HEADLINE}\nTalks go on\nin Tarvik.")
-    assert _texts(cleaned) == [FIRST, "Talks go on in Tarvik."]
+    assert _texts(cleaned) == [f"{FIRST} Talks go on in Tarvik."]
     assert _targets(cleaned) == [(HEADLINE, 0, HEADLINE)]
 
 
-def test_place_is_counted_in_kept_paragraphs() -> None:
-    """A link's paragraph is the last one kept before it, -1 before all, whatever was dropped in between."""
+def test_paragraphs_keep_the_index_they_have_on_the_page() -> None:
+    """What is dropped leaves an empty paragraph, but for the end; a link stands after the last one with text."""
     related = [f"Related: {HEADLINE} {n}" for n in range(3)]
     cleaned = _body("January 4, 2019", related[0], FIRST, "Share", related[1], "Advertisement", SECOND, related[2])
-    assert [place for _, place, _ in _targets(cleaned)] == [-1, 0, 1]
+    assert [p.text for p in cleaned.paragraphs] == ["", "", FIRST, "", "", "", SECOND]
+    assert [place for _, place, _ in _targets(cleaned)] == [-1, 2, 6]
 
 
 def test_links_in_running_text_stay_text() -> None:
@@ -387,13 +388,15 @@ ARTICLES = st.builds(
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ARTICLES)
 def test_any_article_is_cleaned(raw: RawArticle) -> None:
-    """Cleaning never raises; places are valid, nothing kept is empty, and nothing is invented."""
+    """Cleaning never raises; places are valid, an empty paragraph carries no text, and none is at the end."""
     cleaned = clean(raw)
     assert all(-1 <= link.paragraph < len(cleaned.paragraphs) for link in cleaned.links)
     assert [link.paragraph for link in cleaned.links] == sorted(link.paragraph for link in cleaned.links)
     assert all(link.target and link.source_id == raw.id for link in cleaned.links)
-    assert all(any(ch.isalnum() for ch in p.text) for p in cleaned.paragraphs)
-    assert cleaned.removed >= 0
+    empty = Paragraph("", ParagraphKind.MEDIA)
+    assert all(any(ch.isalnum() for ch in p.text) or p == empty for p in cleaned.paragraphs)
+    assert not cleaned.paragraphs or cleaned.paragraphs[-1].text
+    assert 0 <= cleaned.removed <= len(raw.blocks)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])

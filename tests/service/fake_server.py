@@ -40,7 +40,7 @@ def main(data_dir: Path, port: int = 0) -> None:
     def load(*_: object, **__: object) -> Embedder:
         return _PipedEmbedder(data_dir / GATE)
 
-    server.load_embedder = load
+    vars(server)["load_embedder"] = load
     settings = Settings(data_dir=data_dir, server=ServerSettings(port=port))
     try:
         asyncio.run(server.serve(settings, lambda address: print(f"serving on {address}", flush=True)))

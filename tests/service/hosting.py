@@ -150,7 +150,7 @@ class Client:
         return articles_grpc.ArticleServiceStub(self.channel)
 
     @property
-    def health(self) -> health_pb2_grpc.HealthStub:
+    def health(self) -> Any:
         return health_pb2_grpc.HealthStub(self.channel)
 
     def fill(self, **values: Any) -> related_pb.PagePlan:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -110,7 +111,9 @@ def test_every_field_comes_back_as_it_was_sent(service: Client) -> None:
 def test_an_unspecified_paragraph_kind_is_text(service: Client) -> None:
     """A paragraph without a kind is stored as running text."""
     service.upsert(message("plain"))
-    service.upsert(common_pb.Article(id="kindless", published_at=timestamp(NOW_MS), paragraphs=[{"text": "Tide."}]))
+    service.upsert(
+        common_pb.Article(id="kindless", published_at=timestamp(NOW_MS), paragraphs=[common_pb.Paragraph(text="Tide.")])
+    )
     assert service.get("kindless").paragraphs[0].kind == common_pb.PARAGRAPH_KIND_TEXT
 
 
@@ -143,7 +146,8 @@ def test_a_refused_article_leaves_the_others_accepted(service: Client) -> None:
 
 def test_a_changed_article_is_found_by_its_new_text_only(service: Client) -> None:
     """After its text has become a theatre review, a harbour article is related to theatre pages only."""
-    changed = message("harbour-3", title="Curtain", section="theatre", paragraphs=["Playwright, matinee, ensemble."] * 2)
+    play = ["Playwright, matinee, ensemble."] * 2
+    changed = message("harbour-3", title="Curtain", section="theatre", paragraphs=play)
     assert "harbour-3" in ids_of(service.list(article_id=PAGE, min_score=0.5))
     service.upsert(changed)
     assert "harbour-3" not in ids_of(service.list(article_id=PAGE, min_score=0.5))
@@ -253,7 +257,8 @@ def test_min_revision_waits_for_another_process_s_write(service: Client, other_p
     future = service.related.ListRelated.future(
         list_request(article_id=PAGE, k=100, min_revision=wanted), timeout=TIMEOUT_S
     )
-    other_process.write(writes([article("outside", **NEAR, paragraphs=["A tide pilot at the quay."])]))
+    title, paragraphs = NEAR["title"], ["A tide pilot at the quay."]
+    other_process.write(writes([article("outside", title=str(title), paragraphs=paragraphs)]))
     answer = future.result()
     assert "outside" in ids_of(answer)
     assert answer.receipt.revision == wanted
@@ -321,7 +326,7 @@ def test_concurrent_writers_lose_nothing(service: Client) -> None:
     for client, number in product(range(8), range(6)):
         page = fill_request(article_id=f"client-{client}-{number}")
         if number % 2:
-            assert refusal(lambda page=page: service.related.FillSlots(page)).code is grpc.StatusCode.NOT_FOUND
+            assert refusal(partial(service.related.FillSlots, page)).code is grpc.StatusCode.NOT_FOUND
         else:
             assert service.related.FillSlots(page).plan.receipt.revision == status.revision
 

@@ -96,7 +96,10 @@ REFUSED: dict[str, tuple[Call, Refusal]] = {
         invalid("page", "is missing (send article_id or draft)"),
     ),
     "empty id": (fill(article_id=""), invalid("article_id", f"is empty {ID_FIX}")),
-    "id of 10 kB": (fill(article_id=LONG_ID), invalid("article_id", "is 10,240 bytes long; at most 512 (use a shorter id)")),
+    "id of 10 kB": (
+        fill(article_id=LONG_ID),
+        invalid("article_id", "is 10,240 bytes long; at most 512 (use a shorter id)"),
+    ),
     "NUL in an id": (
         fill(article_id="a\0b"),
         invalid("article_id", "'a\\x00b' has control characters or outer white space (use plain text for ids)"),
@@ -448,9 +451,10 @@ def test_of_duplicate_ids_in_one_call_both_are_refused(service: Client) -> None:
 
 
 def test_control_characters_are_cleaned_from_texts(service: Client) -> None:
-    """NUL and its kind vanish from title, summary, body and labels, in articles and drafts; white space is one space."""
+    """NUL and its kind vanish from every text and label, in articles and drafts; white space is one space."""
     body = [common_pb.Paragraph(text="Tide\x00 and\u2028 pier.\r\n\tMore\x7f")]
-    service.upsert(sent(title="A\0 tide\x1b", summary="\ufeffSum", paragraphs=body, section="har\0bour", tags=["a\0", "\0"]))
+    labels = {"section": "har\0bour", "tags": ["a\0", "\0"]}
+    service.upsert(sent(title="A\0 tide\x1b", summary="\ufeffSum", paragraphs=body, **labels))
     stored = service.get("bad")
     assert (stored.title, stored.summary, stored.section, list(stored.tags)) == ("A tide", "Sum", "harbour", ["a"])
     assert stored.paragraphs[0].text == "Tide and pier. More"
@@ -483,7 +487,8 @@ def test_bytes_that_cannot_be_read_are_invalid(reading: Client, method: str, dat
 def test_an_article_s_id_that_is_not_utf8_is_invalid(reading: Client) -> None:
     """The same holds for writes: nothing is stored."""
     good = articles_pb.UpsertArticlesRequest(articles=[message("abcd")]).SerializeToString()
-    assert refusal(lambda: reading.raw(ARTICLES + "UpsertArticles", good.replace(b"abcd", b"ab\xe9\xff"))).code is INVALID
+    bad = good.replace(b"abcd", b"ab\xe9\xff")
+    assert refusal(lambda: reading.raw(ARTICLES + "UpsertArticles", bad)).code is INVALID
     assert reading.status().revision == 40
 
 
@@ -587,14 +592,13 @@ def test_a_revision_beyond_all_numbers_is_unavailable(reading: Client) -> None:
 
 def test_a_draft_whose_caller_has_gone_is_not_embedded(service: Client, embedder: TroubledEmbedder) -> None:
     """A call that expires while it waits for the encoder never gets there."""
-    slow = service.related.FillSlots.future(
-        related_pb.FillSlotsRequest(draft=draft(title="dawdle")), timeout=TIMEOUT_S
-    )
+    slow = service.related.FillSlots.future(related_pb.FillSlotsRequest(draft=draft(title="dawdle")), timeout=TIMEOUT_S)
     assert embedder.waiting.wait(TIMEOUT_S)
     before = embedder.texts
     late = related_pb.FillSlotsRequest(draft=draft(title="too late"))
     refused = refusal(lambda: service.related.FillSlots(late, timeout=0.2))
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    service.status()  # answered after the service has heard that the caller is gone
     embedder.gate.set()
     assert len(slow.result().plan.slots) == 2
     alone = embedder.texts - before
@@ -602,9 +606,7 @@ def test_a_draft_whose_caller_has_gone_is_not_embedded(service: Client, embedder
     assert embedder.texts - before == 2 * alone, "the same draft again costs the same: nothing was encoded between"
 
 
-def test_a_write_that_expired_before_it_was_looked_at_is_not_made(
-    host: Host, service: Client, embedder: TroubledEmbedder
-) -> None:
+def test_a_write_that_expired_before_it_was_looked_at_is_not_made(host: Host, service: Client) -> None:
     """While the service is held up, a write's time runs out: it is not worked on when the service goes on."""
     go_on = threading.Event()
     host.loop.call(lambda: go_on.wait(TIMEOUT_S))

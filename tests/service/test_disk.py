@@ -1,4 +1,4 @@
-"""A server process on a data folder that is read-only or full: clear errors, reads go on, nothing acknowledged is lost."""
+"""A server process on a data folder that is read-only or full: clear errors, reads go on, nothing is lost."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ def own_mounts(script: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-ec", script]
 
 
+pytestmark = pytest.mark.usefixtures("may_mount")
+
+
 @pytest.fixture(scope="module")
 def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skip where this user may not mount: permissions alone do not bind root."""
@@ -66,7 +69,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(may_mount: None, data_dir: Path, tmp_path: Path) -> Iterator[Disk]:
+def disk(data_dir: Path, tmp_path: Path) -> Iterator[Disk]:
     """Copy the newsroom to a small disk of its own."""
     path = tmp_path / "disk"
     path.mkdir()
@@ -133,9 +136,7 @@ def test_what_was_acknowledged_before_the_disk_was_full_survives_a_kill(disk: Di
 
 
 @pytest.mark.parametrize("snapshot", ["kept", "missing"])
-def test_a_read_only_data_folder_ends_the_start_with_a_clear_line(
-    may_mount: None, data_dir: Path, snapshot: str
-) -> None:
+def test_a_read_only_data_folder_ends_the_start_with_a_clear_line(data_dir: Path, snapshot: str) -> None:
     """The service keeps its store writable; on a read-only folder it says so and exits with 1."""
     if snapshot == "missing":
         (data_dir / SNAPSHOTS / "CURRENT").unlink()

@@ -183,7 +183,8 @@ def test_min_score_and_max_age_keep_articles_out(reading: Client) -> None:
     strict = reading.fill(article_id=PAGE, layout=layout(end_slot(count=2, min_score=1.0)))
     assert [place.empty_reason for place in strict.slots[0].places] == [related_pb.EMPTY_REASON_BELOW_MIN_SCORE] * 2
     young = layout(end_slot(count=20, min_score=0.0, max_age=Duration(seconds=4 * 86_400)))
-    dates = [place.recommendation.article.published_at for place in reading.fill(article_id=PAGE, layout=young).slots[0].places]
+    places = reading.fill(article_id=PAGE, layout=young).slots[0].places
+    dates = [place.recommendation.article.published_at for place in places]
     days = {(NOW_MS // 1000 - at.seconds) / 86_400 for at in dates if at.seconds}
     assert days == {1, 4}, "the page is one day old, so that an article may be five days old"
 

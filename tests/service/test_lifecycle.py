@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -43,7 +44,7 @@ HEALTH = "grpc.health.v1.Health"
 
 def health_of(client: Client, service: str) -> int:
     """Ask for the health of one service."""
-    return client.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S).status
+    return int(client.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S).status)
 
 
 # Health and reflection
@@ -84,8 +85,8 @@ def test_while_draining_health_is_not_serving_and_a_call_in_flight_finishes(
 
 
 def test_reflection_lists_the_services_and_hands_out_their_files(reading: Client) -> None:
-    """grpcurl and its kind find both services, health and reflection, and the contract's files with what they import."""
-    stub = reflection_pb2_grpc.ServerReflectionStub(reading.channel)
+    """Tools such as grpcurl find both services, health and reflection, and the contract's files with imports."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(reading.channel)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in SERVICE_NAMES),
@@ -120,9 +121,7 @@ def test_a_taken_port_is_a_storage_error_that_names_it(host: Host, reading: Clie
     port = int(reading.address.split(":")[1])
     with pytest.raises(StorageError) as caught, host.server(data_dir, port=port):
         pytest.fail("it started")
-    assert str(caught.value) == (
-        f"cannot listen on 127.0.0.1:{port} (choose another port, or stop who uses it)"
-    )
+    assert str(caught.value) == (f"cannot listen on 127.0.0.1:{port} (choose another port, or stop who uses it)")
 
 
 def test_a_process_on_a_taken_port_exits_with_one_line(reading: Client, data_dir: Path) -> None:
