@@ -230,6 +230,9 @@ def _plain_errors() -> Iterator[None]:
     except RelatedNewsError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
+    except UnicodeEncodeError as error:
+        err.print(f"[bold red]error:[/] {escape(ascii(error.object))} is not UTF-8", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         err.print("interrupted; run it again to go on", highlight=False)
         raise typer.Exit(130) from None

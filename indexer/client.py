@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from grpc_status import rpc_status
 from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import article_service_pb2_grpc as articles_grpc
 from related_news.v1 import common_pb2 as common_pb
@@ -21,6 +22,7 @@ from indexer.sources.base import RawArticle
 from recommender.catalog.articles import parse_time_ms
 from recommender.convert import kind_to, timestamp
 from recommender.errors import InvalidInputError, RelatedNewsError, UnavailableError
+from recommender.recommend import K_MAX
 
 TIMEOUT_S = 10.0
 
@@ -37,7 +39,9 @@ class Client:
 
     def list_related(self, page: Page, k: int) -> related_pb.ListRelatedResponse:
         """List related articles."""
-        request = related_pb.ListRelatedRequest(k=max(k, 0))
+        if not 1 <= k <= K_MAX:
+            raise InvalidInputError("k", f"is {k}", fix=f"ask for 1 to {K_MAX}")
+        request = related_pb.ListRelatedRequest(k=k)
         _set_page(request, page)
         with _statuses():
             return self._related.ListRelated(request, timeout=TIMEOUT_S)
@@ -116,7 +120,8 @@ def _statuses() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        from_service = isinstance(error, grpc.Call) and rpc_status.from_call(error) is not None
+        if error.code() is grpc.StatusCode.UNAVAILABLE and not from_service:
             raise UnavailableError(
                 f"no service answers: {error.details()}", fix="start one with `related-news serve`, or give --address"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ def _index(console: Console) -> None:
 def _server() -> Iterator[str]:
     """Start `related-news serve` on a free port; yields its address, and ends it by SIGTERM."""
     command = [sys.executable, "-m", "indexer", "--data-dir", str(DATA_DIR), "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    quiet = {"RELATED_NEWS_LOG_LEVEL": "WARNING"} | os.environ
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -66,8 +68,12 @@ def _server() -> Iterator[str]:
 
 _NEXT = """
 [bold]What to try next[/]
-  make serve                                   leave the service running on 127.0.0.1:50051
-  .venv/bin/related-news page heron-shutdown-2026-10-20   another page of the sample newsroom
-  .venv/bin/related-news related --help        lists, drafts, JSON
-  .venv/bin/related-news index ARTICLES        your own: JSON Lines, CSV, RSS/Atom, HTML, WordPress, text
+  make serve
+    leaves the service running on 127.0.0.1:50051; then, in another terminal:
+  .venv/bin/related-news page heron-shutdown-2026-10-20
+    shows another page of the sample newsroom
+  .venv/bin/related-news related --help
+    lists, drafts, JSON
+  .venv/bin/related-news index ARTICLES
+    takes in your own: JSON Lines, CSV, RSS/Atom, HTML, WordPress, text
 """

@@ -102,8 +102,8 @@ def index_summary(report: Report, data_dir: Path, model_languages: frozenset[str
         counts.append(f"[yellow]{report.refused:,} refused[/]")
     lines = [
         f"[bold]{report.read:,} records:[/] " + ", ".join(counts),
-        f"{report.editor_links:,} editor links kept; "
-        f"{report.seconds:.1f} s, {report.embedding_seconds:.1f} s of it embedding",
+        (f"{report.editor_links:,} editor links found; " if report.editor_links else "")
+        + f"{report.seconds:.1f} s, {report.embedding_seconds:.1f} s of it embedding",
         f"index: {escape(str(data_dir))}",
     ]
     foreign = {n: c for n, c in report.other_languages.items() if n and model_languages and n not in model_languages}

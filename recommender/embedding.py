@@ -154,7 +154,7 @@ def _locate(model: str) -> Path:
 
 
 def _weights_sha256(folder: Path, model: str) -> str:
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.rglob("*.safetensors"))
     if not files:
         raise NotFoundError("model", model, fix=f"{folder} holds no *.safetensors weights")
     digest = hashlib.sha256()

@@ -101,7 +101,8 @@ class Scored:
     def explain(self, index: int) -> list[tuple[str, float, float]]:
         """Return (name, value, contribution) of one candidate, largest contribution first, then ("base", 1, base)."""
         values = self.evidence.values(index)
-        parts = [(name, values[name], float(column[index])) for name, column in self.parts.items()]
+        # Adding 0 turns -0.0 into 0.0: not every language's JSON has a negative zero.
+        parts = [(name, values[name], float(column[index]) + 0.0) for name, column in self.parts.items()]
         return [*sorted(parts, key=lambda part: -abs(part[2])), ("base", 1.0, self.base)]
 
 

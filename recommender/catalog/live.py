@@ -239,7 +239,7 @@ class Live:
         dead = self._dead[low:high]
         living = high - low - int(np.count_nonzero(dead))
         oldest = int(times[low + int(np.argmin(dead))]) if living else until_ms
-        tail = self._tail.in_scope(from_ms, until_ms, _EVERYTHING) if self._tail.living else np.empty(0, np.int64)
+        tail = self._tail.public_in(from_ms, until_ms)
         if len(tail):
             oldest = min(oldest, int(self._tail.columns.public_at_ms[tail].min()))
         return living + len(tail), oldest

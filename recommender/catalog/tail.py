@@ -119,12 +119,15 @@ class Tail:
         cosines: npt.NDArray[np.float32] = self._heads.array[rows] @ head
         return cosines
 
+    def public_in(self, from_ms: int, until_ms: int) -> Rows:
+        """Return the living rows that became public in [from_ms, until_ms], ascending."""
+        times = self.columns.public_at_ms
+        return np.flatnonzero(self._alive.array & (times >= from_ms) & (times <= until_ms))
+
     def in_scope(self, from_ms: int, until_ms: int, scope: Scope) -> Rows:
         """Return the living rows in `scope` that became public in [from_ms, until_ms], ascending."""
-        columns = self.columns
-        chosen = scope.allowed(columns, self._tags()) & self._alive.array
-        chosen &= (columns.public_at_ms >= from_ms) & (columns.public_at_ms <= until_ms)
-        return np.flatnonzero(chosen)
+        rows = self.public_in(from_ms, until_ms)
+        return rows[scope.allowed(self.columns, self._tags())[rows]]
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""

@@ -1,4 +1,4 @@
-"""Cleaning against real articles, where they are at hand: RELATED_NEWS_DATA, else ../shared/data beside the repo."""
+"""Cleaning against real articles, where they are at hand: RELATED_TEST_DATA, else ../shared/data beside the repo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indexer.sources import open_source
 from indexer.sources.base import Anchor, RawArticle
 from recommender.catalog.articles import EditorLink
 
-DATA = Path(os.environ.get("RELATED_NEWS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("RELATED_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GOV, WIKI = DATA / "gov-blogs" / "articles.jsonl.gz", DATA / "wikinews" / "articles.jsonl.gz"
 
 pytestmark = pytest.mark.skipif(not (GOV.is_file() and WIKI.is_file()), reason=f"no real articles at {DATA}")

@@ -1,0 +1,1 @@
+"""Measurements that anyone can run again; results with their samples are kept in benchmarks/results."""
