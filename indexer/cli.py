@@ -62,8 +62,10 @@ def index(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(help="File or folder of articles.")],
     format: Annotated[str | None, typer.Option(help=f"Default: by name and content. {_FORMAT_HELP}")] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first record that must be refused.")] = False,
-    restore_withdrawn: Annotated[bool, typer.Option(help="Bring back articles that were deleted.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that must be refused.")] = False,
+    restore_withdrawn: Annotated[
+        bool, typer.Option("--restore-withdrawn", help="Bring back articles that were deleted.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Index articles: only what is new or has changed is embedded; an interrupted run goes on where it was.
@@ -186,7 +188,7 @@ def print_settings(context: typer.Context) -> None:
 
 @app.command(name="demo")
 def run_demo(
-    index_only: Annotated[bool, typer.Option(help="Index the sample newsroom and stop there.")] = False,
+    index_only: Annotated[bool, typer.Option("--index-only", help="Index the sample newsroom and stop there.")] = False,
 ) -> None:
     """Index the sample newsroom, serve it, and show a page filled over gRPC."""
     with _plain_errors():

@@ -82,10 +82,11 @@ def read_draft(path: Path) -> related_pb.Draft:
 
     Raises InvalidInputError if there is none.
     """
-    raw = next((r for r in open_source(path).records() if isinstance(r, RawArticle)), None)
-    if raw is None:
+    raw = next(iter(open_source(path).records()), None)
+    if not isinstance(raw, RawArticle):
+        reason = f": {raw.where}: {raw.reason}" if raw else ""
         raise InvalidInputError(
-            str(path), "holds no readable article", fix="give one that `related-news index` can read"
+            str(path), f"holds no readable article{reason}", fix="give one that `related-news index` can read"
         )
     cleaned = clean(raw)
     draft = related_pb.Draft(

@@ -17,6 +17,7 @@ from indexer import client, render
 from indexer.locking import only_run
 from indexer.pipeline import run as run_pipeline
 from indexer.sources import open_source
+from recommender.config import PREFIX
 from recommender.embedding import load_embedder
 from recommender.errors import UnavailableError
 
@@ -51,10 +52,14 @@ def _index(console: Console) -> None:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """Start `related-news serve` on a free port; yields its address, and ends it by SIGTERM."""
-    command = [sys.executable, "-m", "indexer", "--data-dir", str(DATA_DIR), "serve", "--port", "0"]
-    quiet = {"RELATED_NEWS_LOG_LEVEL": "WARNING"} | os.environ
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet) as process:
+    """Start `related-news serve` on a free port; yields its address, and ends it by SIGTERM.
+
+    It runs in the data folder, without this environment's settings: the demo is of the defaults.
+    """
+    command = [sys.executable, "-m", "indexer", "--data-dir", ".", "serve", "--port", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment[f"{PREFIX}LOG_LEVEL"] = "WARNING"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=DATA_DIR) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

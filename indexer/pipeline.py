@@ -178,27 +178,28 @@ def _embed_and_store(
 
 def _not_stored(batch: Sequence[_Ready], store: Store, report: Report, restore_withdrawn: bool) -> list[_Ready]:
     ids = [ready.article.id for ready in batch]
-    hashes = store.content_hashes(ids)
+    hashes, links = store.content_hashes(ids), store.links_of(ids)
     withdrawn = set() if restore_withdrawn else store.withdrawn(ids)
-    new = [
-        ready
-        for ready in batch
-        if ready.article.id not in withdrawn and hashes.get(ready.article.id) != ready.article.content_hash()
-    ]
+
+    def is_stored(ready: _Ready) -> bool:
+        same_content = hashes.get(ready.article.id) == ready.article.content_hash()
+        return same_content and links.get(ready.article.id, ()) == ready.links
+
+    new = [ready for ready in batch if ready.article.id not in withdrawn and not is_stored(ready)]
     report.withdrawn += len(withdrawn)
     report.unchanged += len(batch) - len(new) - len(withdrawn)
     return new
 
 
 def _timed_embed(new: Sequence[_Ready], store: Store, embedder: Embedder, report: Report) -> list[Vectors]:
-    """Embed what the store has no vectors of yet: the same text is never embedded twice."""
-    articles = [ready.article for ready in new]
-    known = store.vectors_of([article.text_hash() for article in articles])
-    missing = [article for article in articles if article.text_hash() not in known]
+    """Embed each text once that the store has no vectors of yet."""
+    hashes = [ready.article.text_hash() for ready in new]
+    vectors = store.vectors_of(hashes)
+    missing = {text: ready.article for text, ready in zip(hashes, new, strict=True) if text not in vectors}
     begun = time.perf_counter()
-    made = iter(embed(missing, embedder))
+    vectors |= zip(missing, embed(list(missing.values()), embedder), strict=True)
     report.embedding_seconds += time.perf_counter() - begun
-    return [known.get(article.text_hash()) or next(made) for article in articles]
+    return [vectors[text] for text in hashes]
 
 
 def _commit(

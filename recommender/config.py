@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     layouts: dict[str, Layout] = Field(default_factory=dict)
     """Layouts by name; one named "default" replaces the built-in one."""
 
+    @model_validator(mode="after")
+    def _check_names(self) -> Settings:
+        for name, layout in self.layouts.items():
+            if layout.name != name:
+                raise ValueError(f"layouts.{name} calls itself {layout.name!r}; leave its name out")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _name_layouts(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -130,11 +137,14 @@ def load_settings(config: Path | None = None, arguments: Mapping[str, Any] | Non
     path = find_config(config)
     _check_environment()
     try:
-        from_environment = EnvSettingsSource(Settings)()
-        values = _merged(_merged(_read_toml(path) if path else {}, from_environment), arguments or {})
-        return Settings(**values)
-    except (ValidationError, SettingsError) as error:
-        raise _explained(error, path) from None
+        layers = {"arguments": arguments or {}, "environment": EnvSettingsSource(Settings)()}
+    except SettingsError as error:
+        raise InvalidInputError("environment", str(error), fix="lists and tables are written as JSON") from None
+    from_file = _read_toml(path) if path else {}
+    try:
+        return Settings(**_merged(_merged(from_file, layers["environment"]), layers["arguments"]))
+    except ValidationError as error:
+        raise _explained(error, layers, str(path) if path else "settings") from None
 
 
 def find_config(config: Path | None = None) -> Path | None:
@@ -187,15 +197,22 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _explained(error: ValidationError | SettingsError, path: Path | None) -> InvalidInputError:
-    source = str(path) if path else "settings"
-    if isinstance(error, SettingsError):
-        return InvalidInputError("environment", str(error), fix="lists and tables are written as JSON")
+def _explained(error: ValidationError, layers: Mapping[str, Any], file: str) -> InvalidInputError:
+    """Name the layer that the first bad value comes from; what no layer has is the file's."""
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
+    source = next((name for name, values in layers.items() if _has(values, first["loc"])), file)
     if first["type"] == "extra_forbidden":
         return InvalidInputError(f"{source}: {key}", "is not a setting", fix=_nearest(key, _siblings(first["loc"])))
     return InvalidInputError(f"{source}: {key}", first["msg"], fix="see `related-news settings`")
+
+
+def _has(values: Any, location: tuple[int | str, ...]) -> bool:
+    for part in location:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return bool(location)
 
 
 def _siblings(location: tuple[int | str, ...]) -> set[str]:

@@ -52,7 +52,7 @@ def _clarity(surface: str) -> float:
 
 def _relation(wording: float, gap_days: float, evergreen: bool) -> str:
     if evergreen:
-        return "explainer" if wording >= RELATED_WORDING else "explainer, same subject"
+        return "explainer" if wording >= RELATED_WORDING else "explainer, related subject"
     if wording >= SAME_STORY_WORDING and abs(gap_days) <= SAME_STORY_DAYS:
         return "same story"
     return "same subject" if wording >= RELATED_WORDING else "related subject"

@@ -30,6 +30,8 @@ PASSAGE_CHARS = 1_000
 PASSAGES_MAX = 8
 _BODY_WEIGHT = 2.0
 _TAIL_WORDS = 30
+_TAIL_CHARS = 300
+"""Thirty words have fewer; a longer tail is text in a script without spaces."""
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s*(?=\S)")
 _UNIT_CHARS = 200
 
@@ -89,9 +91,14 @@ def _passages(paragraphs: Iterator[str]) -> Iterator[str]:
             held, words, chars = [], 0, 0
         held.append(unit)
         words += size
-        chars += len(unit) if unit.isascii() else 2 * len(unit)
+        chars += _size(unit)
     if held:
         yield " ".join(held)
+
+
+def _size(text: str) -> int:
+    """Return characters, twice those of a text that is not ASCII: scripts without spaces say more in each."""
+    return len(text) if text.isascii() else 2 * len(text)
 
 
 def _units(paragraphs: Iterator[str]) -> Iterator[str]:
@@ -106,7 +113,7 @@ def _units(paragraphs: Iterator[str]) -> Iterator[str]:
 
 
 def _spread(passages: list[str]) -> tuple[str, ...]:
-    if len(passages) > 1 and passages[-1].count(" ") < _TAIL_WORDS:
+    if len(passages) > 1 and passages[-1].count(" ") < _TAIL_WORDS and _size(passages[-1]) < _TAIL_CHARS:
         passages = passages[:-1]
     if len(passages) <= PASSAGES_MAX:
         return tuple(passages)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from recommender.answer import PagePlan, Part, Place, Receipt, Recommendation, RelatedList
 from recommender.catalog.articles import check_id
 from recommender.catalog.live import DAY_MS, Live
-from recommender.catalog.segment import Scope
+from recommender.catalog.segment import Flag, Scope
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.explain import reason
 from recommender.judging import PageJudge
@@ -130,7 +130,7 @@ class _Answer:
             scope = self.scope.narrowed(slot.filters.scope()).narrowed(own)
             rows = self.live.latest(scope, SHORTLIST + len(self.excluded), self.as_of_ms)
             rows = rows[~np.isin(rows, list(self.excluded))][:SHORTLIST]
-            rows = rows[[self.live.public_at_ms(row) >= self._oldest_ms(slot) for row in rows.tolist()]]
+            rows = rows[self._young_enough(slot, rows)]
         return Pool(rows, np.zeros(len(rows), np.float32), self._vectors(rows))
 
     def best(self, k: int, min_score: float) -> RelatedList:
@@ -149,6 +149,14 @@ class _Answer:
                 chosen.append(row)
         links = tuple(self._explain(scored, row, fallback=False) for row in chosen)
         return RelatedList(links, self.receipt(""))
+
+    def _young_enough(self, slot: Slot, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Say which rows the slot's max_age lets pass; evergreen ones always."""
+        order = np.argsort(rows)
+        columns = self.live.columns(rows[order])
+        passing = np.empty(len(rows), np.bool_)
+        passing[order] = (columns.public_at_ms >= self._oldest_ms(slot)) | ((columns.flags & Flag.EVERGREEN) != 0)
+        return passing
 
     def _oldest_ms(self, slot: Slot) -> int:
         if slot.max_age_days is None:

@@ -20,8 +20,9 @@ from scipy.optimize import linear_sum_assignment
 from recommender.catalog.articles import ParagraphKind
 from recommender.policy import Layout, Placement, Slot
 
-SHORTLIST = 48
-"""So many of a slot's best candidates are considered for its places: over-fetch for diversity and suppression."""
+SHORTLIST = 64
+"""So many of a slot's best candidates are considered for its places: over-fetch for diversity and suppression, and more
+than all places of a layout, which may all draw on the same candidates."""
 JOINT_LINKS = 4
 """So many inline links of a slot get the best positions for all of them together."""
 

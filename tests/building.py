@@ -14,7 +14,7 @@ from recommender.catalog.derived import analyse
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import Store, Stored, Write, create_store
+from recommender.catalog.store import Change, Store, Stored, Write, create_store
 from recommender.catalog.wording import words_of
 from recommender.embedding import Matrix, ModelInfo
 from recommender.prepare import embed
@@ -98,10 +98,23 @@ def build_store(folder: Path, articles: Sequence[Article]) -> Store:
     return store
 
 
-def build_live(folder: Path, articles: Sequence[Article]) -> Live:
-    """Return the live view of a new snapshot of a new store in `folder` that holds `articles`."""
+def build_snapshot(folder: Path, articles: Sequence[Article]) -> Snapshot:
+    """Return a new snapshot of a new store in `folder` that holds `articles`."""
     store = build_store(folder, articles)
     try:
-        return Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION)))
+        return Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))
     finally:
         store.close()
+
+
+def build_live(folder: Path, articles: Sequence[Article]) -> Live:
+    """Return the live view of a new snapshot of a new store in `folder` that holds `articles`."""
+    return Live(build_snapshot(folder, articles))
+
+
+def replayed(snapshot: Snapshot, articles: Sequence[Article]) -> Live:
+    """Return the live view of a snapshot after `articles` were written; makes no file."""
+    live = Live(snapshot)
+    changes = [Change(live.revision + n, a.id, deleted=False) for n, a in enumerate(articles, 1)]
+    live.apply(changes, stored(articles))
+    return live

@@ -100,7 +100,7 @@ class JsonLines:
             return BadRecord(where, line.problem)
         data = line.data.removeprefix(codecs.BOM_UTF8) if line.number == 1 else line.data
         try:
-            record = _Record.model_validate_json(data.decode("utf-8"))
+            record = _Record.model_validate_json(data.rstrip().decode("utf-8"))
         except UnicodeDecodeError as error:
             return BadRecord(where, f"is not UTF-8 at byte {error.start + 1} of the line; save the file as UTF-8")
         except ValidationError as error:

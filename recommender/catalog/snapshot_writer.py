@@ -67,7 +67,7 @@ def write_snapshot(store: Store, folder: Path, dimension: int, progress: Progres
 def _write_files(frozen: FrozenStore, folder: Path, encoder: str, dimension: int, progress: Progress) -> Manifest:
     statistics = TermStatistics.count(frozen.terms())
     idf = statistics.idf()
-    np.save(folder / "idf.npy", idf)
+    _save(folder / "idf.npy", idf)
     _write_rows(frozen, folder, idf, dimension, progress)
     write_vectors(folder / VECTORS, dimension, _spooled(folder / _SPOOL, dimension))
     (folder / _SPOOL).unlink()
@@ -117,14 +117,20 @@ def _write_rows(frozen: FrozenStore, folder: Path, idf: Weights, dimension: int,
             if row % 1_000 == 0:
                 progress(row, rows)
     for name, column in zip(COLUMN_TYPES, columns, strict=True):
-        np.save(folder / f"column_{name}.npy", np.asarray(column))
+        _save(folder / f"column_{name}.npy", np.asarray(column))
     order = np.argsort(hashes, kind="stable")
-    np.save(folder / "id_hashes.npy", hashes[order])
-    np.save(folder / "id_rows.npy", order.astype(np.int64))
-    np.save(folder / "tag_codes.npy", np.asarray(tag_codes))
-    np.save(folder / "tag_offsets.npy", np.asarray(tag_offsets))
-    np.save(folder / "record_offsets.npy", np.asarray(record_offsets))
+    _save(folder / "id_hashes.npy", hashes[order])
+    _save(folder / "id_rows.npy", order.astype(np.int64))
+    _save(folder / "tag_codes.npy", np.asarray(tag_codes))
+    _save(folder / "tag_offsets.npy", np.asarray(tag_offsets))
+    _save(folder / "record_offsets.npy", np.asarray(record_offsets))
     progress(rows, rows)
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a .npy file. `np.save` does not say why it fails when the disk is full."""
+    with _RowFile(path, array.dtype, array.shape) as file:
+        file.append(array)
 
 
 def _tag_codes(stored: Stored) -> list[int]:
@@ -134,7 +140,7 @@ def _tag_codes(stored: Stored) -> list[int]:
 class _RowFile:
     """A .npy file written row by row. A memory map would end the process by SIGBUS when the disk is full."""
 
-    def __init__(self, path: Path, kind: npt.DTypeLike, shape: tuple[int, int]) -> None:
+    def __init__(self, path: Path, kind: npt.DTypeLike, shape: tuple[int, ...]) -> None:
         self._kind = np.dtype(kind)
         self._stream: BinaryIO = path.open("wb")
         header = {"descr": np.lib.format.dtype_to_descr(self._kind), "fortran_order": False, "shape": shape}

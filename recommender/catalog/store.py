@@ -157,6 +157,15 @@ class Store:
             for source_id, target, paragraph, anchor in self._read(sql):
                 yield EditorLink(source_id, target, paragraph, anchor)
 
+    def links_of(self, source_ids: Sequence[str]) -> dict[str, tuple[EditorLink, ...]]:
+        """Return the harvested editor links of these articles; one that has none is left out."""
+        found: dict[str, list[EditorLink]] = {}
+        sql = "SELECT source_id, target, paragraph, anchor FROM editor_links WHERE source_id IN ({}) ORDER BY position"
+        for row in self._by_key(sql, source_ids):
+            link = EditorLink(*row)
+            found.setdefault(link.source_id, []).append(link)
+        return {source_id: tuple(links) for source_id, links in found.items()}
+
     @contextmanager
     def frozen(self) -> Iterator[FrozenStore]:
         """Open a view of the store at one revision, whatever is committed meanwhile."""
@@ -189,8 +198,8 @@ class Store:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._write_lock, _explained(self.path):
             connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:

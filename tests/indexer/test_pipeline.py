@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from indexer import pipeline
 from indexer.pipeline import Listeners, Report, StoppedError, run
 from indexer.sources import open_source
 from indexer.sources.base import BadRecord, Where
@@ -24,14 +28,14 @@ from recommender.catalog.schema import SCHEMA_VERSION
 from recommender.catalog.snapshot import Snapshot, current_snapshot
 from recommender.catalog.store import Store, Write, open_store
 from recommender.embedding import Matrix
-from recommender.errors import InvalidInputError, MismatchError
+from recommender.errors import MismatchError
 from recommender.prepare import embed
 from tests.building import FakeEmbedder
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 20.0
 """Generous: a child that takes this long has hung."""
-WORDS = "anchor basalt cobalt damson ember fathom garnet hazel indigo juniper".split()
+WORDS = ("anchor", "basalt", "cobalt", "damson", "ember", "fathom", "garnet", "hazel", "indigo", "juniper")
 """Each word stands in the title and the body of one article, and nowhere else."""
 
 
@@ -155,9 +159,12 @@ def test_a_run_stores_every_article_and_writes_a_snapshot(articles: Path, data_d
     assert (live.count, live.revision, live.changed) == (10, 10, 0)
 
 
-def test_a_second_run_embeds_and_writes_nothing(articles: Path, data_dir: Path) -> None:
-    """The same input again is all unchanged: no text is embedded, no revision made, the snapshot stays."""
+def test_a_second_run_embeds_and_writes_nothing(
+    articles: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same input again is all unchanged: nothing is analysed or embedded, no revision made, the snapshot stays."""
     first = index(articles, data_dir)
+    monkeypatch.setattr(pipeline, "analyse", None)
     embedder = RecordingEmbedder()
     second = index(articles, data_dir, embedder)
     assert counts(second) == {"read": 10, "unchanged": 10}
@@ -179,7 +186,7 @@ def test_a_second_run_embeds_and_writes_nothing(articles: Path, data_dir: Path) 
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_only_a_changed_article_is_written_and_only_a_changed_text_embedded(
-    tmp_path: Path, data_dir: Path, articles: Path, change: dict[str, Any], embedded: bool
+    data_dir: Path, articles: Path, change: dict[str, Any], embedded: bool
 ) -> None:
     """One changed record of ten is one write; it is embedded again only if its text differs."""
     first = index(articles, data_dir)
@@ -203,8 +210,16 @@ def test_the_same_text_under_a_new_id_is_not_embedded_again(tmp_path: Path, data
     assert embedder.seen == []
 
 
-def test_progress_counts_every_record_batch_by_batch(articles: Path, data_dir: Path, tmp_path: Path) -> None:
-    """`advanced` adds up to the records read: whole batches, refused records one by one; `snapshot` ends at its total."""
+def test_the_same_text_twice_in_one_batch_is_embedded_once(tmp_path: Path, data_dir: Path) -> None:
+    """Two new articles with one text share its vectors."""
+    embedder = RecordingEmbedder()
+    path = write(tmp_path / "a.jsonl", [record("anchor"), record("anchor", id="twin")])
+    assert counts(index(path, data_dir, embedder)) == {"read": 2, "added": 2}
+    assert len(embedder.seen) == 2, "head and one passage, once"
+
+
+def test_progress_counts_every_record_batch_by_batch(articles: Path, data_dir: Path) -> None:
+    """`advanced` adds up to the records read, refused ones one by one; `snapshot` ends at its total."""
     steps: list[int] = []
     rows: list[tuple[int, int]] = []
     write(articles, ["{", *map(record, WORDS[:5])])
@@ -301,7 +316,7 @@ def test_editor_links_are_stored_and_never_embedded(tmp_path: Path, data_dir: Pa
     report = index(path, data_dir, embedder)
     assert report.editor_links == 2
     assert links_in(data_dir) == [
-        EditorLink("id-anchor", "https://courier.example/basalt", 0, "Basalt exports fall"),
+        EditorLink("id-anchor", "/basalt", 0, "Basalt exports fall"),
         EditorLink("id-anchor", "https://courier.example/cobalt", 2, "Cobalt mine reopens"),
     ]
     assert words_in(embedder.seen) == {"anchor", "damson"}
@@ -317,6 +332,21 @@ def test_a_new_version_replaces_its_editor_links(tmp_path: Path, data_dir: Path)
     index(path, data_dir)
     index(write(path, [record("anchor", paragraphs=["A new first paragraph about anchor.", LINKED[3]])]), data_dir)
     assert links_in(data_dir) == [EditorLink("id-anchor", "https://courier.example/cobalt", 0, "Cobalt mine reopens")]
+
+
+def test_links_that_changed_alone_are_replaced_without_embedding(tmp_path: Path, data_dir: Path) -> None:
+    """A body whose text is the same but whose "Related News:" line is another keeps the new link."""
+    embedder = RecordingEmbedder()
+    for word in ("basalt", "cobalt"):
+        related = f"Related News: The {word} mine reopens"
+        report = index(
+            write(tmp_path / "a.jsonl", [record("anchor", paragraphs=["The anchor talks went on.", related])]),
+            data_dir,
+            embedder,
+        )
+    assert counts(report) == {"read": 1, "unchanged": 1, "editor_links": 1}
+    assert [link.anchor for link in links_in(data_dir)] == ["The cobalt mine reopens"]
+    assert len(embedder.seen) == 2, "head and one passage, once"
 
 
 # Records that are refused
@@ -455,15 +485,55 @@ def test_an_encoder_that_fails_ends_the_run_and_keeps_the_batches_before(article
 
     with pytest.raises(RuntimeError, match="out of memory"):
         index(articles, data_dir, Failing(), batch_articles=2)
-    assert ids_in(data_dir)[:4] == [f"id-{word}" for word in WORDS[:4]]
-    assert "id-fathom" not in ids_in(data_dir)
-    assert counts(index(articles, data_dir))["read"] == 10
+    before = ids_in(data_dir)
+    assert before[:4] == [f"id-{word}" for word in WORDS[:4]]
+    assert "id-fathom" not in before
+    assert counts(index(articles, data_dir)) == {"read": 10, "added": 10 - len(before), "unchanged": len(before)}
     assert sorted(ids_in(data_dir)) == sorted(f"id-{word}" for word in WORDS)
+
+
+class Interrupted(sqlite3.Connection):
+    """Raises KeyboardInterrupt after the statement of one thread that `left` counts down to, as Ctrl-C may."""
+
+    left = 0
+    thread = 0
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        cursor = super().execute(sql.replace("synchronous = FULL", "synchronous = OFF"), *values)
+        if threading.get_ident() == Interrupted.thread:
+            Interrupted.left -= 1
+            if Interrupted.left == 0:
+                raise KeyboardInterrupt
+        return cursor
+
+
+def test_ctrl_c_after_any_statement_ends_the_run_and_loses_nothing_that_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it strikes, the run ends by it and by nothing else, and the next one stores exactly what is missing."""
+    path = write(tmp_path / "a.jsonl", map(record, WORDS[:2]))
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(Interrupted, "thread", threading.get_ident())
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Interrupted))
+    for statements in itertools.count(1):
+        data_dir = tmp_path / str(statements)
+        Interrupted.left = statements
+        try:
+            index(path, data_dir, batch_articles=1)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        Interrupted.left = 0
+        index(path, data_dir)
+        assert sorted(ids_in(data_dir)) == sorted(f"id-{word}" for word in WORDS[:2]), f"statement {statements}"
+    assert statements > 40, statements
 
 
 CHILD = """
 import sys
 from pathlib import Path
+from indexer import pipeline
 from indexer.pipeline import Listeners, run
 from indexer.sources import open_source
 from tests.building import FakeEmbedder
@@ -575,10 +645,3 @@ def test_an_index_of_a_later_release_is_refused(articles: Path, data_dir: Path) 
         f"{data_dir / STORE_FILE} has schema version {SCHEMA_VERSION + 1}, this release knows {SCHEMA_VERSION}"
         " (run the release that wrote it, or a newer one)"
     )
-
-
-def test_a_stopped_run_is_the_caller_s_fault() -> None:
-    """StoppedError is an InvalidInputError whose field is the record's place."""
-    error = StoppedError("a.jsonl:3", "is bad", fix="mend it")
-    assert isinstance(error, InvalidInputError)
-    assert error.field == "a.jsonl:3"

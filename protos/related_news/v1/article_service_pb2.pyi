@@ -29,6 +29,7 @@ class _UpsertOutcome:
 class _UpsertOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     UPSERT_OUTCOME_UNSPECIFIED: _UpsertOutcome.ValueType  # 0
+    """Never sent."""
     UPSERT_OUTCOME_ACCEPTED: _UpsertOutcome.ValueType  # 1
     """New, or changed: written."""
     UPSERT_OUTCOME_UNCHANGED: _UpsertOutcome.ValueType  # 2
@@ -40,6 +41,7 @@ class UpsertOutcome(_UpsertOutcome, metaclass=_UpsertOutcomeEnumTypeWrapper):
     """What became of one article."""
 
 UPSERT_OUTCOME_UNSPECIFIED: UpsertOutcome.ValueType  # 0
+"""Never sent."""
 UPSERT_OUTCOME_ACCEPTED: UpsertOutcome.ValueType  # 1
 """New, or changed: written."""
 UPSERT_OUTCOME_UNCHANGED: UpsertOutcome.ValueType  # 2
@@ -50,6 +52,8 @@ Global___UpsertOutcome: _TypeAlias = UpsertOutcome  # noqa: Y015
 
 @_typing.final
 class UpsertArticlesRequest(_message.Message):
+    """Articles to add or to replace."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLES_FIELD_NUMBER: _builtins.int
@@ -72,6 +76,8 @@ Global___UpsertArticlesRequest: _TypeAlias = UpsertArticlesRequest  # noqa: Y015
 
 @_typing.final
 class UpsertResult(_message.Message):
+    """What became of one article of the request."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -102,6 +108,8 @@ Global___UpsertResult: _TypeAlias = UpsertResult  # noqa: Y015
 
 @_typing.final
 class UpsertArticlesResponse(_message.Message):
+    """What became of each article, and the revision to wait for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
@@ -128,6 +136,8 @@ Global___UpsertArticlesResponse: _TypeAlias = UpsertArticlesResponse  # noqa: Y0
 
 @_typing.final
 class DeleteArticlesRequest(_message.Message):
+    """Articles to withdraw."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
@@ -150,6 +160,8 @@ Global___DeleteArticlesRequest: _TypeAlias = DeleteArticlesRequest  # noqa: Y015
 
 @_typing.final
 class DeleteResult(_message.Message):
+    """What became of one id of the request."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -174,6 +186,8 @@ Global___DeleteResult: _TypeAlias = DeleteResult  # noqa: Y015
 
 @_typing.final
 class DeleteArticlesResponse(_message.Message):
+    """What became of each id."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
@@ -200,6 +214,8 @@ Global___DeleteArticlesResponse: _TypeAlias = DeleteArticlesResponse  # noqa: Y0
 
 @_typing.final
 class GetArticleRequest(_message.Message):
+    """The article to read."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -220,6 +236,8 @@ Global___GetArticleRequest: _TypeAlias = GetArticleRequest  # noqa: Y015
 
 @_typing.final
 class GetArticleResponse(_message.Message):
+    """The article that was asked for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLE_FIELD_NUMBER: _builtins.int
@@ -242,6 +260,8 @@ Global___GetArticleResponse: _TypeAlias = GetArticleResponse  # noqa: Y015
 
 @_typing.final
 class GetIndexStatusRequest(_message.Message):
+    """Has no fields."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -257,6 +277,8 @@ Global___GetIndexStatusRequest: _TypeAlias = GetIndexStatusRequest  # noqa: Y015
 
 @_typing.final
 class GetIndexStatusResponse(_message.Message):
+    """The state of the index as this process sees it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLE_COUNT_FIELD_NUMBER: _builtins.int

@@ -27,6 +27,7 @@ class _ParagraphKind:
 class _ParagraphKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParagraphKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PARAGRAPH_KIND_UNSPECIFIED: _ParagraphKind.ValueType  # 0
+    """Read as TEXT."""
     PARAGRAPH_KIND_TEXT: _ParagraphKind.ValueType  # 1
     """Running text."""
     PARAGRAPH_KIND_HEADING: _ParagraphKind.ValueType  # 2
@@ -37,9 +38,10 @@ class _ParagraphKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paragra
     """A block quote."""
 
 class ParagraphKind(_ParagraphKind, metaclass=_ParagraphKindEnumTypeWrapper):
-    """What a paragraph is. UNSPECIFIED is read as TEXT."""
+    """What a paragraph is."""
 
 PARAGRAPH_KIND_UNSPECIFIED: ParagraphKind.ValueType  # 0
+"""Read as TEXT."""
 PARAGRAPH_KIND_TEXT: ParagraphKind.ValueType  # 1
 """Running text."""
 PARAGRAPH_KIND_HEADING: ParagraphKind.ValueType  # 2

@@ -291,6 +291,8 @@ Global___Layout: _TypeAlias = Layout  # noqa: Y015
 
 @_typing.final
 class FillSlotsRequest(_message.Message):
+    """A page, how it is laid out, and what may be chosen for it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLE_ID_FIELD_NUMBER: _builtins.int
@@ -356,6 +358,8 @@ Global___FillSlotsRequest: _TypeAlias = FillSlotsRequest  # noqa: Y015
 
 @_typing.final
 class FillSlotsResponse(_message.Message):
+    """The page, filled."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_FIELD_NUMBER: _builtins.int
@@ -408,6 +412,8 @@ Global___PagePlan: _TypeAlias = PagePlan  # noqa: Y015
 
 @_typing.final
 class FilledSlot(_message.Message):
+    """One slot of the layout with its places."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -600,6 +606,8 @@ Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
 
 @_typing.final
 class RuleRemoval(_message.Message):
+    """What one rule removed."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_FIELD_NUMBER: _builtins.int
@@ -626,6 +634,8 @@ Global___RuleRemoval: _TypeAlias = RuleRemoval  # noqa: Y015
 
 @_typing.final
 class ListRelatedRequest(_message.Message):
+    """A page, and what may be listed for it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLE_ID_FIELD_NUMBER: _builtins.int
@@ -689,6 +699,8 @@ Global___ListRelatedRequest: _TypeAlias = ListRelatedRequest  # noqa: Y015
 
 @_typing.final
 class ListRelatedResponse(_message.Message):
+    """The list."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
@@ -717,6 +729,8 @@ Global___ListRelatedResponse: _TypeAlias = ListRelatedResponse  # noqa: Y015
 
 @_typing.final
 class BatchFillSlotsRequest(_message.Message):
+    """Stored pages that share a layout and filters."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLE_IDS_FIELD_NUMBER: _builtins.int
@@ -767,6 +781,8 @@ Global___BatchFillSlotsRequest: _TypeAlias = BatchFillSlotsRequest  # noqa: Y015
 
 @_typing.final
 class BatchFillSlotsResponse(_message.Message):
+    """The pages, filled."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGES_FIELD_NUMBER: _builtins.int
@@ -789,6 +805,8 @@ Global___BatchFillSlotsResponse: _TypeAlias = BatchFillSlotsResponse  # noqa: Y0
 
 @_typing.final
 class BatchPage(_message.Message):
+    """What became of one id of the request."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ARTICLE_ID_FIELD_NUMBER: _builtins.int

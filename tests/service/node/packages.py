@@ -39,8 +39,9 @@ def install() -> Path:
 
 
 def _install() -> None:
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    retries = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", *retries]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
-    if done.returncode and _NO_NETWORK.search(done.stderr):
-        pytest.skip(f"npm cannot reach its registry: {done.stderr.strip().splitlines()[-1]}")
+    if done.returncode and (unreachable := _NO_NETWORK.search(done.stderr)):
+        pytest.skip(f"npm cannot reach its registry to install the Node.js packages: {unreachable[1]}")
     assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
