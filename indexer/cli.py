@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,49 @@ def delete(
             out.print(f"{escape(result.id)}: {'withdrawn' if result.found else 'not there'}", highlight=False)
         if not all(result.found for result in answer.results):
             raise typer.Exit(EXIT_SOME_REFUSED)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    links: Annotated[str | None, typer.Option(help="Editors' links: a JSON Lines file, or `harvested`.")] = None,
+    articles: Annotated[Path | None, typer.Option(help="Index these first, in the cache. Default: the index.")] = None,
+    near_duplicates: Annotated[Path | None, typer.Option(help="Labelled pairs: measure near-copy detection.")] = None,
+    ranker: Annotated[Path | None, typer.Option(help="Also this fitted ranker, on pages newer than its own.")] = None,
+    cross_fit: Annotated[bool, typer.Option("--cross-fit", help="Also rankers fitted on four fifths each.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder for indexes of --articles.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure relevance on editors' own links, beside cosine, TF-IDF and most recent in section."""
+    from indexer.evaluation import commands, view
+
+    with _plain_errors(), commands.bench(_settings(context), articles, cache, err) as bench:
+        report = commands.evaluate(bench, links, near_duplicates, ranker, cross_fit, err)
+        if as_json:
+            print(json.dumps(report, ensure_ascii=False))
+        else:
+            out.print(view.report_view(report))
+
+
+@app.command()
+def fit(
+    context: typer.Context,
+    links: Annotated[str, typer.Option(help="Editors' links: a JSON Lines file, or `harvested`.")],
+    articles: Annotated[Path | None, typer.Option(help="Index these first, in the cache. Default: the index.")] = None,
+    to: Annotated[Path, typer.Option(help="File to write; name it as `ranker` in the settings.")] = Path("ranker.json"),
+    cache: Annotated[Path | None, typer.Option(help="Folder for indexes of --articles.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a ranker on editors' own links, and compare it with the default on later pages than it was fitted on."""
+    from indexer.evaluation import commands, view
+
+    with _plain_errors(), commands.bench(_settings(context), articles, cache, err) as bench:
+        report = commands.fit(bench, links, to, err)
+        if as_json:
+            print(json.dumps(report, ensure_ascii=False))
+        else:
+            out.print(view.report_view(report))
+            out.print(f"written to {escape(str(to))}", highlight=False)
 
 
 @app.command(name="settings")

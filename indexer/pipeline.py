@@ -42,7 +42,7 @@ class Listeners:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did, in records. withdrawn: skipped because they were deleted from the archive before."""
+    """What a run did, in records. withdrawn: skipped because they were deleted before. ids: good ones, and where."""
 
     read: int = 0
     added: int = 0
@@ -52,6 +52,7 @@ class Report:
     refused: int = 0
     editor_links: int = 0
     other_languages: dict[str, int] = field(default_factory=dict)
+    ids: dict[str, Where] = field(default_factory=dict)
     seconds: float = 0.0
     embedding_seconds: float = 0.0
     snapshot: Path | None = None
@@ -108,14 +109,13 @@ def _ready(
 ) -> Iterator[_Ready]:
     """Clean and check; report what must be refused."""
     clock_ms = time.time_ns() // 1_000_000
-    seen: dict[str, Where] = {}
     for record in records:
         report.read += 1
         try:
             if isinstance(record, BadRecord):
                 raise InvalidInputError("record", record.reason)
             ready = check(record, clock_ms)
-            first = seen.setdefault(ready.article.id, record.where)
+            first = report.ids.setdefault(ready.article.id, record.where)
             if first is not record.where:
                 raise InvalidInputError("id", f"{ready.article.id!r} stands already at {first}", fix="keep one of them")
         except InvalidInputError as error:

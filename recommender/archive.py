@@ -124,10 +124,10 @@ class Archive:
         """Apply every change that is committed by now."""
         async with self._catching_up:
             while True:
-                changes, stored = await self._on_disk(self._read_changes, self.live.revision)
-                if not changes:
+                read = await self._on_disk(_read_changes, self.store, self.live.revision)
+                if read is None:
                     break
-                self.live.apply(changes, stored)
+                self.live.apply(*read)
                 self.last_change_s = time.monotonic()
             self.store_revision = max(self.store_revision, self.live.revision)
         async with self._advanced:
@@ -150,11 +150,6 @@ class Archive:
                 seen = -1
                 await asyncio.sleep(1)
             await asyncio.sleep(_POLL_S)
-
-    def _read_changes(self, revision: int) -> tuple[list[Change], dict[str, Stored]]:
-        changes = self.store.changes_after(revision, _CHANGES_AT_ONCE)
-        ids = list({change.article_id for change in changes})
-        return changes, self.store.stored(ids) if ids else {}
 
     def _which_changed(self, articles: Sequence[Article], keep_rules: Sequence[bool]) -> list[Article]:
         before = self.store.get_many([article.id for article in articles])
@@ -185,6 +180,18 @@ def open_archive(data_dir: Path, embedder: Embedder) -> tuple[Store, Live]:
         log.info("writing a snapshot of revision %d", store.revision())
         snapshot = Snapshot(write_snapshot(store, folder, embedder.info.dimension), verify=False)
     return store, Live(snapshot)
+
+
+def replay(store: Store, live: Live) -> None:
+    """Apply every change that is committed by now; for those who have no event loop."""
+    while changes_and_stored := _read_changes(store, live.revision):
+        live.apply(*changes_and_stored)
+
+
+def _read_changes(store: Store, revision: int) -> tuple[list[Change], dict[str, Stored]] | None:
+    """Return some changes after `revision` with the present state of their articles, or None if there are none."""
+    changes = store.changes_after(revision, _CHANGES_AT_ONCE)
+    return (changes, store.stored(list({change.article_id for change in changes}))) if changes else None
 
 
 def _usable_snapshot(folder: Path, store: Store) -> Snapshot | None:

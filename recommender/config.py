@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """Folder of the store and its snapshots."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """How much the service writes to standard error."""
+    ranker: Path | None = None
+    """Ranker that `related-news fit` made; without one the default formula ranks."""
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()
     index: IndexSettings = IndexSettings()

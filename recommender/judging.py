@@ -57,7 +57,7 @@ class PageJudge:
     @cached_property
     def _term_shares(self) -> npt.NDArray[np.float32]:
         bits = np.unpackbits(self._page.masks.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-        stands_in = bits.astype(np.float32)
+        stands_in = bits[:, :MASKED_PARAGRAPHS].astype(np.float32)
         shares: npt.NDArray[np.float32] = stands_in / np.maximum(stands_in.sum(axis=1, keepdims=True), 1)
         return shares
 

@@ -12,14 +12,14 @@ from recommender.catalog.derived import Analysis, Vectors
 from recommender.catalog.live import Live
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.segment import Flag, kinds_of
-from recommender.catalog.wording import Ids, Masks, Weights, make_signature
+from recommender.catalog.wording import Ids, Masks, Weights, make_signature, unpack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
     """One page. row: its row in the live view, None for a draft. kinds: as Record.kinds.
 
-    ids, weights, surfaces and masks are parallel, the heaviest term first; see wording.Terms.
+    ids, weights, surfaces and masks are parallel; see wording.Signature.
     """
 
     row: int | None
@@ -29,6 +29,8 @@ class Page:
     section: str
     site: str
     language: str
+    author: str
+    tags: tuple[str, ...]
     published_at_ms: int
     main: npt.NDArray[np.float32]
     head: npt.NDArray[np.float32]
@@ -54,6 +56,7 @@ class Draft:
     section: str = ""
     site: str = ""
     language: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def stored_page(live: Live, row: int) -> Page:
@@ -61,7 +64,7 @@ def stored_page(live: Live, row: int) -> Page:
     record = live.record(row)
     rows = np.array([row])
     columns = live.columns(rows)
-    ids, weights = live.signature(row)
+    ids, weights = unpack(live.signature(row))
     flags = Flag(int(columns.flags[0]))
     return Page(
         row=row,
@@ -71,6 +74,8 @@ def stored_page(live: Live, row: int) -> Page:
         section=record.section,
         site=record.site,
         language=record.language,
+        author=record.author,
+        tags=record.tags,
         published_at_ms=int(columns.published_at_ms[0]),
         main=live.main_vectors(rows)[0],
         head=live.head_vector(row),
@@ -97,6 +102,8 @@ def draft_page(live: Live, draft: Draft) -> Page:
         section=draft.section,
         site=draft.site,
         language=draft.language,
+        author="",
+        tags=draft.tags,
         published_at_ms=draft.published_at_ms,
         main=draft.vectors.main,
         head=draft.vectors.head,

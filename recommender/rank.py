@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,30 +27,61 @@ articles a day that is a day, on a slow blog with one every second day it is fou
 class Evidence:
     """What is known of each candidate beside the page; all arrays float32 (n,), parallel to `rows`, ascending.
 
-    wording: TF-IDF cosine of full texts, 0 to 1. meaning, headline: cosines of main and head vectors. age_days: how far
-    in time from the page, either way. evergreen, same_section, same_site: 0 or 1.
+    wording: TF-IDF cosine of full texts, 0 to 1. meaning, headline: cosines of main and head vectors. title: share of
+    the candidate's title that the page's text uses. age_days: how far in time from the page, either way. tags: Jaccard
+    coefficient. evergreen; section, site, author: whether the page's is the same, 0 or 1. words: the candidate's.
     """
 
     rows: Rows
     wording: Floats
     meaning: Floats
     headline: Floats
+    title: Floats
     age_days: Floats
     evergreen: Floats
-    same_section: Floats
-    same_site: Floats
+    section: Floats
+    tags: Floats
+    site: Floats
+    author: Floats
+    words: Floats
     published_at_ms: npt.NDArray[np.int64]
 
     def values(self, index: int) -> dict[str, float]:
         """Return one candidate's evidence under the names of the score parts."""
-        return {
-            "wording": float(self.wording[index]),
-            "meaning": float(self.meaning[index]),
-            "headline": float(self.headline[index]),
-            "freshness": float(self.age_days[index]),
-            "section": float(self.same_section[index]),
-            "site": float(self.same_site[index]),
-        }
+        return {name: float(getattr(self, _FIELDS.get(name, name))[index]) for name in PARTS}
+
+    def features(self, half_life_days: float) -> Floats:
+        """Return float32 (n, len(PARTS)), C-contiguous: what a fitted ranker sees; see FEATURES_VERSION."""
+        columns = {name: getattr(self, _FIELDS.get(name, name)) for name in PARTS}
+        columns["wording"] = np.log1p(np.maximum(self.wording, 0) / WORDING_OFFSET)
+        columns["freshness"] = self.log_age(half_life_days)
+        columns["length"] = np.log1p(self.words)
+        return np.ascontiguousarray(np.column_stack([columns[name] for name in PARTS]), np.float32)
+
+    def log_age(self, half_life_days: float) -> Floats:
+        """Return ln(1 + age in half-lives); 0 for evergreen articles."""
+        ages: Floats = np.log1p(self.age_days / max(half_life_days, 1e-6)) * (1 - self.evergreen)
+        return ages
+
+
+PARTS = (
+    "wording",
+    "meaning",
+    "headline",
+    "title",
+    "freshness",
+    "section",
+    "tags",
+    "site",
+    "author",
+    "length",
+)
+"""Names of the evidence, as score parts show it."""
+WORDING_OFFSET = 0.02
+"""Evidence of wording is ln(1 + overlap / 0.02): below a fiftieth two texts share next to nothing."""
+FEATURES_VERSION = "features-1"
+"""Names the columns of `Evidence.features` and how they are computed; changes whenever they do."""
+_FIELDS = {"freshness": "age_days", "length": "words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +89,80 @@ class Formula:
     """The default ranking: log-odds that an editor would accept the link, a weighted sum of evidence.
 
     Its shape follows measurements on editors' own links (design notes): the log-odds rise with the logarithm of the
-    wording overlap, level off at high cosines, and fall with the logarithm of age. The weights are those that a
-    logistic regression gives on gov-blogs (wording 2.3, meaning and headline together 4.1, age -0.9, same site 1.8),
-    rounded, with meaning and headline balanced as on the large general-news archive of the design notes.
+    wording overlap, level off at high cosines, and fall with the logarithm of age; a title whose words the page uses is
+    worth more than its share of the wording. The weights are those that a logistic regression gives on gov-blogs,
+    rounded, with headline, section and age as on the large general-news archive of the design notes.
     """
 
-    name: str = "formula-1"
-    base: float = -7.2
+    name: str = "formula-2"
+    base: float = -7.5
     wording: float = 2.0
-    wording_offset: float = 0.02
-    meaning: float = 3.0
-    headline: float = 1.5
+    wording_offset: float = WORDING_OFFSET
+    meaning: float = 2.5
+    headline: float = 1.0
     cosine_ceiling: float = 0.9
-    freshness: float = 0.8
-    same_section: float = 0.8
-    same_site: float = 0.8
+    title: float = 2.0
+    freshness: float = 0.7
+    section: float = 1.0
+    tags: float = 0.8
+    site: float = 0.8
+    author: float = 0.3
+    length: float = 0.4
+    length_words: float = 300.0
+    length_bound: float = 1.5
 
     def contributions(self, evidence: Evidence, half_life_days: float) -> dict[str, Floats]:
         """Return what each piece of evidence adds to the log-odds; the sum and `base` are the whole."""
-        age = evidence.age_days / max(half_life_days, 1e-6)
+        length = np.log(np.maximum(evidence.words, 1) / self.length_words)
         return {
             "wording": self.wording * np.log1p(np.maximum(evidence.wording, 0) / self.wording_offset),
             "meaning": self.meaning * np.minimum(evidence.meaning, self.cosine_ceiling),
             "headline": self.headline * np.minimum(evidence.headline, self.cosine_ceiling),
-            "freshness": -self.freshness * np.log1p(age) * (1 - evidence.evergreen),
-            "section": self.same_section * evidence.same_section,
-            "site": self.same_site * evidence.same_site,
+            "title": self.title * evidence.title,
+            "freshness": -self.freshness * evidence.log_age(half_life_days),
+            "section": self.section * evidence.section,
+            "tags": self.tags * evidence.tags,
+            "site": self.site * evidence.site,
+            "author": self.author * evidence.author,
+            "length": self.length * np.clip(length, -self.length_bound, self.length_bound),
         }
+
+    def weigh(self, evidence: Evidence, half_life_days: float) -> Weighed:
+        """Return the log-odds of every candidate, and how they come about."""
+        parts = self.contributions(evidence, half_life_days)
+        odds = np.sum(list(parts.values()), axis=0) + self.base
+        return Weighed(odds, lambda index: {name: float(column[index]) for name, column in parts.items()}, self.base)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Log-odds, float32 (n,); parts_of(i): what each piece of evidence adds to those of candidate i, beside `base`."""
+
+    odds: Floats
+    parts_of: Callable[[int], dict[str, float]]
+    base: float
+
+
+class Model(Protocol):
+    """Weighs evidence: the default formula, or a ranker fitted on a newsroom's own links."""
+
+    @property
+    def name(self) -> str:
+        """As receipts show it."""
+        ...
+
+    def weigh(self, evidence: Evidence, half_life_days: float) -> Weighed:
+        """Return the log-odds of every candidate, and how they come about."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Candidates with scores in 0 to 1, parallel to `evidence.rows`; parts: contributions by name, log-odds."""
+    """Candidates with scores in 0 to 1, parallel to `evidence.rows`."""
 
     evidence: Evidence
     scores: Floats
-    parts: dict[str, Floats]
-    base: float
+    weighed: Weighed
 
     def order(self) -> npt.NDArray[np.intp]:
         """Return indices, best first; of equal scores the newer article first."""
@@ -102,41 +172,44 @@ class Scored:
         """Return (name, value, contribution) of one candidate, largest contribution first, then ("base", 1, base)."""
         values = self.evidence.values(index)
         # Adding 0 turns -0.0 into 0.0: not every language's JSON has a negative zero.
-        parts = [(name, values[name], float(column[index]) + 0.0) for name, column in self.parts.items()]
-        return [*sorted(parts, key=lambda part: -abs(part[2])), ("base", 1.0, self.base)]
+        parts = [(name, values[name], added + 0.0) for name, added in self.weighed.parts_of(index).items()]
+        return [*sorted(parts, key=lambda part: -abs(part[2])), ("base", 1.0, self.weighed.base)]
 
 
 class Ranker:
     """Gathers evidence and scores it. Owns scratch memory: one thread."""
 
-    def __init__(self, formula: Formula | None = None) -> None:
-        """Rank by `formula`, or the default one."""
-        self.formula = formula or Formula()
+    def __init__(self, model: Model | None = None) -> None:
+        """Rank by `model`, or the default formula."""
+        self.model = model or Formula()
         self._scratch = np.zeros(TERM_BUCKETS, np.float32)
 
     def gather(self, live: Live, page: Page, found: Found) -> Evidence:
         """Read the evidence of every candidate."""
         rows = found.rows
         columns = live.columns(rows)
-        signature_cosines = overlaps(page.ids, page.weights, live.signatures(rows), self._scratch)
+        overlap = overlaps(page.ids, page.weights, live.signatures(rows), self._scratch)
         return Evidence(
             rows=rows,
-            wording=signature_cosines,
+            wording=overlap.cosine,
             meaning=found.cosines,
             headline=live.head_cosines(rows, page.head),
+            title=overlap.title,
             age_days=(np.abs(page.published_at_ms - columns.published_at_ms) / DAY_MS).astype(np.float32),
             evergreen=((columns.flags & Flag.EVERGREEN) != 0).astype(np.float32),
-            same_section=_same(columns.section, page.section),
-            same_site=_same(columns.site, page.site),
+            section=_same(columns.section, page.section),
+            tags=live.tag_overlaps(rows, page.tags),
+            site=_same(columns.site, page.site),
+            author=_same(columns.author, page.author),
+            words=columns.words.astype(np.float32),
             published_at_ms=columns.published_at_ms,
         )
 
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
         """Score every candidate; half_life_days: the age at which freshness counts half."""
-        parts = self.formula.contributions(evidence, half_life_days)
-        odds = np.sum(list(parts.values()), axis=0) + self.formula.base
-        scores = (1 / (1 + np.exp(-odds))).astype(np.float32)
-        return Scored(evidence, scores, parts, self.formula.base)
+        weighed = self.model.weigh(evidence, half_life_days)
+        scores = (1 / (1 + np.exp(-weighed.odds))).astype(np.float32)
+        return Scored(evidence, scores, weighed)
 
 
 def default_half_life_days(live: Live, as_of_ms: int) -> float:

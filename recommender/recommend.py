@@ -64,6 +64,14 @@ class Recommender:
         latest = [answer.latest(slot) for slot in layout.slots]
         return answer.plan(layout, fill(layout, pools, latest, answer.page.kinds, answer.judge))
 
+    def score(self, request: Request) -> Scored:
+        """Return every candidate of a page with its evidence and score, nothing suppressed. Errors as fill_slots."""
+        return _Answer(self.live, self.ranker, request).everything()
+
+    def half_life_days(self, as_of_ms: int) -> float:
+        """Return the age at which freshness counts half, unless a slot says otherwise."""
+        return default_half_life_days(self.live, as_of_ms)
+
     def list_related(self, request: Request, k: int = 10, min_score: float = 0.0) -> RelatedList:
         """Return at most k related articles, best first, near copies of each other left out. Errors as fill_slots."""
         if not 1 <= k <= K_MAX:
@@ -101,6 +109,10 @@ class _Answer:
             self._scored[key] = self.ranker.score(evidence, half_life_days)
         return self._scored[key]
 
+    def everything(self) -> Scored:
+        """Score every candidate on the request's own terms."""
+        return self.score(self.scope, 0, self.half_life_days)
+
     def _gather(self, scope: Scope, oldest_ms: int) -> Evidence:
         key = (scope, oldest_ms)
         if key not in self._evidence:
@@ -135,7 +147,7 @@ class _Answer:
 
     def best(self, k: int, min_score: float) -> RelatedList:
         """Return the k best, none of which clashes with the page or with one before it."""
-        scored = self.score(self.scope, 0, self.half_life_days)
+        scored = self.everything()
         chosen: list[int] = []
         for index in scored.order().tolist():
             if len(chosen) == k:
@@ -210,7 +222,7 @@ class _Answer:
         return Receipt(
             revision=self.live.revision,
             encoder=self.live.manifest.encoder,
-            ranker=self.ranker.formula.name,
+            ranker=self.ranker.model.name,
             layout=layout,
             as_of_ms=self.as_of_ms,
             candidates_seen=len(self._seen) + sum(self.removed[rule] for rule in ("page_itself", "on_page")),

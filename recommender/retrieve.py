@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +13,12 @@ from recommender.catalog.segment import Scope
 from recommender.catalog.vectors import Hits, Rows
 from recommender.page import Page
 
-ANY_TIME = 180
-"""Candidates from the whole archive."""
+CANDIDATES = 380
+"""Candidates of a page: those of the windows, then the nearest of any time up to this number. On a small or slow
+archive the windows bring little that is not among the nearest anyway, and the number goes to older articles: on
+gov-blogs .935 of the editors' links are candidates, against .877 with a fixed 180 of any time."""
+EVERGREENS = 60
+"""Candidates among evergreen articles, where a slot's max_age shuts out the old ones."""
 WINDOWS = ((2_000, 100), (500, 100))
 """(articles before the page, candidates): windows of time around the page, as wide as the archive needs to publish so
 many articles; half as many after the page count too. What editors link to is mostly near in time: on a large daily
@@ -43,28 +48,31 @@ def retrieve(
     rule that says so; so many more are fetched that nothing is missing.
     """
     excluded = excluded or {}
-    windows = [(oldest_ms, as_of_ms, ANY_TIME, scope)]
+    hits = []
+
+    def search(k: int, from_ms: int, until_ms: int, within: Scope) -> None:
+        found = live.search(page.main, k + len(excluded), from_ms, until_ms, within)
+        hits.append(_split(found, excluded, k))
+
     for articles, k in WINDOWS:
         from_ms, until_ms = live.window(scope, page.published_at_ms, as_of_ms, articles)
-        windows.append((max(oldest_ms, from_ms), until_ms, k, scope))
+        search(k, max(oldest_ms, from_ms), until_ms, scope)
     if oldest_ms > 0:
-        windows.append((0, as_of_ms, ANY_TIME, replace(scope, evergreen_only=True)))
-    hits = [
-        live.search(page.main, k + len(excluded), from_ms, until_ms, within) for from_ms, until_ms, k, within in windows
-    ]
-    return _without(_union(hits), excluded)
+        search(EVERGREENS, 0, as_of_ms, replace(scope, evergreen_only=True))
+    search(CANDIDATES, oldest_ms, as_of_ms, scope)
+    kept = _union([best for best, _ in hits], CANDIDATES)
+    left_out = np.unique(np.concatenate([out for _, out in hits])).tolist()
+    return Found(kept.rows, kept.scores, dict(Counter(excluded[row] for row in left_out)))
 
 
-def _union(hits: list[Hits]) -> Hits:
-    rows, first = np.unique(np.concatenate([h.rows for h in hits]), return_index=True)
-    return Hits(rows, np.concatenate([h.scores for h in hits])[first])
-
-
-def _without(hits: Hits, excluded: dict[int, str]) -> Found:
-    if not excluded:
-        return Found(hits.rows, hits.scores, {})
+def _split(hits: Hits, excluded: dict[int, str], k: int) -> tuple[Hits, Rows]:
+    """Return the k best hits that are not excluded, and the rows that are."""
     out = np.isin(hits.rows, list(excluded))
-    removed: dict[str, int] = {}
-    for row in hits.rows[out].tolist():
-        removed[excluded[row]] = removed.get(excluded[row], 0) + 1
-    return Found(hits.rows[~out], hits.scores[~out], removed)
+    return Hits(hits.rows[~out][:k], hits.scores[~out][:k]), hits.rows[out]
+
+
+def _union(hits: list[Hits], most: int) -> Hits:
+    """Return the first `most` distinct rows of the concatenated hits, ascending."""
+    rows, first = np.unique(np.concatenate([h.rows for h in hits]), return_index=True)
+    kept = np.sort(np.argpartition(first, most)[:most]) if len(rows) > most else np.arange(len(rows))
+    return Hits(rows[kept], np.concatenate([h.scores for h in hits])[first[kept]])

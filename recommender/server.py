@@ -21,7 +21,9 @@ from recommender.catalog.vectors import limit_threads
 from recommender.config import Settings
 from recommender.embedding import load_embedder
 from recommender.errors import StorageError
+from recommender.fitted import FittedModel, load_fit
 from recommender.interceptor import Guard
+from recommender.rank import Ranker
 from recommender.service import ArticleService, Limits, RelatedNewsService
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class Server:
             ],
         )
         limits = Limits(self._settings.pages_per_batch, self._settings.articles_per_write)
-        related = RelatedNewsService(archive, settings.layouts, limits)
+        related = RelatedNewsService(archive, settings.layouts, limits, make_ranker(settings, archive.store.encoder))
         related_grpc.add_RelatedNewsServiceServicer_to_server(related, self._grpc)
         articles_grpc.add_ArticleServiceServicer_to_server(ArticleService(archive, related, limits), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -76,6 +78,11 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self._settings.drain_s)
         await self._archive.close()
+
+
+def make_ranker(settings: Settings, encoder: str) -> Ranker:
+    """Return the ranker that the settings name, for an index of `encoder`. Errors as load_fit."""
+    return Ranker(FittedModel(load_fit(settings.ranker, encoder))) if settings.ranker else Ranker()
 
 
 async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:

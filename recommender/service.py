@@ -18,7 +18,7 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
 from recommender.archive import Archive
-from recommender.catalog.articles import Article, check_id, clean_text, make_body, make_language
+from recommender.catalog.articles import Article, check_id, clean_text, make_body, make_language, make_tags
 from recommender.convert import (
     article_from,
     article_to,
@@ -60,12 +60,12 @@ class Limits:
 class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
     """Answers from the archive's live view, on the loop's thread."""
 
-    def __init__(self, archive: Archive, layouts: Mapping[str, Layout], limits: Limits) -> None:
+    def __init__(self, archive: Archive, layouts: Mapping[str, Layout], limits: Limits, ranker: Ranker) -> None:
         """layouts: by name; the built-in default is there unless they redefine it."""
         self._archive = archive
         self._layouts = {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **layouts}
         self._limits = limits
-        self._ranker = Ranker()
+        self._ranker = ranker
 
     @property
     def layout_names(self) -> list[str]:
@@ -146,7 +146,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
     async def _draft(self, message: related_pb.Draft, as_of_ms: int, context: Context) -> Draft:
         try:
             body = make_body(message.title, message.summary, paragraphs_from(message.paragraphs))
-            language = make_language(message.language)
+            language, tags = make_language(message.language), make_tags(message.tags)
             dated = message.HasField("published_at")
             published_at_ms = time_from(message.published_at, "published_at") if dated else as_of_ms
         except InvalidInputError as error:
@@ -163,6 +163,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             section=clean_text(message.section),
             site=clean_text(message.site),
             language=language,
+            tags=tags,
         )
 
     def _warnings(self, language: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import Change, Store, Stored, Write, create_store
 from recommender.catalog.wording import words_of
 from recommender.embedding import Matrix, ModelInfo
+from recommender.fitted import Fit
 from recommender.prepare import embed
+from recommender.rank import PARTS
 
 NOW_MS = 1_780_000_000_000
 """The clock of tests: 2026-05-28."""
@@ -59,6 +62,7 @@ def article(
     section: str = "diplomacy",
     site: str = "courier.example",
     language: str = "en",
+    author: str = "",
     tags: Sequence[str] = (),
     url: str | None = None,
     rules: Rules | None = None,
@@ -75,6 +79,7 @@ def article(
         section=section,
         site=site,
         language=language,
+        author=author,
         tags=tags,
         rules=rules,
     )
@@ -118,3 +123,18 @@ def replayed(snapshot: Snapshot, articles: Sequence[Article]) -> Live:
     changes = [Change(live.revision + n, a.id, deleted=False) for n, a in enumerate(articles, 1)]
     live.apply(changes, stored(articles))
     return live
+
+
+def make_fit(**changes: Any) -> Fit:
+    """Return a ranker for indexes of the fake encoder, without trees; the same author decides."""
+    ones = dict.fromkeys(PARTS, 1.0)
+    values: dict[str, Any] = {
+        "name": "fitted-for-tests",
+        "encoder": FakeEmbedder().info.key,
+        "weights": {**dict.fromkeys(PARTS, 0.1), "author": 5.0},
+        "means": dict.fromkeys(PARTS, 0.25),
+        "scales": ones,
+        "slope": 0.5,
+        "intercept": -1.0,
+    }
+    return Fit(**{**values, **changes})

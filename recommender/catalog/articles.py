@@ -204,7 +204,7 @@ def make_article(
         published_at_ms=published_at_ms,
         site=_label(site, "site"),
         section=_label(section, "section"),
-        tags=_make_tags(tags),
+        tags=make_tags(tags),
         language=make_language(language),
         author=_label(author, "author"),
         image_url=_label(image_url, "image_url", URL_BYTES_MAX),
@@ -312,7 +312,8 @@ def _label(value: str, name: str, limit: int = LABEL_BYTES_MAX) -> str:
     return text
 
 
-def _make_tags(tags: Sequence[str]) -> tuple[str, ...]:
+def make_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return cleaned, distinct tags. Raises InvalidInputError if there are too many or one is too long."""
     kept = tuple(dict.fromkeys(t for tag in tags if (t := _label(tag, "tags"))))
     if len(kept) > TAGS_MAX:
         raise InvalidInputError("tags", f"{len(kept)} tags; at most {TAGS_MAX}", fix="send the most telling ones")

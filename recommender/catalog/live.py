@@ -15,18 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.near_copies import Sketch
-from recommender.catalog.segment import Columns, Record, Scope, Segment
+from recommender.catalog.segment import Columns, Record, Scope, Segment, label_code
 from recommender.catalog.snapshot import Manifest, Snapshot
 from recommender.catalog.store import Change, Stored
 from recommender.catalog.tail import Tail
 from recommender.catalog.vectors import Hits, Rows, Vector, best_of
-from recommender.catalog.wording import Packed, Weights, unpack
+from recommender.catalog.wording import Packed, Weights
 
 T = TypeVar("T", bound=np.generic)
 
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS
-_BEGINNING = 0
+_BEGINNING, _END = 0, 2**63 - 1
 _DEAD_FETCHED = 256
 _EVERYTHING = Scope()
 
@@ -109,10 +109,11 @@ class Live:
         segment, local = self._place(row)
         return segment.head_vector(local)
 
-    def signature(self, row: int) -> tuple[npt.NDArray[np.int32], Weights]:
-        """Return the hashes and weights of one row's signature, heaviest first."""
+    def signature(self, row: int) -> Packed:
+        """Return uint32 (SIGNATURE_TERMS,)."""
         segment, local = self._place(row)
-        return unpack(segment.signatures[local])
+        packed: Packed = segment.signatures[local]
+        return packed
 
     def _place(self, row: int) -> tuple[Segment, int]:
         return (self._base, row) if row < self._base.rows else (self._tail, row - self._base.rows)
@@ -129,6 +130,13 @@ class Live:
     def signatures(self, rows: Rows) -> Packed:
         """Return uint32 (len(rows), SIGNATURE_TERMS)."""
         return self._gather(rows, lambda segment, local: segment.signatures[local])
+
+    def tag_overlaps(self, rows: Rows, tags: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),): the Jaccard coefficient of each row's tags with `tags`; 0 if those are none."""
+        if not tags:
+            return np.zeros(len(rows), np.float32)
+        wanted = np.unique(np.array([label_code(tag) for tag in tags], np.uint32))
+        return self._gather(rows, lambda segment, local: segment.tags.jaccard(local, wanted))
 
     def sketches(self, rows: Rows) -> Sketch:
         """Return uint16 (len(rows), SKETCH_SIZE)."""
@@ -211,6 +219,15 @@ class Live:
         times = np.concatenate((self._base.columns.public_at_ms[base], self._tail.columns.public_at_ms[tail]))
         order = np.argsort(-times if newest_first else times, kind="stable")[:n]
         return np.concatenate((base, tail + self._base.rows))[order]
+
+    def rows(self) -> Rows:
+        """Return the rows of all articles, ascending."""
+        return np.concatenate((np.flatnonzero(~self._dead), self._tail.public_in(_BEGINNING, _END) + self._base.rows))
+
+    def published_at_ms(self, row: int) -> int:
+        """Return the date that the article of `row` carries."""
+        segment, local = self._place(row)
+        return int(segment.columns.published_at_ms[local])
 
     def public_at_ms(self, row: int) -> int:
         """Return when the article of `row` became public."""

@@ -86,6 +86,16 @@ class Tags:
     offsets: npt.NDArray[np.int64]
     codes: Codes
 
+    def jaccard(self, rows: Rows, wanted: Codes) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),): tags shared with `wanted`, distinct codes, over tags of either."""
+        counts = self.offsets[rows + 1] - self.offsets[rows]
+        ends = np.cumsum(counts)
+        flat = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(self.offsets[rows] - ends + counts, counts)
+        hits = (self.codes[flat] == wanted[:, None]).any(axis=0)
+        shared = np.bincount(np.repeat(np.arange(len(rows)), counts), hits, minlength=len(rows))
+        jaccard: npt.NDArray[np.float32] = (shared / np.maximum(counts + len(wanted) - shared, 1)).astype(np.float32)
+        return jaccard
+
     def rows_with(self, wanted: frozenset[str]) -> Allowed:
         """Return bool (rows,): which rows have at least one of these tags."""
         hit = np.isin(self.codes, [label_code(tag) for tag in wanted])
@@ -220,6 +230,11 @@ class Segment(Protocol):
     @property
     def columns(self) -> Columns:
         """The columns of all rows."""
+        ...
+
+    @property
+    def tags(self) -> Tags:
+        """The tags of all rows."""
         ...
 
     @property

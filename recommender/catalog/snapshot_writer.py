@@ -56,6 +56,7 @@ def write_snapshot(store: Store, folder: Path, dimension: int, progress: Progres
         temporary = folder / f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
         try:
+            store.analyse_missing()
             with store.frozen() as frozen:
                 manifest = _write_files(frozen, temporary, store.encoder, dimension, progress or _silent)
             return _publish(folder, temporary, manifest)

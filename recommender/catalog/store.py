@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from recommender.catalog.articles import Article, EditorLink, article_from_json
-from recommender.catalog.derived import ANALYSIS, Analysis, Vectors
+from recommender.catalog.derived import ANALYSIS, Analysis, Vectors, analyse
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.schema import migrate
 from recommender.catalog.wording import Terms
@@ -121,6 +121,11 @@ class Store:
             row = self._read("SELECT content FROM articles WHERE id = ?", (article_id,)).fetchone()
         return article_from_json(row[0]) if row else None
 
+    def ids(self) -> set[str]:
+        """Return the ids of all articles."""
+        with _explained(self.path):
+            return {row[0] for row in self._read("SELECT id FROM articles")}
+
     def content_hashes(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Return the content hash of each of `ids` that is stored."""
         return dict(self._by_key("SELECT id, content_hash FROM articles WHERE id IN ({})", ids))
@@ -187,6 +192,24 @@ class Store:
         with self._transaction() as connection:
             before = self.get_many([w.article.id for w in writes if w.keep_rules])
             return [_write_one(connection, w, before, self.encoder, at_ms) for w in writes]
+
+    def analyse_missing(self) -> int:
+        """Analyse the articles whose analysis is of another release's version; returns how many. Needs no model."""
+        done = 0
+        sql = (
+            "SELECT DISTINCT a.text_hash, a.content FROM articles a LEFT JOIN analyses t"
+            " ON t.text_hash = a.text_hash AND t.version = ? WHERE t.text_hash IS NULL LIMIT ?"
+        )
+        while True:
+            with _explained(self.path):
+                rows = self._read(sql, (ANALYSIS, _ANALYSED_AT_ONCE)).fetchall()
+            if not rows:
+                return done
+            made = [(text_hash, analyse(article_from_json(content))) for text_hash, content in rows]
+            with self._transaction() as connection:
+                for text_hash, analysis in made:
+                    _write_analysis(connection, text_hash, analysis)
+            done += len(made)
 
     def delete(self, ids: Sequence[str], now_ms: int | None = None) -> list[bool]:
         """Withdraw articles in one transaction, durable on return; False for each id that was not there."""
@@ -291,6 +314,7 @@ def _check_encoder(connection: sqlite3.Connection, path: Path, encoder: str) -> 
         )
 
 
+_ANALYSED_AT_ONCE = 500
 _STORED_COLUMNS = "a.content, v.data, t.terms, t.sketch"
 _STORED_TABLES = (
     "articles a LEFT JOIN vectors v ON v.text_hash = a.text_hash AND v.encoder = ?"
@@ -301,11 +325,14 @@ _STORED_TABLES = (
 def _to_stored(row: Sequence[object]) -> Stored:
     content, vectors, terms, sketch = row
     assert isinstance(content, str)
-    if not (isinstance(vectors, bytes) and isinstance(terms, bytes) and isinstance(sketch, bytes)):
-        article_id = article_from_json(content).id
-        raise MismatchError(f"article {article_id!r} has no vectors of this model", fix="index the archive again")
-    analysis = Analysis(Terms.from_bytes(terms), _sketch(sketch))
-    return Stored(article_from_json(content), Vectors.from_bytes(vectors), analysis)
+    article = article_from_json(content)
+    if not isinstance(vectors, bytes):
+        raise MismatchError(f"article {article.id!r} has no vectors of this model", fix="index the archive again")
+    if isinstance(terms, bytes) and isinstance(sketch, bytes):
+        analysis = Analysis(Terms.from_bytes(terms), _sketch(sketch))
+    else:  # made by a release with another ANALYSIS
+        analysis = analyse(article)
+    return Stored(article, Vectors.from_bytes(vectors), analysis)
 
 
 def _sketch(blob: bytes) -> Sketch:
@@ -337,7 +364,10 @@ def _write_one(
 
 def _write_derived(connection: sqlite3.Connection, text_hash: bytes, encoder: str, write: Write) -> None:
     connection.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", (text_hash, encoder, write.vectors.to_bytes()))
-    analysis = write.analysis
+    _write_analysis(connection, text_hash, write.analysis)
+
+
+def _write_analysis(connection: sqlite3.Connection, text_hash: bytes, analysis: Analysis) -> None:
     connection.execute(
         "INSERT OR IGNORE INTO analyses VALUES (?, ?, ?, ?)",
         (text_hash, ANALYSIS, analysis.terms.to_bytes(), analysis.sketch.tobytes()),

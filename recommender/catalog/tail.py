@@ -47,6 +47,7 @@ class Tail:
         self._alive = _Growing(np.bool_)
         self._records: list[Record] = []
         self._tag_codes: list[tuple[int, ...]] = []
+        self._tags: Tags | None = None
         self._row_of: dict[str, int] = {}
 
     def put(self, stored: Stored) -> None:
@@ -64,6 +65,7 @@ class Tail:
         self._row_of[article.id] = len(self._records)
         self._records.append(make_record(article, terms, signature))
         self._tag_codes.append(tuple(map(label_code, article.tags)))
+        self._tags = None
 
     def remove(self, article_id: str) -> None:
         """Let the row of an article die, if there is one."""
@@ -85,6 +87,15 @@ class Tail:
     def columns(self) -> Columns:
         """The columns of all rows."""
         return Columns(*(self._columns[f.name].array for f in fields(Columns)))
+
+    @property
+    def tags(self) -> Tags:
+        """The tags of all rows."""
+        if self._tags is None:
+            counts = np.fromiter(map(len, self._tag_codes), np.int64, len(self._tag_codes))
+            codes = np.fromiter((code for codes in self._tag_codes for code in codes), np.uint32, int(counts.sum()))
+            self._tags = Tags(np.concatenate(([0], np.cumsum(counts))), codes)
+        return self._tags
 
     @property
     def signatures(self) -> Packed:
@@ -127,14 +138,9 @@ class Tail:
     def in_scope(self, from_ms: int, until_ms: int, scope: Scope) -> Rows:
         """Return the living rows in `scope` that became public in [from_ms, until_ms], ascending."""
         rows = self.public_in(from_ms, until_ms)
-        return rows[scope.allowed(self.columns, self._tags())[rows]]
+        return rows[scope.allowed(self.columns, self.tags)[rows]]
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
         rows = self.in_scope(from_ms, until_ms, scope)
         return best_of(self._mains.array[rows] @ query, rows, k) if len(rows) else Hits.none()
-
-    def _tags(self) -> Tags:
-        counts = np.fromiter(map(len, self._tag_codes), np.int64, len(self._tag_codes))
-        codes = np.fromiter((code for codes in self._tag_codes for code in codes), np.uint32, int(counts.sum()))
-        return Tags(np.concatenate(([0], np.cumsum(counts))), codes)

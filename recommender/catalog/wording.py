@@ -31,10 +31,16 @@ TERMS_STORED = 320
 """Terms kept of one text before the archive's statistics are known: the most frequent, then the earliest."""
 SIGNATURE_TERMS = 128
 """Terms in a signature. On gov-blogs nDCG@10 of the cosine alone: 64 .469, 96 .482, 128 .489, all .504."""
-MASKED_PARAGRAPHS = 64
-"""Only the first 64 paragraphs are told apart when a link is placed."""
-_WEIGHT_BITS = 12
+MASKED_PARAGRAPHS = 63
+"""Only the first 63 paragraphs are told apart when a link is placed; the mask's last bit is IN_TITLE."""
+IN_TITLE = 1 << MASKED_PARAGRAPHS
+TITLE_TERMS = 16
+"""So many of a title's terms are known as such in a signature, where they come first."""
+_FLAG_BITS = 1
+_WEIGHT_BITS = 11
 _WEIGHT_MAX = (1 << _WEIGHT_BITS) - 1
+_FLAG = np.uint32(1 << _WEIGHT_BITS)
+_HASH_SHIFT = np.uint32(_WEIGHT_BITS + _FLAG_BITS)
 _TITLE_COUNT = 2
 _DOCUMENTS_LEAST = 20
 """An archive that starts empty weighs words as if it had so many articles, instead of not at all."""
@@ -78,7 +84,8 @@ Packed = npt.NDArray[np.uint32]
 class Terms:
     """The terms of one text. All sequences are parallel, at most TERMS_STORED long, in order of first appearance.
 
-    ids: hashes in [0, TERM_BUCKETS), distinct. counts: 1 to 255. masks: bit p set if the term stands in paragraph p.
+    ids: hashes in [0, TERM_BUCKETS), distinct. counts: 1 to 255. masks: bit p set if the term stands in paragraph p,
+    IN_TITLE if it stands in the title.
     surfaces: as written, where it can be told from a sentence's capital. words: number of words in the whole text.
     """
 
@@ -110,21 +117,35 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signature:
-    """The weighted terms of one text, heaviest first, at most SIGNATURE_TERMS; weights have Euclidean norm 1.
+    """The weighted terms of one text, at most SIGNATURE_TERMS; weights have Euclidean norm 1.
 
+    The `titled` (at most TITLE_TERMS) heaviest terms of the title come first, then all others, the heaviest first.
     order: for each term its position in the Terms that the signature was made of.
     """
 
     ids: Ids
     weights: Weights
     order: npt.NDArray[np.intp]
+    titled: int
 
     def pack(self) -> Packed:
-        """Return uint32 (SIGNATURE_TERMS,): hash in the high 20 bits, weight in the low 12; zero-padded."""
+        """Return uint32 (SIGNATURE_TERMS,): 20 bits of hash, 1 set for a title's term, 11 of weight; zero-padded."""
         packed = np.zeros(SIGNATURE_TERMS, np.uint32)
         quantised = np.rint(self.weights * _WEIGHT_MAX).astype(np.uint32)
-        packed[: len(self.ids)] = (self.ids.astype(np.uint32) << np.uint32(_WEIGHT_BITS)) | quantised
+        packed[: len(self.ids)] = (self.ids.astype(np.uint32) << _HASH_SHIFT) | quantised
+        packed[: self.titled] |= _FLAG
         return packed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlap:
+    """How a text's wording meets that of others; all float32 (n,), 0 to 1.
+
+    cosine: TF-IDF cosine of the whole texts. title: share of the other's title (by squared weight) that the text uses.
+    """
+
+    cosine: Weights
+    title: Weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +189,7 @@ class _Term:
 def extract_terms(title: str, summary: str, paragraphs: Sequence[Paragraph]) -> Terms:
     """Read the terms of one text; the title counts twice. Media captions are left out."""
     found: dict[str, _Term] = {}
-    words = _read(title, _TITLE_COUNT, 0, found) + _read(summary, 1, 0, found)
+    words = _read(title, _TITLE_COUNT, IN_TITLE, found) + _read(summary, 1, 0, found)
     for index, paragraph in enumerate(paragraphs):
         if paragraph.kind is not ParagraphKind.MEDIA:
             words += _read(paragraph.text, 1, 1 << index if index < MASKED_PARAGRAPHS else 0, found)
@@ -180,22 +201,29 @@ def make_signature(terms: Terms, idf: Weights) -> Signature:
     weights = (1 + np.log(terms.counts.astype(np.float32))) * idf[terms.ids]
     order = np.argsort(-weights, kind="stable")[:SIGNATURE_TERMS]
     order = order[weights[order] > 0]
+    in_title = (terms.masks[order] & np.uint64(IN_TITLE)) != 0
+    titled = order[in_title][:TITLE_TERMS]
+    order = np.concatenate((titled, order[~np.isin(order, titled)]))
     kept = weights[order]
     norm = float(np.sqrt(np.dot(kept, kept))) or 1.0
-    return Signature(terms.ids[order], (kept / norm).astype(np.float32), order)
+    return Signature(terms.ids[order], (kept / norm).astype(np.float32), order, len(titled))
 
 
-def overlaps(ids: Ids, weights: Weights, packed: Packed, scratch: Weights) -> Weights:
-    """Return float32 (n,): the TF-IDF cosine of a signature with each row of `packed`, uint32 (n, SIGNATURE_TERMS).
+def overlaps(ids: Ids, weights: Weights, packed: Packed, scratch: Weights) -> Overlap:
+    """Compare a signature with each row of `packed`, uint32 (n, SIGNATURE_TERMS).
 
     scratch: float32 (TERM_BUCKETS,) of zeros that the caller owns; it is all zeros again on return.
     """
     scratch[ids] = weights
-    matched = scratch[packed >> np.uint32(_WEIGHT_BITS)]
+    matched = scratch.take(packed >> _HASH_SHIFT)
     scratch[ids] = 0
     own = (packed & np.uint32(_WEIGHT_MAX)).astype(np.float32)
-    cosines: Weights = np.einsum("ij,ij->i", matched, own) / _WEIGHT_MAX
-    return cosines
+    squares = np.where(packed[:, :TITLE_TERMS] & _FLAG, own[:, :TITLE_TERMS] ** 2, 0)
+    met = np.einsum("ij,ij->i", squares, matched[:, :TITLE_TERMS] > 0)
+    return Overlap(
+        cosine=np.einsum("ij,ij->i", matched, own) / _WEIGHT_MAX,
+        title=met / np.maximum(squares.sum(axis=1), 1e-9),
+    )
 
 
 def shared(ids: Ids, weights: Weights, packed: Packed) -> Weights:
@@ -213,7 +241,7 @@ def unpack(packed: Packed) -> tuple[Ids, Weights]:
     """Return the hashes and weights of one packed row, uint32 (SIGNATURE_TERMS,), padding removed."""
     used = packed[packed != 0]
     weights = (used & np.uint32(_WEIGHT_MAX)).astype(np.float32) / _WEIGHT_MAX
-    return (used >> np.uint32(_WEIGHT_BITS)).astype(np.int32), weights
+    return (used >> _HASH_SHIFT).astype(np.int32), weights
 
 
 @lru_cache(maxsize=200_000)

@@ -246,6 +246,26 @@ def test_the_last_of_a_very_long_page_s_paragraphs_have_no_fit(empty: Snapshot) 
     assert fits[MASKED_PARAGRAPHS] == 0
 
 
+def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: Snapshot) -> None:
+    """Standing in the title is standing in no paragraph, not even in the first that is not told apart."""
+    body = [f"{NUMBERS[n % 12]}{n} waited." for n in range(MASKED_PARAGRAPHS + 3)]
+    page = other("page", title="Hail over Ostmark", paragraphs=body)
+    archive = Archive(empty, page, other("a", paragraphs=["Hail over Ostmark."]), *(other(f"f{n}") for n in range(6)))
+    judge = archive.judge("page")
+    assert judge.shared(archive.row("a")).sum() > 0
+    assert judge.fit(archive.row("a")).tolist() == [0.0] * len(body)
+
+
+def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot) -> None:
+    """The title takes no part of it away."""
+    page = other("page", title="Hail", paragraphs=["Nothing here.", "Hail fell."])
+    archive = Archive(empty, page, other("a", paragraphs=["Hail."]), *(other(f"f{n}") for n in range(6)))
+    judge = archive.judge("page")
+    shared = float(judge.shared(archive.row("a")).sum())
+    assert shared > 0
+    assert judge.fit(archive.row("a")).tolist() == pytest.approx([0.0, shared])
+
+
 def test_a_page_without_words_fits_nothing(empty: Snapshot) -> None:
     """No terms, no fit, no error."""
     archive = Archive(empty, article("page", title="?", paragraphs=["!", "..."]), other("a"))

@@ -25,8 +25,20 @@ from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import Change, Store, Stored, create_store
 from recommender.catalog.vectors import Hits, Rows, Vector, limit_threads
-from recommender.catalog.wording import make_signature, unpack
-from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_live, build_store, stored, writes
+from recommender.catalog.wording import make_signature
+from tests.building import (
+    DAY_MS,
+    DIMENSION,
+    NOW_MS,
+    FakeEmbedder,
+    article,
+    build_live,
+    build_snapshot,
+    build_store,
+    replayed,
+    stored,
+    writes,
+)
 
 EVER = (0, NOW_MS + YEAR_MS)
 """From and until which every article of these tests is public."""
@@ -170,7 +182,12 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
         if row is not None:
             rows[article_id] = row
             assert_is(live, row, expected[article_id])
+    assert list(live.rows()) == sorted(rows.values())
     assert_gathers(live, sorted(rows.values()))
+    for tags in (["gas"], ["talks", "nowhere", "gas"]):
+        overlaps = live.tag_overlaps(np.array(sorted(rows.values()), np.int64), tags)
+        by_row = {row: expected[id].article.tags for id, row in rows.items()}
+        assert overlaps.tolist() == pytest.approx([jaccard(by_row[row], tags) for row in sorted(by_row)])
     for scope, (from_ms, until_ms) in itertools.product(SCOPES, PERIODS):
         eligible = {i: s for i, s in expected.items() if in_scope(s.article, scope, from_ms, until_ms)}
         for k in (1, 3, len(IDS) + 1):
@@ -192,11 +209,11 @@ def assert_is(live: Live, row: int, expected: Stored) -> None:
         "never_with": a.rules.never_with,
         "surfaces": tuple(terms.surfaces[i] for i in signature.order),
     }
-    assert [list(part) for part in live.signature(row)] == [list(part) for part in unpack(signature.pack())]
+    assert live.signature(row).tolist() == signature.pack().tolist()
     assert live.head_vector(row).tolist() == expected.vectors.head.astype(np.float16).tolist()
     assert live.main_vectors(np.array([row])).tolist() == [expected.vectors.main.astype(np.float16).tolist()]
     assert live.sketches(np.array([row])).tolist() == [expected.analysis.sketch.tolist()]
-    assert live.public_at_ms(row) == a.public_at_ms
+    assert (live.public_at_ms(row), live.published_at_ms(row)) == (a.public_at_ms, a.published_at_ms)
     columns = live.columns(np.array([row]))
     assert [getattr(columns, f.name)[0] for f in fields(Columns)] == list(Columns.row_of(a, terms.words))
 
@@ -210,6 +227,11 @@ def assert_gathers(live: Live, rows: Sequence[int]) -> None:
     assert live.main_vectors(some).tolist() == [live.main_vectors(row)[0].tolist() for row in each]
     assert live.columns(some).words.tolist() == [live.columns(row).words[0] for row in each]
     np.testing.assert_allclose(live.head_cosines(some, head), [live.head_vector(r) @ head for r in rows], atol=1e-6)
+
+
+def jaccard(some: Sequence[str], others: Sequence[str]) -> float:
+    """Return the share of common tags among all of both."""
+    return len({*some} & {*others}) / (len({*some} | {*others}) or 1)
 
 
 def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, Stored], k: int) -> None:
@@ -299,6 +321,38 @@ def deleted(revision: int, article_id: str) -> Change:
 def written(revision: int, article_id: str) -> Change:
     """Return the log entry of a write."""
     return Change(revision, article_id, deleted=False)
+
+
+TAGGED = ["", "a", "ab", "", "bcdefg", "ad", "abcdefg", "g", "", "fg", "ce", ""]
+"""The tags of some articles, a letter each."""
+
+
+@pytest.fixture(scope="module", params=[0, 5, len(TAGGED)], ids=["tail", "both", "snapshot"])
+def tagged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Live:
+    """Return an archive of articles with tags, all in the snapshot, all written after it, or some."""
+    articles = [article(f"{n:02}", days_ago=20 - n, tags=[*tags]) for n, tags in enumerate(TAGGED)]
+    base = build_snapshot(tmp_path_factory.mktemp("tagged"), articles[: request.param])
+    return replayed(base, articles[request.param :])
+
+
+@given(wanted=st.lists(st.sampled_from("abcdefgxyz")), asked=st.sets(st.integers(0, len(TAGGED) - 1)))
+def test_tags_overlap_as_sets_do(tagged: Live, wanted: list[str], asked: set[int]) -> None:
+    """The Jaccard coefficient of each asked row's tags; 0 where there are none, here, there or both."""
+    overlaps = tagged.tag_overlaps(np.array(sorted(asked), np.int64), wanted)
+    assert (str(overlaps.dtype), overlaps.shape) == ("float32", (len(asked),))
+    assert overlaps.tolist() == pytest.approx([jaccard(TAGGED[n], wanted) for n in sorted(asked)])
+
+
+def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path) -> None:
+    """An answer does not freeze the tail's tags: neither their overlap nor the scope."""
+    live = build_live(tmp_path, [])
+    for count, tags in enumerate((["gas"], ["talks"], ["gas", "talks"]), 1):
+        one = article(f"{count}", tags=tags)
+        live.apply([written(live.revision + 1, one.id)], stored([one]))
+        expected = [1.0, 0.0, 0.5][:count]
+        assert live.tag_overlaps(np.arange(count), ["gas"]).tolist() == expected
+        with_gas = live.latest(Scope(tags=frozenset({"gas"})), 9, NOW_MS)
+        assert sorted(with_gas.tolist()) == [row for row, share in enumerate(expected) if share]
 
 
 @pytest.mark.parametrize("dead_fetched", [0, 256], ids=["dead kept out of the search", "dead fetched and dropped"])

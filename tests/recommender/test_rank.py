@@ -11,14 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recommender import rank
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
 from recommender.page import Page, stored_page
-from recommender.rank import FRESHNESS_ARTICLES, Evidence, Formula, Ranker, Scored, default_half_life_days
+from recommender.rank import FRESHNESS_ARTICLES, Evidence, Floats, Formula, Ranker, Scored, default_half_life_days
 from recommender.retrieve import Found
 from tests.building import DAY_MS, NOW_MS, article, build_live
 
-PARTS = {"wording", "meaning", "headline", "freshness", "section", "site"}
+NAMES = (
+    *("wording", "meaning", "headline", "title", "freshness"),
+    *("section", "tags", "site", "author", "length"),
+)
+"""The score parts' names, in the order of a fitted ranker's columns."""
 HALF_LIFE = 10.0
 
 
@@ -28,10 +33,14 @@ def evidence(n: int = 1, **columns: list[float]) -> Evidence:
         "wording": 0.1,
         "meaning": 0.5,
         "headline": 0.4,
+        "title": 0.2,
         "age_days": 5.0,
         "evergreen": 0.0,
-        "same_section": 0.0,
-        "same_site": 1.0,
+        "section": 0.0,
+        "tags": 0.25,
+        "site": 1.0,
+        "author": 0.0,
+        "words": 500.0,
     }
     values = {name: np.array(columns.get(name, [value] * n), np.float32) for name, value in usual.items()}
     published = np.array(columns.get("published_at_ms", range(1, n + 1)), np.int64)
@@ -41,6 +50,11 @@ def evidence(n: int = 1, **columns: list[float]) -> Evidence:
 def score(candidates: Evidence, half_life_days: float = HALF_LIFE) -> Scored:
     """Score by the default formula."""
     return Ranker().score(candidates, half_life_days)
+
+
+def parts(candidates: Evidence, half_life_days: float = HALF_LIFE) -> dict[str, Floats]:
+    """Return what the default formula adds to the log-odds for each piece of evidence."""
+    return Formula().contributions(candidates, half_life_days)
 
 
 # The formula
@@ -53,8 +67,12 @@ def score(candidates: Evidence, half_life_days: float = HALF_LIFE) -> Scored:
         ("meaning", [-0.5, 0.0, 0.3, 0.6, 0.9]),
         ("headline", [-0.5, 0.0, 0.3, 0.6, 0.9]),
         ("age_days", [3650.0, 100.0, 10.0, 1.0, 0.0]),
-        ("same_section", [0.0, 1.0]),
-        ("same_site", [0.0, 1.0]),
+        ("title", [0.0, 0.25, 1.0]),
+        ("section", [0.0, 1.0]),
+        ("tags", [0.0, 0.2, 0.5, 1.0]),
+        ("site", [0.0, 1.0]),
+        ("author", [0.0, 1.0]),
+        ("words", [70.0, 150.0, 300.0, 600.0, 1300.0]),
         ("evergreen", [0.0, 1.0]),
     ],
 )
@@ -70,15 +88,33 @@ def test_cosines_level_off(column: str, values: list[float]) -> None:
     assert len(set(score(evidence(3, **{column: values})).scores.tolist())) == 1
 
 
+def test_length_levels_off_both_ways() -> None:
+    """A paragraph is as little as a line or nothing, five thousand words are no more than two thousand."""
+    length = parts(evidence(6, words=[0.0, 10.0, 60.0, 2_000.0, 5_000.0, 300.0]))["length"]
+    assert length[0] == length[1] == length[2] == -length[3] == -length[4] < 0
+    assert length[5] == 0
+
+
+def test_each_column_moves_its_own_part_alone() -> None:
+    """What a part says depends on no other evidence; age and evergreen are both freshness."""
+    before = parts(evidence())
+    moved = {"age_days": "freshness", "evergreen": "freshness", "words": "length"}
+    for name in ("wording", "meaning", "headline", "title", "section", "tags", "site", "author", *moved):
+        after = parts(evidence(1, **{name: [0.7]}))
+        assert {part for part in after if after[part][0] != before[part][0]} == {moved.get(name, name)}
+
+
 def test_wording_tells_most_where_there_is_little() -> None:
     """The same step of common wording counts more from nothing than from much."""
-    low, more, much, most = score(evidence(4, wording=[0.0, 0.1, 0.5, 0.6])).parts["wording"]
+    low, more, much, most = parts(evidence(4, wording=[0.0, 0.1, 0.5, 0.6]))["wording"]
     assert more - low > 3 * (most - much)
 
 
 def test_negative_wording_is_none() -> None:
     """Rounding below zero is no evidence, not an error."""
-    assert np.all(score(evidence(2, wording=[-1e-3, 0.0])).parts["wording"] == 0)
+    none = evidence(2, wording=[-1e-3, 0.0])
+    assert parts(none)["wording"].tolist() == [0, 0]
+    assert none.features(HALF_LIFE)[:, NAMES.index("wording")].tolist() == [0, 0]
 
 
 @given(
@@ -87,10 +123,19 @@ def test_negative_wording_is_none() -> None:
     headline=st.floats(-1, 1, width=32),
     age_days=st.floats(0, 20_000, width=32),
     half_life=st.floats(0.001, 10_000),
-    flags=st.tuples(*[st.sampled_from([0.0, 1.0])] * 3),
+    shares=st.tuples(*[st.floats(0, 1, width=32)] * 2),
+    words=st.integers(0, 100_000),
+    flags=st.tuples(*[st.sampled_from([0.0, 1.0])] * 4),
 )
 def test_parts_and_base_sum_to_the_score_s_log_odds(
-    wording: float, meaning: float, headline: float, age_days: float, half_life: float, flags: tuple[float, ...]
+    wording: float,
+    meaning: float,
+    headline: float,
+    age_days: float,
+    half_life: float,
+    shares: tuple[float, ...],
+    words: int,
+    flags: tuple[float, ...],
 ) -> None:
     """Scores lie between 0 and 1 and are the logistic function of what the explanation adds up to."""
     one = evidence(
@@ -99,38 +144,92 @@ def test_parts_and_base_sum_to_the_score_s_log_odds(
         headline=[headline],
         age_days=[age_days],
         evergreen=[flags[0]],
-        same_section=[flags[1]],
-        same_site=[flags[2]],
+        section=[flags[1]],
+        site=[flags[2]],
+        author=[flags[3]],
+        title=[shares[0]],
+        tags=[shares[1]],
+        words=[words],
     )
     scored = score(one, half_life)
     explained = scored.explain(0)
     log_odds = sum(contribution for _, _, contribution in explained)
+    assert scored.weighed.odds[0] == pytest.approx(log_odds, rel=1e-5, abs=1e-5)
     assert 0 <= scored.scores[0] <= 1
     assert scored.scores[0] == pytest.approx(1 / (1 + math.exp(-log_odds)), rel=1e-3, abs=1e-6)
-    assert {name for name, _, _ in explained} == PARTS | {"base"}
+    assert {name for name, _, _ in explained} == {*NAMES, "base"}
 
 
 def test_an_explanation_has_values_and_the_largest_contribution_first() -> None:
     """Each part says the evidence in its own unit; "base" comes last."""
-    scored = score(evidence(2, wording=[0.0, 0.25], age_days=[0.0, 30.0], same_section=[0.0, 1.0]))
+    scored = score(evidence(2, wording=[0.0, 0.25], age_days=[0.0, 30.0], section=[0.0, 1.0], words=[9.0, 600.0]))
     explained = scored.explain(1)
     assert explained[-1] == ("base", 1.0, Formula().base)
     sizes = [abs(contribution) for _, _, contribution in explained[:-1]]
     assert sizes == sorted(sizes, reverse=True)
     assert {name: value for name, value, _ in explained} == pytest.approx(
-        {"wording": 0.25, "meaning": 0.5, "headline": 0.4, "freshness": 30.0, "section": 1.0, "site": 1.0, "base": 1.0}
+        {
+            "wording": 0.25,
+            "meaning": 0.5,
+            "headline": 0.4,
+            "title": 0.2,
+            "freshness": 30.0,
+            "section": 1.0,
+            "tags": 0.25,
+            "site": 1.0,
+            "author": 0.0,
+            "length": 600.0,
+            "base": 1.0,
+        }
     )
     contribution = {name: part for name, _, part in explained}
-    assert contribution["section"] == pytest.approx(Formula().same_section)
+    assert contribution["section"] == pytest.approx(Formula().section)
+    assert contribution["tags"] == pytest.approx(Formula().tags / 4)
+    assert contribution["length"] == pytest.approx(Formula().length * math.log(2))
     assert contribution["freshness"] == pytest.approx(-Formula().freshness * math.log1p(30.0 / HALF_LIFE))
 
 
 def test_a_formula_of_one_s_own_is_used() -> None:
     """A Ranker's formula decides the scores and names itself."""
-    by_site = replace(Formula(), name="site-only", base=0.0, wording=0, meaning=0, headline=0, freshness=0, same_site=2)
+    nothing = dict.fromkeys(NAMES, 0.0)
+    by_site = replace(Formula(), **{**nothing, "name": "site-only", "base": 0.0, "site": 2.0})  # type: ignore[arg-type]
     ranker = Ranker(by_site)
-    assert ranker.formula.name == "site-only"
-    assert ranker.score(evidence(2, same_site=[0.0, 1.0]), 1.0).scores == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
+    assert ranker.model.name == "site-only"
+    assert ranker.score(evidence(2, site=[0.0, 1.0]), 1.0).scores == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
+
+
+# Features
+
+
+def test_features_are_the_evidence_in_the_order_of_the_parts() -> None:
+    """One column a part: the evidence itself, but logarithms of wording, age in half-lives and words."""
+    one = evidence(
+        2, **{name: [n / 20, n / 30] for n, name in enumerate(NAMES, 1) if name not in ("freshness", "length")}
+    )
+    one = replace(one, age_days=np.array([30, 0], np.float32), words=np.array([0, 300], np.float32))
+    found = one.features(HALF_LIFE)
+    logarithms = {
+        "wording": [math.log(1 + (1 / 20) / 0.02), math.log(1 + (1 / 30) / 0.02)],
+        "freshness": [math.log(4), 0.0],
+        "length": [0.0, math.log(301)],
+    }
+    assert rank.PARTS == NAMES
+    assert (found.shape, str(found.dtype), found.flags.c_contiguous) == ((2, len(NAMES)), "float32", True)
+    for n, name in enumerate(NAMES, 1):
+        expected = logarithms.get(name, [n / 20, n / 30])
+        assert found[:, n - 1].tolist() == pytest.approx(expected), name
+
+
+def test_an_evergreen_s_age_is_no_feature() -> None:
+    """However old, it is as fresh as a page of today."""
+    found = evidence(2, age_days=[3650.0, 0.0], evergreen=[1.0, 0.0]).features(HALF_LIFE)
+    assert found[:, NAMES.index("freshness")].tolist() == [0.0, 0.0]
+
+
+def test_features_of_no_candidates() -> None:
+    """No rows, all columns; the shortest half-life leaves every feature finite."""
+    assert evidence(0).features(HALF_LIFE).shape == (0, len(NAMES))
+    assert np.isfinite(evidence(2, age_days=[0.0, 20_000.0]).features(0.0)).all()
 
 
 # Freshness
@@ -145,9 +244,9 @@ def test_age_counts_in_half_lives() -> None:
 
 def test_age_does_not_count_for_evergreens() -> None:
     """An evergreen of ten years scores as one of today."""
-    scored = score(evidence(2, age_days=[3650.0, 0.0], evergreen=[1.0, 0.0]))
-    assert scored.scores[0] == scored.scores[1]
-    assert scored.parts["freshness"].tolist() == [0.0, 0.0]
+    two = evidence(2, age_days=[3650.0, 0.0], evergreen=[1.0, 0.0])
+    assert score(two).scores[0] == score(two).scores[1]
+    assert parts(two)["freshness"].tolist() == [0.0, 0.0]
 
 
 def test_no_half_life_is_no_division_by_zero() -> None:
@@ -213,7 +312,7 @@ def gathered(live: Live, page_id: str, **page: object) -> dict[str, dict[str, fl
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
-    """Return an archive of a page and six articles, each different from it in its own way."""
+    """Return an archive of a page and nine articles, each different from it in its own way."""
     return build_live(
         tmp_path_factory.mktemp("evidence"),
         [
@@ -224,6 +323,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
             article("other", title="Brass in spring", paragraphs=[OTHER], days_ago=10),
             article("abroad", paragraphs=[BODY], days_ago=10, site="elsewhere.example", section="economy"),
             article("bare", paragraphs=[BODY], days_ago=10, site="", section=""),
+            article("signed", paragraphs=[BODY, OTHER], days_ago=10, author="Ines Vale", tags=["strait", "prices"]),
+            article("quoting", title="Brass and pilotage", paragraphs=[OTHER], days_ago=10, tags=["strait"]),
+            article("quoted", title="Pilotage", paragraphs=[OTHER], days_ago=10, tags=["Strait"], author="ines vale"),
         ],
     )
 
@@ -259,6 +361,38 @@ def test_section_and_site_are_compared_with_the_page_s(live: Live) -> None:
     assert (read["bare"]["section"], read["bare"]["site"]) == (0.0, 0.0)
     unknown = gathered(live, "page", section="", site="")
     assert {(values["section"], values["site"]) for values in unknown.values()} == {(0.0, 0.0)}
+
+
+def test_the_candidate_s_title_is_compared_with_the_page_s_text(live: Live) -> None:
+    """The share of the candidate's title that the page uses, in its title or its body; not the other way round."""
+    read = gathered(live, "page")
+    assert [read["copy"]["title"], read["quoted"]["title"]] == pytest.approx([1, 1])
+    assert read["other"]["title"] == 0
+    assert 0 < read["quoting"]["title"] < 1
+    assert gathered(live, "quoted")["page"]["title"] == 0
+
+
+def test_tags_are_compared_with_the_page_s(live: Live) -> None:
+    """The share of common tags among all of both; without tags, here or there, it is 0."""
+    read = gathered(live, "page", tags=("strait", "talks", "prices"))
+    tags = {id: values["tags"] for id, values in read.items() if values["tags"]}
+    assert tags == {"signed": pytest.approx(2 / 3), "quoting": pytest.approx(1 / 3)}
+    assert {values["tags"] for values in gathered(live, "page").values()} == {0.0}
+
+
+def test_the_author_is_compared_with_the_page_s(live: Live) -> None:
+    """Names are equal or not; an unknown author equals none."""
+    read = gathered(live, "page", author="Ines Vale")
+    assert [id for id, values in read.items() if values["author"]] == ["signed"]
+    assert {values["author"] for values in gathered(live, "page").values()} == {0.0}
+
+
+def test_length_is_that_of_the_candidate_in_words(live: Live) -> None:
+    """Title, summary and paragraphs."""
+    read = gathered(live, "page")
+    title = len(["Talks", "on", "the", "strait", "resume"])
+    assert read["copy"]["length"] == title + len(BODY.split())
+    assert read["signed"]["length"] == title + len(BODY.split()) + len(OTHER.split())
 
 
 def test_evidence_does_not_depend_on_what_was_ranked_before(live: Live) -> None:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from recommender import embedding
+from recommender import embedding, recipe
 from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, make_body
 from recommender.embedding import EMBEDDED_MODEL, ModelInfo, load_embedder
 from recommender.errors import MismatchError, NotFoundError
 from recommender.prepare import embed
 from recommender.recipe import (
-    PASSAGE_CHARS,
+    PASSAGE_SIZE,
     PASSAGE_WORDS,
     PASSAGES_MAX,
     RECIPE,
@@ -26,7 +27,9 @@ from recommender.recipe import (
 from tests.building import FakeEmbedder, article
 
 TAIL_WORDS = 30
-"""A last passage that is shorter counts as no passage, if there are others."""
+"""A last passage of no more words joins the one before it."""
+FULL_CHARS = PASSAGE_SIZE // 8
+"""Characters of a passage in scripts other than Latin."""
 
 
 def passages_of(*paragraphs: str | Paragraph) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ def test_captions_and_empty_paragraphs_are_left_out() -> None:
         pytest.param(".", "", [], ".", id="a title of full stops"),
         pytest.param("", "...", [], "...", id="a summary of full stops"),
         pytest.param("", "", [Paragraph("A map", ParagraphKind.MEDIA)], "A map", id="a caption"),
-        pytest.param("", "", [Paragraph("x" * 5_000, ParagraphKind.MEDIA)], "x" * PASSAGE_CHARS, id="a long caption"),
+        pytest.param("", "", [Paragraph("x" * 5_000, ParagraphKind.MEDIA)], "x" * FULL_CHARS, id="a long caption"),
     ],
 )
 def test_there_is_always_something_to_embed(title: str, summary: str, body: list[Paragraph], text: str) -> None:
@@ -114,23 +117,26 @@ _sentences = st.integers(1, 60).flatmap(lambda n: st.lists(st.integers(1, 40), m
 
 @given(st.lists(_sentences, min_size=1, max_size=12))
 def test_no_word_of_a_body_is_lost(lengths: list[list[int]]) -> None:
-    """Words come in order, each once; what is left out are whole passages of a long body and a short tail."""
+    """Words come in order, each once; only of more than PASSAGES_MAX passages whole ones are left out."""
     number = iter(range(10_000))
     paragraphs = [" ".join(sentence(next(number), words) for words in part) for part in lengths]
     words = " ".join(paragraphs).split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "PASSAGES_MAX", len(words))
+        everything = passages_of(*paragraphs)
+    assert " ".join(everything).split() == words
+    assert all(len(passage.split()) <= PASSAGE_WORDS for passage in everything[:-1])
+    assert len(everything[-1].split()) <= PASSAGE_WORDS + TAIL_WORDS
+    assert len(everything) == 1 or len(everything[-1].split()) > TAIL_WORDS
     passages = passages_of(*paragraphs)
-    assert 1 <= len(passages) <= PASSAGES_MAX
-    assert all(len(passage.split()) <= PASSAGE_WORDS for passage in passages)
-    told = " ".join(passages).split()
-    if len(passages) < PASSAGES_MAX:
-        assert told == words[: len(told)]
-        assert len(words) - len(told) <= TAIL_WORDS
+    if len(everything) <= PASSAGES_MAX:
+        assert passages == everything
     else:
-        at = [words.index(passage.split()[0]) for passage in passages]
-        assert at == sorted(at)
-        assert all(words[i : i + len(p.split())] == p.split() for i, p in zip(at, passages, strict=True))
-        assert at[0] == 0
-        assert len(words) - at[-1] - len(passages[-1].split()) <= TAIL_WORDS
+        at = [everything.index(passage) for passage in passages]
+        steps = np.diff(at)
+        assert (len(at), at[0], at[-1]) == (PASSAGES_MAX, 0, len(everything) - 1)
+        assert steps.min() >= 1
+        assert steps.max() - steps.min() <= 1
 
 
 @pytest.mark.parametrize("words", [5_000, 20_000])
@@ -153,7 +159,7 @@ def test_a_long_body_is_covered_evenly(words: int) -> None:
         pytest.param(" ".join(f"w{i}" for i in range(1_000)), 7, id="a sentence of a thousand words"),
         pytest.param("x" * 4_000 + " y" * 100, 3, id="a word of four thousand characters"),
         pytest.param("x" * 5_000, 3, id="a word of five thousand characters"),
-        pytest.param("海峡谈判" * 600, 3, id="Chinese without sentences"),
+        pytest.param("海峡谈判" * 500, 8, id="Chinese without sentences"),
     ],
 )
 def test_what_has_no_sentences_is_cut_and_kept(text: str, passages: int) -> None:
@@ -161,16 +167,16 @@ def test_what_has_no_sentences_is_cut_and_kept(text: str, passages: int) -> None
     found = passages_of(text)
     assert len(found) == passages
     assert "".join(" ".join(found).split()) == "".join(text.split())
-    assert all(len(passage.split()) <= PASSAGE_WORDS and len(passage) <= 2 * PASSAGE_CHARS + 1 for passage in found)
+    assert all(len(passage.split()) <= PASSAGE_WORDS and len(passage) <= PASSAGE_SIZE + 1 for passage in found)
 
 
 @pytest.mark.parametrize("stop", ["。", "！", "？", "…"])
 def test_sentences_of_scripts_without_spaces_are_told_apart(stop: str) -> None:
     """A passage ends where a sentence ends, without a space too."""
-    text = ("海峡谈判恢复" * 10 + stop) * 30
+    text = ("海峡谈判恢复" * 10 + stop) * 32
     for passage in passages_of(text):
         assert passage.endswith(stop)
-        assert len(passage) <= PASSAGE_CHARS + 60
+        assert 3 * 61 <= len(passage) <= FULL_CHARS
 
 
 @pytest.mark.parametrize("sentences", [20, 25])
@@ -186,11 +192,65 @@ def test_the_end_of_a_body_without_spaces_is_kept(sentences: int) -> None:
     ids=["thirty words", "thirty-one words"],
 )
 def test_a_short_tail_is_no_passage_of_its_own(words: int, kept: bool) -> None:
-    """A few last words would weigh as much as a whole passage; alone, they are the body."""
+    """A few last words would weigh as much as a whole passage: they join the one before. Alone, they are the body."""
     full = " ".join(sentence(i) for i in range(10))
     tail = sentence(99, words)
-    assert passages_of(full, tail) == ((full, tail) if kept else (full,))
+    assert passages_of(full, tail) == ((full, tail) if kept else (f"{full} {tail}",))
     assert passages_of(tail) == (tail,)
+
+
+@pytest.mark.parametrize(
+    ("characters", "kept"), [(37, False), (38, True)], ids=["thirty-seven characters", "thirty-eight characters"]
+)
+def test_a_short_tail_without_spaces_joins_too(characters: int, kept: bool) -> None:
+    """Thirty-seven Chinese characters are as little as thirty words."""
+    full, tail = "海" * (FULL_CHARS - 1) + "。", "峡" * characters
+    assert passages_of(full, tail) == ((full, tail) if kept else (f"{full} {tail}",))
+
+
+def test_the_tail_of_a_long_body_is_in_its_last_passage() -> None:
+    """It joins before passages are chosen."""
+    full = [" ".join(sentence(10 * p + i) for i in range(10)) for p in range(20)]
+    passages = passages_of(*full, "The end.")
+    assert (len(passages), passages[0], passages[-1]) == (PASSAGES_MAX, full[0], f"{full[-1]} The end.")
+
+
+MODEL_TOKENS = 256
+"""What the embedded model reads of a text."""
+LANGUAGES = {
+    "Chinese": "海峡两岸的谈判代表周一再次会晤，讨论航运费用和引航规则。",
+    "Russian": "Посланники двух портов встретились в понедельник и договорились о цене лоцманской проводки. ",
+    "Hindi": "दोनों बंदरगाहों के दूतों ने सोमवार को मुलाकात की और जलडमरूमध्य से गुजरने की कीमत पर सहमति जताई। ",
+    "Arabic": "التقى مبعوثو الميناءين يوم الاثنين واتفقوا على سعر الإرشاد عبر المضيق. ",
+    "Greek": "Οι απεσταλμένοι των δύο λιμανιών συναντήθηκαν τη Δευτέρα και συμφώνησαν στην τιμή. ",
+    "English": "Envoys of the two ports met in Tarvik on Monday and agreed on a price for pilotage in the strait. ",
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """Return the embedded model's tokenizer, which cuts nothing."""
+    tokenizer = Tokenizer.from_file(str(embedding._locate(EMBEDDED_MODEL) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_model_reads_whole_passages(language: str, tokenizer: Tokenizer) -> None:
+    """No passage has more tokens than the model reads, of a body of any length, in one paragraph or many."""
+    text = LANGUAGES[language]
+    for sentences in range(1, 40):
+        one, many = [(text * sentences).strip()], [text.strip()] * sentences
+        for passage in (*passages_of(*one), *passages_of(*many)):
+            assert len(tokenizer.encode(passage).ids) <= MODEL_TOKENS
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_passages_are_not_much_shorter_than_the_model_reads(language: str, tokenizer: Tokenizer) -> None:
+    """Half of what the model reads is used, whatever the script."""
+    first, *_ = passages_of(*[LANGUAGES[language].strip()] * 40)
+    assert len(tokenizer.encode(first).ids) >= MODEL_TOKENS / 2
 
 
 # From vectors to two

@@ -616,7 +616,7 @@ def test_the_receipt_names_what_the_answer_was_made_of(mixed: Live) -> None:
     receipt = filled(mixed, end(1), days_ago=1).receipt
     assert receipt.revision == mixed.revision == 15
     assert receipt.encoder == FakeEmbedder().info.key
-    assert (receipt.ranker, receipt.layout, receipt.page_language) == ("formula-1", "ours", "en")
+    assert (receipt.ranker, receipt.layout, receipt.page_language) == ("formula-2", "ours", "en")
     assert receipt.as_of_ms == NOW_MS - DAY_MS
     assert listed(mixed).receipt.layout == ""
 
@@ -674,11 +674,11 @@ def test_a_thousand_ids_on_the_page_are_allowed(empty: Snapshot) -> None:
 # Drafts
 
 
-def draft(text: Article, *, url: str = "", days_ago: float = 1.0, **labels: str) -> Draft:
+def draft(text: Article, *, url: str = "", days_ago: float = 1.0, tags: tuple[str, ...] = (), **labels: str) -> Draft:
     """Return an article's text as a draft."""
     body = Body(text.title, text.summary, text.paragraphs)
     vectors = embed([body], FakeEmbedder())[0]
-    return Draft(body, vectors, analyse(body), NOW_MS - int(days_ago * DAY_MS), url=url, **labels)
+    return Draft(body, vectors, analyse(body), NOW_MS - int(days_ago * DAY_MS), url=url, tags=tags, **labels)
 
 
 def test_a_draft_is_answered_like_the_same_article_stored(replay: Build) -> None:
@@ -719,12 +719,19 @@ def test_a_draft_of_one_word(replay: Build) -> None:
 
 def test_the_page_of_a_draft_and_of_a_stored_article_are_the_same(build: Build) -> None:
     """Words, weights, paragraphs and sketch agree; vectors within the stored precision."""
-    text = piece("page", paragraphs=[*piece("x").paragraphs, Paragraph("Photo", ParagraphKind.MEDIA), Paragraph("")])
+    text = piece(
+        "page",
+        tags=["quay", "tide"],
+        author="Ines Vale",
+        paragraphs=[*piece("x").paragraphs, Paragraph("Photo", ParagraphKind.MEDIA), Paragraph("")],
+    )
     live = build([text, piece("a"), piece("b", "theatre")])
     row = live.find("page")
     assert row is not None
-    one, two = stored_page(live, row), draft_page(live, draft(text, section="harbour"))
+    one, two = stored_page(live, row), draft_page(live, draft(text, section="harbour", tags=text.tags))
     assert (one.kinds, one.section) == (two.kinds, two.section) == ("11111133", "harbour")
+    assert (one.tags, one.author) == (text.tags, text.author)
+    assert (two.tags, two.author) == (text.tags, "")
     assert one.surfaces == two.surfaces
     assert one.ids.tolist() == two.ids.tolist()
     assert one.masks.tolist() == two.masks.tolist()

@@ -97,8 +97,9 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take 3 candidates of all time, and 2 from the 4 articles before the page and the 2 after it."""
-    monkeypatch.setattr(module, "ANY_TIME", 3)
+    """Take 5 candidates, 2 of them from the 4 articles before the page and the 2 after it, and up to 3 evergreens."""
+    monkeypatch.setattr(module, "CANDIDATES", 5)
+    monkeypatch.setattr(module, "EVERGREENS", 3)
     monkeypatch.setattr(module, "WINDOWS", ((4, 2),))
 
 
@@ -140,13 +141,13 @@ def candidates(
 
 @pytest.mark.usefixtures("few")
 def test_the_most_alike_of_all_time_and_the_most_alike_nearby(live: Live) -> None:
-    """The window reaches three articles back (the page is the fourth) and two on; its best join those of all time."""
-    assert candidates(live) == ["a22", "a37", "a38", "page"]
+    """The window reaches three articles back (the page is the fourth) and two on; its best, then those of all time."""
+    assert candidates(live) == ["a22", EMBARGOED, "a37", "a38", "page"]
 
 
 @pytest.mark.usefixtures("few")
 def test_each_window_adds_its_own(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wider window adds what is more alike further away, and takes nothing from the narrower one."""
+    """A wider window adds what is more alike further away, in the place of the last of all time."""
     monkeypatch.setattr(module, "WINDOWS", ((4, 2), (12, 2)))
     assert candidates(live) == ["a22", "a30", "a37", "a38", "page"]
 
@@ -161,11 +162,11 @@ def test_a_window_is_as_wide_as_its_scope_needs(live: Live) -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("days_ago", [35.0, 38.0, 39.0])
+@pytest.mark.parametrize("days_ago", [33.0, 35.0, 38.0, 39.0])
 def test_as_of_does_not_thin_out_the_candidates(live: Live, days_ago: float) -> None:
     """Long ago there were few articles, all more recent ones being out; those that there were are all found."""
     public = {id for id, a in ARTICLES.items() if a.public_at_ms <= NOW_MS - days_ago * DAY_MS}
-    assert candidates(live, days_ago=days_ago) == sorted(public - {NEVER_TARGET})[-3:]
+    assert candidates(live, days_ago=days_ago) == sorted(public - {NEVER_TARGET})[-5:]
 
 
 @pytest.mark.parametrize(("days_ago", "there"), [(2.0, True), (2.0 + 1e-6, False), (30.0, False)])
@@ -214,13 +215,46 @@ def test_an_article_that_is_never_a_target_is_no_candidate(live: Live) -> None:
 @pytest.mark.usefixtures("few")
 def test_evergreens_are_exempt_from_the_oldest_date(live: Live) -> None:
     """What is older than the bound is out unless evergreen; the bound thins out nothing."""
-    assert candidates(live, oldest_days_ago=25.0) == ["a22", "a24", "a33", EMBARGOED, "a38", "page"]
+    assert candidates(live, oldest_days_ago=25.0) == ["a22", "a33", EMBARGOED, "a38", "page"]
 
 
 @pytest.mark.usefixtures("few")
 def test_an_oldest_date_after_all_leaves_the_evergreens(live: Live) -> None:
     """A bound later than the page's whole neighbourhood is no error."""
     assert candidates(live, oldest_days_ago=0.5) == sorted(EVERGREEN)
+
+
+# How many
+
+
+def test_there_is_room_for_all_windows_and_evergreens() -> None:
+    """Whatever they find, candidates of any time are left."""
+    assert sum(k for _, k in module.WINDOWS) + module.EVERGREENS < module.CANDIDATES
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("oldest_days_ago", [None, 25.0], ids=["of any age", "evergreens apart"])
+@pytest.mark.parametrize(
+    "excluded",
+    [
+        pytest.param((), id="nothing left out"),
+        pytest.param(("page",), id="the page"),
+        pytest.param([f"a{n:02}" for n in range(8)], id="what no search returns"),
+        pytest.param([f"a{n}" for n in range(30, 39)], id="the most alike"),
+        pytest.param([*(f"a{n}" for n in range(20, 30)), "page"], id="the neighbours"),
+    ],
+)
+def test_there_are_as_many_candidates_as_told_whatever_is_left_out(
+    live: Live, excluded: Sequence[str], oldest_days_ago: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CANDIDATES, those of each window and the evergreens among them."""
+    found = candidates(live, excluded=excluded, oldest_days_ago=oldest_days_ago)
+    near = sorted({"page", "a22", "a21", "a20", "a19"} - {*excluded})[-2:]
+    evergreen = EVERGREEN - {*excluded} if oldest_days_ago else set()
+    assert set(found) >= {*near, *evergreen}
+    assert len(found) == 5
+    monkeypatch.setattr(module, "WINDOWS", ())
+    assert not set(candidates(live, excluded=excluded)) & set(near[:1]), "the window is what brings them"
 
 
 # What is left out, and counted
@@ -268,24 +302,28 @@ def by_definition(scope: Scope, as_of_ms: int, oldest_ms: int, excluded: set[str
             and all(labels is None or labels & own for labels, own in wanted)
         )
 
-    def best(k: int, from_ms: int, until_ms: int, *, evergreen: bool = False) -> set[str]:
+    def best(k: int, from_ms: int, until_ms: int, *, evergreen: bool = False) -> list[str]:
         within = [
             a.id
             for a in ARTICLES.values()
-            if in_scope(a) and from_ms <= a.public_at_ms <= until_ms and (a.rules.evergreen or not evergreen)
+            if a.id not in excluded
+            and in_scope(a)
+            and from_ms <= a.public_at_ms <= until_ms
+            and (a.rules.evergreen or not evergreen)
         ]
-        return set(sorted(within, key=_likeness, reverse=True)[: k + len(excluded)])
+        return sorted(within, key=_likeness, reverse=True)[:k]
 
     at_ms = min(ARTICLES["page"].published_at_ms, as_of_ms)
     times = sorted(a.public_at_ms for a in ARTICLES.values() if in_scope(a))
-    found = best(3, oldest_ms, as_of_ms)
+    found: list[str] = []
     for articles, k in ((4, 2), (10, 3)):
         before, after = [t for t in times if t <= at_ms][-articles:], [t for t in times if t > at_ms][: articles // 2]
         low, high = (before or [at_ms])[0], (after or [at_ms])[-1]
-        found |= best(k, max(oldest_ms, low), high)
+        found += best(k, max(oldest_ms, low), high)
     if oldest_ms:
-        found |= best(3, 0, as_of_ms, evergreen=True)
-    return found - excluded
+        found += best(1, 0, as_of_ms, evergreen=True)
+    found += best(8, oldest_ms, as_of_ms)
+    return set(list(dict.fromkeys(found))[:8])
 
 
 LABELS = st.none() | st.frozensets(st.sampled_from(["even", "odd", "en", "fr", "all", "tag-1"]), max_size=3)
@@ -300,15 +338,18 @@ LABELS = st.none() | st.frozensets(st.sampled_from(["even", "odd", "en", "fr", "
 def test_candidates_are_those_of_the_definition(
     live: Live, scope: Scope, as_of_days_ago: float, oldest_days_ago: float | None, excluded: set[str]
 ) -> None:
-    """Whatever is asked for, the candidates are the union of the windows' best, without the excluded."""
+    """The windows' best, the best evergreens, then the best of any time up to the number; none of the excluded."""
     as_of_ms = NOW_MS - int(as_of_days_ago * DAY_MS)
     oldest_ms = 0 if oldest_days_ago is None else NOW_MS - int(oldest_days_ago * DAY_MS)
     left_out = dict.fromkeys(rows_of(live, sorted(excluded)), "left_out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ANY_TIME", 3)
+        patch.setattr(module, "CANDIDATES", 8)
+        patch.setattr(module, "EVERGREENS", 1)
         patch.setattr(module, "WINDOWS", ((4, 2), (10, 3)))
         found = retrieve(live, page_of(live), scope, as_of_ms, oldest_ms=oldest_ms, excluded=left_out)
     assert set(ids_of(live, found)) == by_definition(scope, as_of_ms, oldest_ms, excluded)
+    assert sum(found.excluded.values()) <= len(left_out)
+    assert found.seen == len(found.rows) + sum(found.excluded.values())
 
 
 @pytest.mark.usefixtures("few")

@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recommender import archive
 from recommender.archive import SNAPSHOTS, open_archive
 from recommender.catalog import snapshot_writer
+from recommender.catalog import store as store_module
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
-from recommender.catalog.derived import ANALYSIS
+from recommender.catalog.derived import ANALYSIS, analyse
 from recommender.catalog.segment import Columns, Record
 from recommender.catalog.snapshot import CURRENT, FORMAT, MANIFEST, Manifest, Snapshot, current_snapshot
 from recommender.catalog.snapshot_writer import KEPT_SNAPSHOTS, write_snapshot
@@ -347,6 +349,44 @@ def test_a_service_starts_beside_a_damaged_snapshot(
     assert warning.startswith(f"snapshot unusable, it is rebuilt from the store: {broken / name}: ")
     assert live.count == 3
     assert current_snapshot(broken.parent) != broken
+
+
+def test_a_service_starts_on_the_archive_of_a_release_that_analysed_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot is not used; a new one has today's terms, with nothing embedded again."""
+    stale = analyse(article("x", title="Stale", paragraphs=["Stale words, of which there are five or more."]))
+    with monkeypatch.context() as older:
+        for module in (store_module, snapshot_writer, archive):
+            older.setattr(module, "ANALYSIS", "terms-0+sketch-0")
+        store = build_store(tmp_path, [])
+        store.write([replace(w, analysis=stale) for w in writes(ARTICLES)], NOW_MS)
+        old = write(store)
+        store.close()
+        opened, live = open_archive(tmp_path, FakeEmbedder())
+        assert current_snapshot(old.parent) == old
+        assert set(live.record(0).surfaces) >= {"Stale"}
+        opened.close()
+    embedder = FakeEmbedder()
+    opened, live = open_archive(tmp_path, embedder)
+    opened.close()
+    new = current_snapshot(old.parent)
+    assert new is not None
+    assert new != old
+    assert Snapshot(new).manifest.analysis == ANALYSIS
+    assert embedder.texts == 0
+    statistics = TermStatistics.count(analyse(a).terms for a in ARTICLES)
+    assert live.idf.tolist() == statistics.idf().tolist()
+    for a in ARTICLES:
+        row = live.find(a.id)
+        assert row is not None
+        analysis = analyse(a)
+        assert live.signature(row).tolist() == make_signature(analysis.terms, live.idf).pack().tolist()
+        assert live.sketches(np.array([row])).tolist() == [analysis.sketch.tolist()]
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "write_snapshot", None)
+        again, _ = open_archive(tmp_path, embedder)
+        again.close()
 
 
 # Publishing

@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 
 from recommender.catalog.articles import Paragraph, ParagraphKind
 from recommender.catalog.wording import (
+    IN_TITLE,
     MASKED_PARAGRAPHS,
     SIGNATURE_TERMS,
     TERM_BUCKETS,
     TERMS_STORED,
+    TITLE_TERMS,
+    Overlap,
+    Packed,
     Signature,
     Terms,
     TermStatistics,
@@ -31,7 +35,7 @@ from recommender.catalog.wording import (
 
 EVEN: Weights = np.ones(TERM_BUCKETS, np.float32)
 """An idf table that weighs every term alike."""
-STEP = 1 / 4095
+STEP = 1 / 2047
 """The step of packed weights."""
 
 
@@ -177,15 +181,17 @@ def test_a_count_stops_at_255() -> None:
 
 
 def test_paragraphs_that_a_term_stands_in() -> None:
-    """Bit p of a term's mask stands for paragraph p; title, summary and paragraphs after the 64th have none."""
-    texts = ["Oil", "gas", "", "gas and oil", *["filler"] * 59, "late gas", "later oil"]
+    """Bit p of a mask stands for paragraph p, the last one for the title; summary and later paragraphs have none."""
+    texts = ["Oil", "gas", "", "gas and oil", *["filler"] * 58, "late gas", "later oil"]
     assert len(texts) == MASKED_PARAGRAPHS + 1
-    terms = terms_of("Coal", *texts, summary="Coal")
+    terms = terms_of("Coal, oil", *texts, summary="Coal mines")
     masks = dict(zip(terms.surfaces, terms.masks.tolist(), strict=True))
-    assert masks["Coal"] == 0
-    assert masks["gas"] == (1 << 1) | (1 << 3) | (1 << 63)
-    assert masks["oil"] == (1 << 0) | (1 << 3)
-    assert masks["late"] == 1 << 63
+    assert IN_TITLE == 1 << 63
+    assert masks["Coal"] == IN_TITLE
+    assert masks["mines"] == 0
+    assert masks["gas"] == (1 << 1) | (1 << 3) | (1 << 62)
+    assert masks["oil"] == (1 << 0) | (1 << 3) | IN_TITLE
+    assert masks["late"] == 1 << 62
     assert masks["later"] == 0
 
 
@@ -285,16 +291,61 @@ def test_a_text_without_terms_has_an_empty_signature() -> None:
     packed = signature.pack()
     assert packed.tolist() == [0] * SIGNATURE_TERMS
     assert unpack(packed)[0].size == 0
-    assert cosine(signature, signature) == 0
+    assert (signature.titled, titled_in(packed)) == (0, 0)
+    same = overlap(signature, signature)
+    assert (same.cosine.tolist(), same.title.tolist()) == ([0], [0])
+
+
+def test_the_title_s_terms_come_first() -> None:
+    """Those of the title, the heaviest first, then the others, the heaviest first; length is 1 all the same."""
+    terms = terms_of("Oil talks", "gas gas gas gas", "oil harbour harbour")
+    signature = make_signature(terms, EVEN)
+    assert [terms.surfaces[i] for i in signature.order] == ["Oil", "talks", "gas", "harbour"]
+    weights = np.array([1 + math.log(n) for n in (3, 2, 4, 2)])
+    np.testing.assert_allclose(signature.weights, weights / np.linalg.norm(weights), rtol=1e-6)
+    assert signature.titled == titled_in(signature.pack()) == 2
+
+
+def test_of_a_long_title_the_heaviest_terms_are_known_as_its_own() -> None:
+    """TITLE_TERMS of them; the rest stand among the other words by weight."""
+    title = " ".join(f"title{i:02}" for i in range(TITLE_TERMS + 3))
+    terms = terms_of(title, "gas gas gas", "title18")
+    signature = make_signature(terms, EVEN)
+    surfaces = [terms.surfaces[i] for i in signature.order]
+    assert surfaces[:TITLE_TERMS] == ["title18", *(f"title{i:02}" for i in range(TITLE_TERMS - 1))]
+    assert surfaces[TITLE_TERMS:] == ["gas", *(f"title{i:02}" for i in range(TITLE_TERMS - 1, TITLE_TERMS + 2))]
+    assert signature.titled == titled_in(signature.pack()) == TITLE_TERMS
+
+
+def test_a_title_s_terms_do_not_push_heavier_ones_out() -> None:
+    """A signature has the heaviest terms of all; those of the title among them come first."""
+    terms = terms_of("early late", " ".join(f"word{i:03} " * 3 for i in range(SIGNATURE_TERMS - 1)))
+    idf = EVEN.copy()
+    idf[term_id("late")] = 9
+    signature = make_signature(terms, idf)
+    assert [terms.surfaces[i] for i in signature.order[:2]] == ["late", "word000"]
+    assert (len(signature.ids), signature.titled) == (SIGNATURE_TERMS, 1)
+    assert term_id("early") not in signature.ids
+
+
+def overlap(one: Signature, *others: Signature) -> Overlap:
+    """Return what `overlaps` says of a signature and packed others."""
+    packed = np.stack([other.pack() for other in others])
+    return overlaps(one.ids, one.weights, packed, np.zeros(TERM_BUCKETS, np.float32))
+
+
+def titled_in(packed: Packed) -> int:
+    """Return how many terms of a packed row are marked as its title's."""
+    return int(np.count_nonzero(packed & np.uint32(1 << 11)))
 
 
 def cosine(one: Signature, other: Signature) -> float:
     """Return the cosine that `overlaps` gives."""
-    return float(overlaps(one.ids, one.weights, other.pack()[None], np.zeros(TERM_BUCKETS, np.float32))[0])
+    return float(overlap(one, other).cosine[0])
 
 
 _words = st.lists(st.sampled_from([f"word{i}" for i in range(12)]), min_size=1, max_size=25)
-_idfs = st.lists(st.floats(0, 5, width=32), min_size=12, max_size=12)
+_idfs = st.lists(st.just(0.0) | st.floats(1e-6, 16), min_size=12, max_size=12)
 
 
 def weigh(idfs: Sequence[float]) -> Weights:
@@ -333,25 +384,61 @@ def test_the_overlap_of_packed_signatures_is_symmetric(one: list[str], other: li
     idf = weigh(idfs)
     packed = [make_signature(terms_of("", " ".join(words)), idf).pack() for words in (one, other)]
     scratch = np.zeros(TERM_BUCKETS, np.float32)
-    there, back = (overlaps(*unpack(packed[i]), packed[1 - i][None], scratch)[0] for i in (0, 1))
+    there, back = (overlaps(*unpack(packed[i]), packed[1 - i][None], scratch).cosine[0] for i in (0, 1))
     assert there == pytest.approx(back, abs=1e-6)
     assert 0 <= there <= 1 + SIGNATURE_TERMS * STEP
+
+
+_titles = st.lists(st.sampled_from([f"word{i}" for i in range(12)]), max_size=6)
+
+
+@given(_words, st.lists(st.tuples(_titles, _words), min_size=1, max_size=3), _idfs)
+def test_title_shares_are_those_of_a_dictionary(
+    page: list[str], others: list[tuple[list[str], list[str]]], idfs: list[float]
+) -> None:
+    """The share of each title, by squared weight, whose words the page uses anywhere, beside the cosine."""
+    idf = weigh(idfs)
+    mine = make_signature(terms_of(page[0], " ".join(page[1:])), idf)
+    theirs = [make_signature(terms_of(" ".join(title), " ".join(body)), idf) for title, body in others]
+    met = overlap(mine, *theirs)
+    for values in (met.cosine, met.title):
+        assert (str(values.dtype), values.shape) == ("float32", (len(others),))
+    weights = dict(zip(mine.ids.tolist(), mine.weights.tolist(), strict=True))
+    for i, (title, _) in enumerate(others):
+        ids, stored = unpack(theirs[i].pack())
+        their_weights = dict(zip(ids.tolist(), stored.tolist(), strict=True))
+        of_title = {word: their_weights[term_id(word)] ** 2 for word in set(title) if idf[term_id(word)] > 0}
+        share = sum(square for word, square in of_title.items() if word in page) / (sum(of_title.values()) or 1)
+        assert met.title[i] == pytest.approx(share, abs=1e-5)
+        cosine = sum(weight * their_weights.get(term, 0) for term, weight in weights.items())
+        assert met.cosine[i] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_a_title_is_compared_with_the_whole_other_text() -> None:
+    """Words of a title that the page uses in its title or its body count; the page's own title does not matter."""
+    page = make_signature(terms_of("gas deal", "talks oil"), EVEN)
+    titles = [("talks", "gas"), ("gas harbour", ""), ("harbour", "gas deal talks"), ("", "gas deal talks")]
+    met = overlap(page, *(make_signature(terms_of(*other), EVEN) for other in titles))
+    assert met.title.tolist() == pytest.approx([1, 0.5, 0, 0]), "a text without a title has no share"
 
 
 def test_overlaps_leaves_the_scratch_as_it_was() -> None:
     """The table is reused from request to request."""
     scratch = np.zeros(TERM_BUCKETS, np.float32)
-    gas, oil = (make_signature(terms_of("", text), EVEN) for text in ("gas price", "oil price"))
-    rows = np.stack([gas.pack(), oil.pack(), make_signature(terms_of("", "talks"), EVEN).pack()])
+    gas, oil = (make_signature(terms_of(text), EVEN) for text in ("gas price", "oil price"))
+    rows = np.stack([gas.pack(), oil.pack(), make_signature(terms_of("talks"), EVEN).pack()])
     for _ in range(2):
-        assert overlaps(gas.ids, gas.weights, rows, scratch).tolist() == pytest.approx([1, 0.5, 0], abs=1e-3)
+        met = overlaps(gas.ids, gas.weights, rows, scratch)
+        assert met.cosine.tolist() == pytest.approx([1, 0.5, 0], abs=1e-3)
+        assert met.title.tolist() == pytest.approx([1, 0.5, 0])
         assert not scratch.any()
-    assert overlaps(gas.ids, gas.weights, rows[:0], scratch).shape == (0,)
+    none = overlaps(gas.ids, gas.weights, rows[:0], scratch)
+    assert none.cosine.shape == none.title.shape == (0,)
 
 
 def test_the_term_with_hash_zero_is_a_term() -> None:
     """Padding is told from a term whose hash is 0."""
-    signature = Signature(np.array([0, 5], np.int32), np.array([0.8, 0.6], np.float32), np.arange(2))
+    signature = Signature(np.array([0, 5], np.int32), np.array([0.8, 0.6], np.float32), np.arange(2), 0)
     packed = signature.pack()
     ids, weights = unpack(packed)
     assert ids.tolist() == [0, 5]
@@ -362,12 +449,32 @@ def test_the_term_with_hash_zero_is_a_term() -> None:
     )
 
 
-def test_packing_keeps_order_and_weights() -> None:
-    """Heaviest first, within half a step."""
-    signature = make_signature(terms_of("", "gas gas gas oil oil talks"), EVEN)
-    ids, weights = unpack(signature.pack())
+@pytest.mark.parametrize("titled", [0, 1, 2])
+def test_a_title_s_term_with_hash_zero_is_a_term(titled: int) -> None:
+    """It is in a title that has it, and not in the padding of one that has not."""
+    weights = np.array([0.8, 0.6], np.float32)
+    page = Signature(np.array([0, 5], np.int32), weights, np.arange(2), titled)
+    without = Signature(np.array([9, 5], np.int32), weights, np.arange(2), titled)
+    shares = [[0, 0], [1, 0], [1, 0.36]][titled]
+    assert overlap(page, page, without).title.tolist() == pytest.approx(shares, abs=1e-3)
+    assert titled_in(page.pack()) == titled
+
+
+@pytest.mark.parametrize("title", ["", "harbour", "harbour talks oil"])
+def test_packing_keeps_order_and_weights(title: str) -> None:
+    """The title's terms first, then the heaviest, within half a step; the title's are told from the others."""
+    signature = make_signature(terms_of(title, "gas gas gas oil oil talks"), EVEN)
+    packed = signature.pack()
+    ids, weights = unpack(packed)
     assert ids.tolist() == signature.ids.tolist()
-    np.testing.assert_allclose(weights, signature.weights, atol=STEP / 2)
+    np.testing.assert_allclose(weights, signature.weights, rtol=0, atol=STEP / 2 + 1e-7)
+    assert titled_in(packed) == signature.titled == len(title.split())
+
+
+def test_a_packed_signature_is_20_bits_of_hash_a_flag_and_11_bits_of_weight() -> None:
+    """It is stored: a change here would make every stored signature wrong."""
+    signature = Signature(np.array([(1 << 20) - 1, 1], np.int32), np.array([1, 0.5], np.float32), np.arange(2), 1)
+    assert signature.pack()[:3].tolist() == [0xFFFFFFFF, (1 << 12) | 1024, 0]
 
 
 def test_hashes_are_the_same_in_every_process() -> None:

@@ -139,6 +139,14 @@ REFUSED: dict[str, tuple[Call, Refusal]] = {
         fill(draft=draft(language="English, mostly")),
         invalid("draft.language", "'English, mostly' is not a language tag (use BCP 47, such as \"en\")"),
     ),
+    "draft's tag too long": (
+        fill(draft=draft(tags=["x" * 257])),
+        invalid("draft.tags", "is 257 bytes long; at most 256 (send a shorter one)"),
+    ),
+    "draft of too many tags": (
+        fill(draft=draft(tags=[str(i) for i in range(65)])),
+        invalid("draft.tags", "65 tags; at most 64 (send the most telling ones)"),
+    ),
     "draft from before 1970": (
         fill(draft=draft(published_at=Timestamp(seconds=-1))),
         invalid("draft.published_at", TIME_FIX),

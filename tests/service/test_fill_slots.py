@@ -271,6 +271,26 @@ def test_score_parts_sum_to_the_score_s_log_odds(reading: Client) -> None:
         assert recommendation.reason
 
 
+def test_a_draft_s_tags_count(reading: Client) -> None:
+    """The part "tags" is the share of tags in common with the draft's cleaned ones; without tags it is 0."""
+
+    def tags_of(answer: related_pb.ListRelatedResponse) -> dict[str, tuple[float, float]]:
+        parts = {r.article.id: {p.name: p for p in r.score_parts}["tags"] for r in answer.recommendations}
+        return {id: (part.value, part.contribution) for id, part in parts.items()}
+
+    tagged = tags_of(reading.list(draft=draft(tags=[" harbour", "tag-1", "tag-1", "fish", "\0"]), k=100))
+    untagged = tags_of(reading.list(draft=draft(), k=100))
+    assert set(tagged) == set(untagged)
+    assert set(tagged) >= HARBOUR
+    for id, (value, contribution) in tagged.items():
+        section, number = id.split("-")
+        own = {section, f"tag-{int(number) % 2}"}
+        asked = {"harbour", "tag-1", "fish"}
+        assert value == pytest.approx(len(own & asked) / len(own | asked))
+        assert (contribution > 0) == (value > 0)
+    assert set(untagged.values()) == {(0.0, 0.0)}
+
+
 def test_the_receipt_says_how_the_answer_came_about(reading: Client) -> None:
     """Revision and model are those of the status, every article was seen, and the page itself was removed."""
     receipt, status = reading.list(article_id=PAGE, k=100).receipt, reading.status()

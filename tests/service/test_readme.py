@@ -46,7 +46,7 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, t
             yield from _settings(info.annotation, f"{prefix}{name}.")
         else:
             default = str(info.get_default(call_default_factory=True))
-            shown = "none" if default in ("", "{}") else default
+            shown = "none" if default in ("", "{}", "None") else default
             yield prefix + name, (shown, " ".join((info.description or "").split()))
 
 

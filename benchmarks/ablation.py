@@ -1,0 +1,44 @@
+"""What each piece of evidence is worth: the default formula without it, on editors' links, past only.
+
+python -m benchmarks.ablation DATA_DIR LINKS
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.machine import keep
+from indexer.evaluation.evaluate import Listener, compare_on, through
+from indexer.evaluation.links import read_links, usable
+from recommender.catalog.live import Live
+from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.rank import PARTS, Formula, Ranker
+from recommender.recommend import Recommender
+
+
+def main(
+    data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")],
+    links: Annotated[Path, typer.Argument(help="Editors' links, JSON Lines.")],
+) -> None:
+    """Measure, print a Markdown table and keep the result."""
+    folder = current_snapshot(data_dir / "snapshots")
+    if folder is None:
+        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
+    live = Live(Snapshot(folder))
+    gold = usable(read_links(links), live)
+    formulas = {"all": Formula()} | {f"without {part}": Formula(**{part: 0.0}) for part in PARTS}  # type: ignore[arg-type]
+    rankings = {name: through(Recommender(live, Ranker(formula))) for name, formula in formulas.items()}
+    systems = compare_on(rankings, gold.pages, Listener())
+    whole = systems["all"]["ndcg@10"]
+    print("| formula | nDCG@10 | difference | recall@10 |\n| --- | --- | --- | --- |")
+    for name, values in systems.items():
+        value = values["ndcg@10"]
+        print(f"| {name} | {value:.4f} | {value - whole:+.4f} | {values['recall@10']:.4f} |")
+    print(keep("ablation", {"articles": live.count, "pages": len(gold.pages), "systems": systems}))
+
+
+if __name__ == "__main__":
+    typer.run(main)

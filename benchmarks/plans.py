@@ -1,0 +1,54 @@
+"""Page plans as an editor would read them, to be judged by people: each page as of its own time, the default layout.
+
+python -m benchmarks.plans DATA_DIR --pages 20 --seed 1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from recommender.catalog.live import Live
+from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.recommend import Recommender, Request
+
+_SKIPPED = 4
+"""The first quarter of the archive has too little behind it to link to."""
+
+
+def main(
+    data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")],
+    pages: Annotated[int, typer.Option(help="How many, drawn at random.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
+) -> None:
+    """Print a Markdown table: page, slot, score, link, reason."""
+    folder = current_snapshot(data_dir / "snapshots")
+    if folder is None:
+        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
+    live = Live(Snapshot(folder))
+    recommender = Recommender(live)
+    rows = live.rows()
+    drawn = np.random.default_rng(seed).choice(rows[len(rows) // _SKIPPED :], pages, replace=False)
+    print("| page | slot | score | link | reason |\n| --- | --- | --- | --- | --- |")
+    for row in sorted(drawn.tolist()):
+        _print_plan(live, recommender, row)
+
+
+def _print_plan(live: Live, recommender: Recommender, row: int) -> None:
+    record = live.record(row)
+    plan = recommender.fill_slots(Request(record.id, live.published_at_ms(row)))
+    links = [
+        f"| {record.title} | {slot.name} | {place.recommendation.score:.2f} | {place.recommendation.record.title} "
+        f"| {place.recommendation.reason} |"
+        for slot, places in plan.slots
+        for place in places
+        if place.recommendation
+    ]
+    print("\n".join(links or [f"| {record.title} | | | nothing | |"]))
+
+
+if __name__ == "__main__":
+    typer.run(main)

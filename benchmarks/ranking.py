@@ -1,0 +1,64 @@
+"""What ranking costs after retrieval, by id: evidence and scores of 300 candidates, one thread; and retrieval.
+
+python -m benchmarks.ranking DATA_DIR
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.machine import keep
+from recommender.catalog.live import Live
+from recommender.catalog.segment import Scope
+from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.catalog.vectors import limit_threads
+from recommender.page import stored_page
+from recommender.rank import Ranker, default_half_life_days
+from recommender.retrieve import Found, retrieve
+
+CANDIDATES = 300
+PAGES = 2_000
+
+
+def main(data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
+    """Measure, print and keep the result."""
+    limit_threads(1)
+    folder = current_snapshot(data_dir / "snapshots")
+    if folder is None:
+        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
+    live = Live(Snapshot(folder))
+    rows = np.random.default_rng(1).choice(live.rows(), PAGES).tolist()
+    ranker = Ranker()
+    samples = [sample for row in rows if (sample := _one(live, ranker, int(row)))]
+    measured = np.array(samples[len(samples) // 10 :]) * 1e6
+    values: dict[str, Any] = {"articles": live.count, "candidates": CANDIDATES, "pages": len(measured)}
+    for index, name in enumerate(("page", "retrieve", "rank")):
+        percentiles = np.percentile(measured[:, index], [50, 95, 99]).round(1)
+        values[f"{name}_us"] = dict(zip(("p50", "p95", "p99"), percentiles.tolist(), strict=True))
+    print(json.dumps(values, indent=1))
+    print(keep("ranking", values))
+
+
+def _one(live: Live, ranker: Ranker, row: int) -> tuple[float, float, float] | None:
+    begun = time.perf_counter()
+    page = stored_page(live, row)
+    read = time.perf_counter()
+    found = retrieve(live, page, Scope(), page.published_at_ms, excluded={row: "page_itself"})
+    retrieved = time.perf_counter()
+    if len(found.rows) < CANDIDATES:
+        return None
+    first = Found(found.rows[:CANDIDATES], found.cosines[:CANDIDATES], {})
+    half_life_days = default_half_life_days(live, page.published_at_ms)
+    start = time.perf_counter()
+    ranker.score(ranker.gather(live, page, first), half_life_days)
+    return read - begun, retrieved - read, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    typer.run(main)

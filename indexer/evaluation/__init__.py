@@ -1,0 +1,1 @@
+"""Relevance measured on editors' own links: metrics, baselines, fitting."""

@@ -1,0 +1,117 @@
+"""The commands `evaluate` and `fit`: index, links, measurement, progress; what they print is made elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from indexer import render
+from indexer.evaluation import near_duplicates as near
+from indexer.evaluation.evaluate import Listener, compare_on, measure, through
+from indexer.evaluation.fitting import Example, example, train
+from indexer.evaluation.links import GoldPage
+from indexer.evaluation.view import stage_progress
+from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
+from recommender.config import Settings
+from recommender.embedding import load_embedder
+from recommender.errors import InvalidInputError, StorageError
+from recommender.fitted import Fit, FittedModel, load_fit
+from recommender.rank import Ranker
+from recommender.recommend import Recommender
+
+FITTED_SHARE = 0.7
+"""A fit is compared with the default on the last 30 % of the pages; then all are fitted on."""
+
+
+@contextmanager
+def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Console) -> Iterator[Bench]:
+    """Open the index to work on, showing the progress of what has to be indexed first."""
+    begun = time.perf_counter()
+    model = settings.model
+    embedder = load_embedder(model.name, precision=model.precision, threads=model.threads)
+    data_dir = settings.data_dir
+    if articles is not None:
+        with render.index_progress(err) as listeners:
+            data_dir = bring_up_to_date(articles, cache, settings, embedder, listeners)
+    with open_bench(data_dir, embedder) as opened:
+        opened.seconds["index"] = round(time.perf_counter() - begun, 3)
+        yield opened
+
+
+def evaluate(
+    opened: Bench,
+    links: str | None,
+    pairs: Path | None,
+    ranker: Path | None,
+    cross_fit: bool,
+    err: Console,
+) -> dict[str, Any]:
+    """Return the report that `evaluate --json` prints. Raises InvalidInputError if there is nothing to measure."""
+    if links is None and pairs is None:
+        raise InvalidInputError("--links", "is missing", fix="give a file or `harvested`; or --near-duplicates FILE")
+    report: dict[str, Any] = {}
+    if links is not None:
+        gold = read_gold(opened, links)
+        fitted = load_fit(ranker, opened.store.encoder) if ranker else None
+        with stage_progress(err) as listener:
+            report = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, listener=listener)
+    if pairs is not None:
+        report["near_copies"] = near.measure(opened.live, pairs)
+    report["seconds"] = {**opened.seconds, **report.get("seconds", {})}
+    return report
+
+
+def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
+    """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it."""
+    pages = read_gold(opened, links).pages
+    encoder = opened.store.encoder
+    with stage_progress(err) as listener:
+        examples = _examples(opened, pages, listener)
+        cut = int(len(pages) * FITTED_SHARE)
+        listener.stage("fitting", 2)
+        early = train(examples[:cut], encoder)
+        listener.step()
+        whole = train(examples, encoder, name=f"fitted-{time.strftime('%Y-%m-%d', time.gmtime())}")
+        listener.step()
+        rankers = {"related-news": Ranker(), "fitted": Ranker(FittedModel(early))}
+        rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
+        systems = compare_on(rankings, pages[cut:], listener)
+    report = {
+        "sources": len(pages) - cut,
+        "fitted_on": {"pages": len(pages), "until_ms": pages[-1].published_at_ms, "links": links},
+        "with_trees": bool(whole.trees),
+        "systems": systems,
+        "seconds": opened.seconds,
+    }
+    _write(to, whole, report)
+    return report
+
+
+def _examples(opened: Bench, pages: tuple[GoldPage, ...], listener: Listener) -> list[Example]:
+    listener.stage("evidence", len(pages))
+    recommender = Recommender(opened.live)
+    examples = []
+    for page in pages:
+        examples.append(example(recommender, page))
+        listener.step()
+    return examples
+
+
+def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:
+    """Write the file beside its place, then rename it."""
+    evaluation = {"pages": report["sources"], **report["systems"]}
+    text = replace(whole, fitted_on=report["fitted_on"], evaluation=evaluation).to_json()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror}", fix="choose another file with --to") from error

@@ -1,0 +1,196 @@
+"""Relevance on editors' links: every system ranks, for each page, what was public at the page's own time.
+
+"related-news" goes through the service's own code path, `Recommender.list_related` as of that time, suppression
+included. Candidates are of every language and site, since editors' links cross both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from indexer.evaluation import baselines, placement
+from indexer.evaluation.fitting import cross_fit, example, part_of, past_request
+from indexer.evaluation.links import Gold, GoldPage
+from indexer.evaluation.metrics import CUTOFF, page_metrics, summarise
+from recommender.catalog.live import Live
+from recommender.catalog.store import Store
+from recommender.fitted import Fit, FittedModel
+from recommender.rank import Ranker
+from recommender.recommend import Recommender
+
+CALIBRATION_BINS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+Ranking = Callable[[GoldPage], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Told what goes on: a stage begins, with its number of steps; a step is done."""
+
+    stage: Callable[[str, int], None] = field(default=lambda _name, _total: None)
+    step: Callable[[], None] = field(default=lambda: None)
+
+
+def measure(
+    store: Store,
+    live: Live,
+    gold: Gold,
+    *,
+    fit: Fit | None = None,
+    cross_fitted: bool = False,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Return the report that `related-news evaluate --json` prints, but for the time that indexing took.
+
+    fit: also rank by this fitted ranker, on the pages after those that it was fitted on. cross_fitted: also by rankers
+    fitted on four fifths of the pages, each ranking the fifth that it has not seen.
+    """
+    listener = listener or Listener()
+    clock = _Clock()
+    pages = gold.pages
+    recommender = Recommender(live)
+    with clock.time("candidates"):
+        candidates = _candidates(recommender, pages, listener)
+    systems: dict[str, Any] = {}
+    rankings: dict[str, Ranking] = {"related-news": through(recommender)}
+    with clock.time("lexical index"):
+        rankings |= {
+            "cosine": baselines.cosine(live),
+            "lexical": baselines.lexical(live, store),
+            "recent": baselines.recent(live),
+        }
+    for name, ranking in rankings.items():
+        with clock.time(name):
+            systems |= compare_on({name: ranking}, pages, listener)
+    with clock.time("fitted"):
+        if fit is not None:
+            systems["fitted"] = _fitted(live, fit, pages, listener)
+        elif cross_fitted:
+            systems["fitted"] = _cross_fitted(live, store.encoder, pages, listener)
+    with clock.time("placement"):
+        placed = placement.measure(live, pages)
+    with clock.time("plans"):
+        empty_share = _empty_share(recommender, pages, listener)
+    return {
+        "sources": len(pages),
+        "links": sum(len(page.relevant) for page in pages),
+        "passed_over": gold.passed_over,
+        "articles": live.count,
+        **candidates,
+        "systems": systems,
+        "placement": placed,
+        "empty_share": empty_share,
+        "seconds": clock.seconds,
+    }
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begun, 3)
+
+
+def compare_on(
+    rankings: Mapping[str, Ranking], pages: Sequence[GoldPage], listener: Listener
+) -> dict[str, dict[str, Any]]:
+    """Return each system's metrics over the same pages."""
+    return {name: summarise(_each(name, ranking, pages, listener)) for name, ranking in rankings.items()}
+
+
+def through(recommender: Recommender) -> Ranking:
+    """Rank as the service's ListRelated does, suppression included."""
+
+    def ranked(page: GoldPage) -> list[str]:
+        answer = recommender.list_related(past_request(page), CUTOFF)
+        return [link.record.id for link in answer.recommendations]
+
+    return ranked
+
+
+def _each(name: str, ranking: Ranking, pages: Sequence[GoldPage], listener: Listener) -> list[dict[str, float]]:
+    listener.stage(name, len(pages))
+    metrics = []
+    for page in pages:
+        metrics.append(page_metrics(ranking(page), page.relevant))
+        listener.step()
+    return metrics
+
+
+def _candidates(recommender: Recommender, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+    """Return the share of the editors' links among the candidates, their number, and how scores are calibrated."""
+    listener.stage("candidates", len(pages))
+    found, sizes = 0, []
+    scores, labels = [], []
+    for page in pages:
+        scored = recommender.score(past_request(page))
+        rows = [recommender.live.find(article_id) for article_id in page.relevant]
+        linked = np.isin(scored.evidence.rows, [row for row in rows if row is not None])
+        found += int(linked.sum())
+        sizes.append(len(linked))
+        scores.append(scored.scores)
+        labels.append(linked)
+        listener.step()
+    links = sum(len(page.relevant) for page in pages)
+    return {
+        "candidate_recall": found / links if links else 0.0,
+        "candidates": {"mean": float(np.mean(sizes)) if sizes else 0.0, "max": max(sizes, default=0)},
+        "calibration": _calibration(np.concatenate(scores), np.concatenate(labels)) if scores else [],
+    }
+
+
+def _calibration(scores: Any, labels: Any) -> list[dict[str, float]]:
+    """Return, for each bin of scores, how many candidates it holds and which share the editor did link to."""
+    bins = []
+    for low, high in pairwise(CALIBRATION_BINS):
+        inside = (scores >= low) & (scores < high)
+        count = int(inside.sum())
+        linked = float(labels[inside].mean()) if count else 0.0
+        bins.append({"from": low, "to": high, "candidates": count, "linked": linked})
+    return bins
+
+
+def _fitted(live: Live, fit: Fit, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+    until_ms = int(fit.fitted_on.get("until_ms", 0))
+    later = [page for page in pages if page.published_at_ms > until_ms]
+    ranking = through(Recommender(live, Ranker(FittedModel(fit))))
+    return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, listener))}
+
+
+def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+    listener.stage("evidence", len(pages))
+    recommender = Recommender(live)
+    examples = []
+    for page in pages:
+        examples.append(example(recommender, page))
+        listener.step()
+    listener.stage("fitting", 5)
+    fits = cross_fit(examples, encoder, lambda _part: listener.step())
+    rankings = [through(Recommender(live, Ranker(FittedModel(fit)))) for fit in fits]
+    by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
+    metrics = _each("fitted", lambda page: by_id[page.id](page), pages, listener)
+    return {"folds": len(fits), "with_trees": sum(bool(fit.trees) for fit in fits), **summarise(metrics)}
+
+
+def _empty_share(recommender: Recommender, pages: Sequence[GoldPage], listener: Listener) -> float:
+    """Return the share of places that the default layout leaves empty on these pages."""
+    listener.stage("plans", len(pages))
+    places = empty = 0
+    for page in pages:
+        plan = recommender.fill_slots(past_request(page))
+        for _, filled in plan.slots:
+            places += len(filled)
+            empty += sum(place.recommendation is None for place in filled)
+        listener.step()
+    return empty / places if places else 0.0

@@ -1,0 +1,134 @@
+"""Editors' links as the truth that relevance is measured on: read, resolved, and split by time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from recommender.catalog.articles import EditorLink
+from recommender.catalog.live import Live
+from recommender.catalog.store import Store
+from recommender.errors import InvalidInputError, NotFoundError
+from recommender.judging import headline_key
+
+HARVESTED = "harvested"
+"""Instead of a file: the links that cleaning found in the archive's own articles."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldLink:
+    """A link that an editor placed. paragraph: 0-based paragraph of the source that holds it, None if not known."""
+
+    source_id: str
+    target_id: str
+    paragraph: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoldPage:
+    """A page and what its editor linked to, all of it public when the page was. row: the page's in the live view."""
+
+    row: int
+    id: str
+    published_at_ms: int
+    links: tuple[GoldLink, ...]
+
+    @property
+    def relevant(self) -> frozenset[str]:
+        """Return the distinct ids that the editor linked to."""
+        return frozenset(link.target_id for link in self.links)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """The truth. pages: oldest first. passed_over: links that cannot be used, by reason."""
+
+    pages: tuple[GoldPage, ...]
+    passed_over: dict[str, int]
+
+
+def read_links(path: Path) -> Iterator[GoldLink]:
+    """Read links, one JSON object a line: source_id, target_id, and maybe paragraph.
+
+    Raises NotFoundError if there is no such file, InvalidInputError naming file and line.
+    """
+    for where, values in read_objects(path):
+        source, target, paragraph = values.get("source_id"), values.get("target_id"), values.get("paragraph")
+        for name, value in (("source_id", source), ("target_id", target)):
+            if not isinstance(value, str) or not value:
+                raise InvalidInputError(where, f"has no {name}", fix="write it as a non-empty string")
+        if paragraph is not None and (not isinstance(paragraph, int) or isinstance(paragraph, bool)):
+            raise InvalidInputError(
+                where, "paragraph is no whole number", fix="count paragraphs from 0, or leave it out"
+            )
+        yield GoldLink(str(source), str(target), paragraph)
+
+
+def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Read a JSON Lines file: ("FILE:LINE", object) for each line that is not empty."""
+    if not path.is_file():
+        raise NotFoundError("file", str(path), fix="check the path")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise InvalidInputError(where, f"is not JSON: {error}", fix="write one object a line") from None
+            if not isinstance(values, dict):
+                raise InvalidInputError(where, "is not an object", fix="write one object a line")
+            yield where, values
+
+
+def harvested_links(store: Store, live: Live) -> Iterator[GoldLink]:
+    """Yield the links that cleaning kept, their targets found by URL or, failing that, by headline."""
+    by_url: dict[str, str] = {}
+    by_headline: dict[str, str] = {}
+    for row in live.rows().tolist():
+        record = live.record(row)
+        if record.url:
+            by_url[_bare(record.url)] = record.id
+        by_headline[headline_key(record.title)] = record.id
+    for link in store.links():
+        found = _resolve(link, by_url, by_headline)
+        yield GoldLink(link.source_id, found or link.target, link.paragraph if link.paragraph >= 0 else None)
+
+
+def _resolve(link: EditorLink, by_url: dict[str, str], by_headline: dict[str, str]) -> str | None:
+    titles = (headline_key(text) for text in (link.target, link.anchor))
+    return by_url.get(_bare(link.target)) or next((by_headline[t] for t in titles if t and t in by_headline), None)
+
+
+def _bare(url: str) -> str:
+    """Return what two spellings of one address have in common."""
+    bare = url.split("#")[0].split("?")[0].rstrip("/").lower()
+    return bare.removeprefix("https://").removeprefix("http://").removeprefix("www.")
+
+
+def usable(links: Iterable[GoldLink], live: Live) -> Gold:
+    """Keep the links whose two ends are stored and whose target was public when the source was published."""
+    passed_over = {"unknown_source": 0, "unknown_target": 0, "to_itself": 0, "target_not_yet_public": 0}
+    rows: dict[str, int | None] = {}
+    kept: dict[int, list[GoldLink]] = {}
+    for link in links:
+        for article_id in (link.source_id, link.target_id):
+            if article_id not in rows:
+                rows[article_id] = live.find(article_id)
+        source, target = rows[link.source_id], rows[link.target_id]
+        if source is None:
+            passed_over["unknown_source"] += 1
+        elif target is None:
+            passed_over["unknown_target"] += 1
+        elif source == target:
+            passed_over["to_itself"] += 1
+        elif live.public_at_ms(target) > live.published_at_ms(source):
+            passed_over["target_not_yet_public"] += 1
+        else:
+            kept.setdefault(source, []).append(link)
+    pages = [GoldPage(row, links[0].source_id, live.published_at_ms(row), tuple(links)) for row, links in kept.items()]
+    pages.sort(key=lambda page: (page.published_at_ms, page.id))
+    return Gold(tuple(pages), {reason: count for reason, count in passed_over.items() if count})

@@ -1,0 +1,63 @@
+"""Whether an inline link lands where the editor put it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.evaluation.links import GoldPage
+from recommender.catalog.live import Live
+from recommender.judging import PageJudge
+from recommender.page import stored_page
+from recommender.policy import DEFAULT_LAYOUT, Layout, Placement
+from recommender.slots import Pool, allowed_positions, fill
+
+NEAR = 1
+"""A position counts if it is the editor's paragraph or at most so many beside it."""
+
+_SLOT = next(slot for slot in DEFAULT_LAYOUT.slots if slot.placement is Placement.INLINE)
+_ONE_LINK = Layout(name="one", slots=(_SLOT.model_copy(update={"count": 1, "min_score": 0.0}),))
+
+
+class _AnyMay(PageJudge):
+    """Knows where links fit, and forbids none."""
+
+    def clash(self, row: int, chosen: Sequence[int]) -> None:
+        """Return None: the editor has decided."""
+
+
+def measure(live: Live, pages: Sequence[GoldPage]) -> dict[str, float | int]:
+    """Return shares over the editors' links with a known paragraph, on pages long enough for an inline link.
+
+    pairs: how many. within_one: whose position, the link placed alone, is near the editor's paragraph. random: the
+    same, expected of a position drawn from the allowed ones. first_allowed: of the first allowed one.
+    """
+    hits: list[tuple[float, float, float]] = []
+    for gold in pages:
+        page = stored_page(live, gold.row)
+        allowed = np.array(allowed_positions(page.kinds, _SLOT, ()))
+        placed = [link for link in gold.links if link.paragraph is not None]
+        if not len(allowed) or not placed:
+            continue
+        judge = _AnyMay(live, page)
+        for link in placed:
+            near = np.abs(allowed - (link.paragraph or 0)) <= NEAR
+            row = live.find(link.target_id)
+            if row is not None:
+                chosen = _position(live, judge, row, page.kinds)
+                hits.append((float(near[allowed == chosen].any()), float(near.mean()), float(near[0])))
+    shares = np.mean(hits, axis=0).tolist() if hits else [0.0, 0.0, 0.0]
+    return {"pairs": len(hits), **dict(zip(("within_one", "random", "first_allowed"), shares, strict=True))}
+
+
+def _position(live: Live, judge: PageJudge, row: int, kinds: str) -> int | None:
+    vectors = live.main_vectors(np.array([row]))
+    plan = fill(_ONE_LINK, [_pool(row, vectors)], [_pool(None, vectors[:0])], kinds, judge)
+    return plan.slots[0].places[0].after_paragraph
+
+
+def _pool(row: int | None, vectors: npt.NDArray[np.float32]) -> Pool:
+    rows = np.array([] if row is None else [row], np.int64)
+    return Pool(rows, np.ones(len(rows), np.float32), vectors)

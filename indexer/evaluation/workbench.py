@@ -1,0 +1,80 @@
+"""What `evaluate` and `fit` work on: an index, brought up to date if it is of a file, and the editors' links."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from indexer.evaluation.links import HARVESTED, Gold, harvested_links, read_links, usable
+from indexer.locking import only_run
+from indexer.pipeline import Listeners, run
+from indexer.sources import open_source
+from recommender.archive import STORE_FILE, open_archive, replay
+from recommender.catalog.live import Live
+from recommender.catalog.store import Store, open_store
+from recommender.config import Settings
+from recommender.embedding import Embedder
+from recommender.errors import InvalidInputError
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An open index. seconds: what it took to get there."""
+
+    store: Store
+    live: Live
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def bring_up_to_date(
+    articles: Path, cache: Path | None, settings: Settings, embedder: Embedder, listeners: Listeners
+) -> Path:
+    """Index a file in the cache, one index for each file and model; returns its folder.
+
+    What has not changed is not embedded again; what is no longer in the file is withdrawn.
+    """
+    data_dir = (cache or user_cache_path("related-news")) / _name(articles, embedder)
+    with only_run(data_dir):
+        source = open_source(articles, site=settings.index.site, language=settings.index.language)
+        report = run(source, data_dir, embedder, restore_withdrawn=True, listeners=listeners)
+        store = open_store(data_dir / STORE_FILE, embedder.info.key)
+        try:
+            gone = sorted(store.ids() - report.ids.keys())
+            for start in range(0, len(gone), _AT_ONCE):
+                store.delete(gone[start : start + _AT_ONCE])
+        finally:
+            store.close()
+    return data_dir
+
+
+@contextmanager
+def open_bench(data_dir: Path, embedder: Embedder) -> Iterator[Bench]:
+    """Open an index as it is now."""
+    store, live = open_archive(data_dir, embedder)
+    try:
+        replay(store, live)
+        yield Bench(store, live)
+    finally:
+        store.close()
+
+
+def read_gold(bench: Bench, links: str) -> Gold:
+    """Return the usable editors' links of a file, or HARVESTED. Raises InvalidInputError if there are none."""
+    given = harvested_links(bench.store, bench.live) if links == HARVESTED else read_links(Path(links))
+    gold = usable(given, bench.live)
+    if not gold.pages:
+        passed_over = ", ".join(f"{count} {reason}" for reason, count in gold.passed_over.items()) or "there are none"
+        raise InvalidInputError("links", f"none can be used: {passed_over}", fix="give links between indexed articles")
+    return gold
+
+
+def _name(articles: Path, embedder: Embedder) -> str:
+    key = f"{articles.resolve()}\n{embedder.info.key}"
+    return f"{articles.name.split('.')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

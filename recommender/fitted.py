@@ -1,0 +1,141 @@
+"""A ranker fitted on a newsroom's own links: a linear model over the evidence, with boosted trees where they help.
+
+The only module that imports lightgbm, and only when a fitted ranker with trees is used. A ranker is one JSON file that
+says what it was fitted on, how it compared with the default, and which index it fits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recommender.catalog.derived import ANALYSIS
+from recommender.errors import CorruptError, MismatchError, NotFoundError
+from recommender.rank import FEATURES_VERSION, PARTS, Evidence, Floats, Weighed
+
+if TYPE_CHECKING:
+    import lightgbm
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What fitting found; all of it is in the file.
+
+    weights: by feature, for standardised values; means, scales: of the features. trees: LightGBM's text form of
+    boosted trees whose output is added, "" for none. slope, intercept: turn the sum into log-odds of the share of
+    editor-accepted links, on the scale of the default formula.
+    encoder, analysis, features: what the evidence is computed from. fitted_on, evaluation: for people.
+    """
+
+    name: str
+    encoder: str
+    weights: dict[str, float]
+    means: dict[str, float]
+    scales: dict[str, float]
+    slope: float
+    intercept: float
+    trees: str = ""
+    analysis: str = ANALYSIS
+    features: str = FEATURES_VERSION
+    format: int = FORMAT
+    fitted_on: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+class FittedModel:
+    """A rank.Model made of a Fit."""
+
+    def __init__(self, fit: Fit) -> None:
+        """Load the trees, if there are any."""
+        self.fit = fit
+        self._weights = _vector(fit.weights)
+        self._means = _vector(fit.means)
+        self._scales = _vector(fit.scales)
+        self._trees = _booster(fit.trees) if fit.trees else None
+
+    @property
+    def name(self) -> str:
+        """As receipts show it."""
+        return self.fit.name
+
+    def weigh(self, evidence: Evidence, half_life_days: float) -> Weighed:
+        """Return the log-odds of every candidate, and how they come about."""
+        features = evidence.features(half_life_days)
+        return Weighed(self.odds(features), lambda index: self._parts(features[index]), self._base())
+
+    def odds(self, features: Floats) -> Floats:
+        """Return float32 (n,) for float32 (n, len(PARTS))."""
+        raw = ((features - self._means) / self._scales) @ self._weights
+        if self._trees is not None and len(features):
+            raw = raw + np.asarray(self._trees.predict(features, raw_score=True, num_threads=1))
+        odds: Floats = (self.fit.slope * raw + self.fit.intercept).astype(np.float32)
+        return odds
+
+    def _parts(self, features: Floats) -> dict[str, float]:
+        added = (features - self._means) / self._scales * self._weights
+        if self._trees is not None:
+            added = added + self._contributions(features)[:-1]
+        return dict(zip(PARTS, (self.fit.slope * added).tolist(), strict=True))
+
+    def _base(self) -> float:
+        mean = 0.0 if self._trees is None else float(self._contributions(self._means)[-1])
+        return self.fit.slope * mean + self.fit.intercept
+
+    def _contributions(self, features: Floats) -> Floats:
+        """Return float64 (len(PARTS) + 1,): each feature's SHAP value, then the trees' expected value."""
+        assert self._trees is not None
+        values: Floats = np.asarray(self._trees.predict(features[None], pred_contrib=True, num_threads=1))[0]
+        return values
+
+
+def load_fit(path: Path, encoder: str) -> Fit:
+    """Read a ranker's file. encoder: of the index that it shall rank.
+
+    Raises NotFoundError if there is none, CorruptError if it is no ranker, MismatchError if it does not fit.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        fit = Fit(**values)
+    except FileNotFoundError:
+        raise NotFoundError("ranker", str(path), fix="`related-news fit` makes one; or unset `ranker`") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise CorruptError(f"{path}: is no fitted ranker: {error}", fix="run `related-news fit` again") from None
+    wanted = {"format": FORMAT, "features": FEATURES_VERSION, "analysis": ANALYSIS, "encoder": encoder}
+    for name, value in wanted.items():
+        if (found := getattr(fit, name)) != value:
+            raise MismatchError(
+                f"{path} was fitted for {name} {found}, this index has {value}",
+                fix="run `related-news fit` on this index, or unset `ranker`",
+            )
+    if any(set(table) != set(PARTS) for table in (fit.weights, fit.means, fit.scales)):
+        raise CorruptError(f"{path}: is no fitted ranker: its features differ", fix="run `related-news fit` again")
+    return fit
+
+
+def _vector(values: dict[str, float]) -> Floats:
+    return np.array([values[name] for name in PARTS], np.float32)
+
+
+def by_part(values: Sequence[float]) -> dict[str, float]:
+    """Return values, one for each of PARTS, under their names."""
+    return dict(zip(PARTS, map(float, values), strict=True))
+
+
+def _booster(trees: str) -> lightgbm.Booster:
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=trees)
+    except lightgbm.basic.LightGBMError as error:
+        raise CorruptError(f"the ranker's trees are unreadable: {error}", fix="run `related-news fit` again") from None

@@ -1,0 +1,255 @@
+"""Fitted rankers: which files are refused and how, what they weigh, and a service that answers by one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recommender.archive import Archive, open_archive
+from recommender.catalog.derived import ANALYSIS
+from recommender.config import ServerSettings, Settings, load_settings
+from recommender.errors import CorruptError, MismatchError, NotFoundError
+from recommender.fitted import FittedModel, load_fit
+from recommender.rank import FEATURES_VERSION, PARTS, Formula
+from recommender.server import Server, make_ranker
+from tests.building import FakeEmbedder, article, build_store, make_fit
+from tests.service.hosting import ROOT, TIMEOUT_S, Loop, connected, environment
+
+ENCODER = FakeEmbedder().info.key
+AGAIN = "run `related-news fit` again"
+ON_THIS_INDEX = "run `related-news fit` on this index, or unset `ranker`"
+TEXT = ("Envoys met again on Monday to speak about the strait.",)
+
+
+def _write(path: Path, **changes: Any) -> Path:
+    path.write_text(make_fit(**changes).to_json(), "utf-8")
+    return path
+
+
+# Files
+
+
+def test_a_ranker_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Every value of the file comes back, what it was fitted on and how it compared included."""
+    fit = make_fit(fitted_on={"pages": 959}, evaluation={"fitted": {"ndcg@10": 0.57}})
+    path = tmp_path / "ranker.json"
+    path.write_text(fit.to_json(), "utf-8")
+    assert load_fit(path, ENCODER) == fit
+    assert (fit.format, fit.features, fit.analysis) == (1, FEATURES_VERSION, ANALYSIS)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """Without a file the message says how to make one."""
+    path = tmp_path / "absent.json"
+    with pytest.raises(NotFoundError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"format": 2}, "format 2, this index has 1", id="format"),
+        pytest.param(
+            {"features": "features-0"}, f"features features-0, this index has {FEATURES_VERSION}", id="features"
+        ),
+        pytest.param({"analysis": "terms-0"}, f"analysis terms-0, this index has {ANALYSIS}", id="analysis"),
+        pytest.param({"encoder": "other@1/r"}, f"encoder other@1/r, this index has {ENCODER}", id="encoder"),
+    ],
+)
+def test_a_ranker_that_does_not_fit_the_index_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    """The message names the file, what it was fitted for and what the index has."""
+    path = _write(tmp_path / "ranker.json", **changes)
+    with pytest.raises(MismatchError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path} was fitted for {problem} ({ON_THIS_INDEX})"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"", "Expecting value: line 1 column 1 (char 0)", id="empty"),
+        pytest.param(b"a ranker", "Expecting value: line 1 column 1 (char 0)", id="not JSON"),
+        pytest.param(b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte", id="not UTF-8"),
+        pytest.param(b"[]", "recommender.fitted.Fit() argument after ** must be a mapping, not list", id="a list"),
+        pytest.param(
+            b'{"name": "x", "weight": {}}',
+            "Fit.__init__() got an unexpected keyword argument 'weight'",
+            id="other keys",
+        ),
+    ],
+)
+def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    """The message names the file and what could not be read."""
+    path = tmp_path / "ranker.json"
+    path.write_bytes(content)
+    with pytest.raises(CorruptError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
+
+
+def test_a_folder_is_no_ranker(tmp_path: Path) -> None:
+    """What cannot be read as a file is refused like one that is broken."""
+    with pytest.raises(CorruptError, match=r"is no fitted ranker: .*Is a directory"):
+        load_fit(tmp_path, ENCODER)
+
+
+@pytest.mark.parametrize("table", ["weights", "means", "scales"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(PARTS[1:], id="one missing"),
+        pytest.param((*PARTS, "moon"), id="one too many"),
+        pytest.param((), id="none"),
+    ],
+)
+def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names: tuple[str, ...]) -> None:
+    """Each table names every feature and no other."""
+    path = _write(tmp_path / "ranker.json", **{table: dict.fromkeys(names, 1.0)})
+    with pytest.raises(CorruptError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path}: is no fitted ranker: its features differ ({AGAIN})"
+
+
+def test_broken_trees_are_refused(tmp_path: Path) -> None:
+    """Trees that LightGBM cannot read are an error of ours."""
+    with pytest.raises(CorruptError, match=r"^the ranker's trees are unreadable: .* \(run `related-news fit` again\)$"):
+        FittedModel(load_fit(_write(tmp_path / "ranker.json", trees="no trees"), ENCODER))
+
+
+# Weighing
+
+
+def test_log_odds_are_the_scaled_sum() -> None:
+    """Standardised features, weighed and summed, then slope and intercept."""
+    fit = make_fit(
+        weights=dict(zip(PARTS, range(1, 11), strict=True)),
+        means=dict.fromkeys(PARTS, 2.0),
+        scales=dict.fromkeys(PARTS, 4.0),
+        slope=0.5,
+        intercept=-3.0,
+    )
+    features = np.zeros((2, len(PARTS)), np.float32)
+    features[1, PARTS.index("freshness")] = 6.0
+    weight = PARTS.index("freshness") + 1
+    without = 0.5 * -0.5 * sum(range(1, 11)) - 3.0
+    found = FittedModel(fit).odds(features)
+    assert found.dtype == np.float32
+    assert found.tolist() == pytest.approx([without, without + 0.5 * weight * 6 / 4])
+
+
+def test_no_candidates_have_no_odds() -> None:
+    """An empty archive is no special case."""
+    assert FittedModel(make_fit()).odds(np.empty((0, len(PARTS)), np.float32)).shape == (0,)
+
+
+# Settings and the service
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Return an index in which the fitted ranker's favourite, by the page's author, is the older one."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    articles = [
+        article("page", title="Strait talks", paragraphs=TEXT, author="Ada"),
+        article("newer", title="Strait news", paragraphs=("Envoys about the strait met.",), author="Bo", days_ago=2),
+        article("ours", title="Ferry", paragraphs=("Ferries wait for the tide.",), author="Ada", days_ago=9),
+    ]
+    build_store(folder, articles).close()
+    return folder
+
+
+def _settings(data_dir: Path, ranker: Path | None) -> Settings:
+    return Settings(data_dir=data_dir, ranker=ranker, server=ServerSettings(port=0))
+
+
+def test_without_a_ranker_the_formula_ranks(tmp_path: Path) -> None:
+    """The default needs no file."""
+    assert Settings().ranker is None
+    assert isinstance(make_ranker(_settings(tmp_path, None), ENCODER).model, Formula)
+
+
+def test_the_settings_name_a_ranker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key `ranker` of the file, or its variable, is the path of the ranker that is used."""
+    path = _write(tmp_path / "ranker.json", name="ours")
+    config = tmp_path / "related-news.toml"
+    config.write_text(f"ranker = '{path}'\n", "utf-8")
+    assert make_ranker(load_settings(config), ENCODER).model.name == "ours"
+    other = _write(tmp_path / "other.json", name="another")
+    monkeypatch.setenv("RELATED_NEWS_RANKER", str(other))
+    assert make_ranker(load_settings(config), ENCODER).model.name == "another"
+
+
+@pytest.mark.parametrize(("fitted", "expected"), [(False, ["newer", "ours"]), (True, ["ours", "newer"])])
+def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted: bool, expected: list[str]) -> None:
+    """Order, receipt and score parts are those of the ranker that the settings name."""
+    settings = _settings(data_dir, _write(tmp_path / "ranker.json", name="ours-2026") if fitted else None)
+    embedder = FakeEmbedder()
+
+    async def start() -> tuple[Server, str]:
+        server = Server(settings, Archive(*open_archive(data_dir, embedder), embedder))
+        return server, await server.start()
+
+    loop = Loop()
+    try:
+        server, address = loop.run(start())
+        try:
+            with connected(address) as client:
+                answer = client.list(article_id="page")
+                plan = client.fill(article_id="page")
+        finally:
+            loop.run(server.stop())
+    finally:
+        loop.close()
+    assert [found.article.id for found in answer.recommendations] == expected
+    name = "ours-2026" if fitted else Formula().name
+    assert (answer.receipt.ranker, plan.receipt.ranker) == (name, name)
+    for found in answer.recommendations:
+        odds = sum(part.contribution for part in found.score_parts)
+        assert found.score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param(
+            {"encoder": "other@1/r"},
+            f"{{path}} was fitted for encoder other@1/r, this index has {ENCODER} ({ON_THIS_INDEX})",
+            id="another model",
+        ),
+        pytest.param(
+            {"weights": {}}, f"{{path}}: is no fitted ranker: its features differ ({AGAIN})", id="other features"
+        ),
+        pytest.param(
+            None, "unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)", id="no such file"
+        ),
+    ],
+)
+def test_an_unusable_ranker_ends_the_start_with_one_line(
+    data_dir: Path, tmp_path: Path, changes: dict[str, Any] | None, problem: str
+) -> None:
+    """`serve` ends with exit code 1 before it listens; standard error has the reason and nothing else."""
+    path = tmp_path / "ranker.json"
+    if changes is not None:
+        _write(path, **changes)
+    code = (
+        "from recommender import server; from tests.building import FakeEmbedder; from indexer import cli;"
+        "server.load_embedder = lambda *_, **__: FakeEmbedder(); cli.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--data-dir", str(data_dir), "serve", "--port", "0"],
+        env={**environment(), "RELATED_NEWS_RANKER": str(path), "RELATED_NEWS_LOG_LEVEL": "WARNING"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S * 3,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines() == [f"error: {problem.format(path=path)}"]
