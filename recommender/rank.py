@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.segment import Flag, label_code
@@ -208,7 +209,7 @@ class Ranker:
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
         """Score every candidate; half_life_days: the age at which freshness counts half."""
         weighed = self.model.weigh(evidence, half_life_days)
-        scores = (1 / (1 + np.exp(-weighed.odds))).astype(np.float32)
+        scores = expit(weighed.odds).astype(np.float32)
         return Scored(evidence, scores, weighed)
 
 

@@ -131,7 +131,7 @@ def test_sources_know_no_more_than_how_to_read() -> None:
         (("torch", "sentence_transformers", "transformers", "huggingface_hub"), {"recommender.embedding"}),
         (("grpc", "grpc_health", "grpc_reflection", "grpc_status"), SERVICE_LAYER | CLIENTS),
         (("related_news", "google"), MESSAGES),
-        (("sqlite3",), {"recommender.catalog.schema", "recommender.catalog.store"}),
+        (("sqlite3",), {"recommender.catalog.schema", "recommender.catalog.sqlite", "recommender.catalog.store"}),
         (("feedparser", "lxml", "trafilatura", "rich", "typer"), None),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -22,18 +22,10 @@ from recommender.catalog.articles import Article, EditorLink, article_from_json
 from recommender.catalog.derived import ANALYSIS, Analysis, Vectors, analyse
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.schema import migrate
+from recommender.catalog.sqlite import connect, explained
 from recommender.catalog.wording import Terms
-from recommender.errors import (
-    CorruptError,
-    DiskFullError,
-    MismatchError,
-    NotFoundError,
-    RelatedNewsError,
-    StorageError,
-    UnavailableError,
-)
+from recommender.errors import MismatchError, NotFoundError, StorageError
 
-BUSY_TIMEOUT_S = 5.0
 _LOOKUP_IDS = 500
 
 
@@ -102,28 +94,28 @@ class Store:
 
     def revision(self) -> int:
         """Return the revision of the last committed change; 0 if there was none."""
-        with _explained(self.path):
+        with explained(self.path):
             return int(self._read("SELECT COALESCE(MAX(revision), 0) FROM changes").fetchone()[0])
 
     def data_version(self) -> int:
         """Return a number that differs from this thread's last call if another connection has committed since."""
-        with _explained(self.path):
+        with explained(self.path):
             return int(self._read("PRAGMA data_version").fetchone()[0])
 
     def count(self) -> int:
         """Return the number of articles."""
-        with _explained(self.path):
+        with explained(self.path):
             return int(self._read("SELECT COUNT(*) FROM articles").fetchone()[0])
 
     def get(self, article_id: str) -> Article | None:
         """Return one article, or None."""
-        with _explained(self.path):
+        with explained(self.path):
             row = self._read("SELECT content FROM articles WHERE id = ?", (article_id,)).fetchone()
         return article_from_json(row[0]) if row else None
 
     def ids(self) -> set[str]:
         """Return the ids of all articles."""
-        with _explained(self.path):
+        with explained(self.path):
             return {row[0] for row in self._read("SELECT id FROM articles")}
 
     def content_hashes(self, ids: Sequence[str]) -> dict[str, bytes]:
@@ -147,7 +139,7 @@ class Store:
     def changes_after(self, revision: int, limit: int) -> list[Change]:
         """Return at most `limit` changes after `revision`, in order."""
         sql = "SELECT revision, article_id, deleted FROM changes WHERE revision > ? ORDER BY revision LIMIT ?"
-        with _explained(self.path):
+        with explained(self.path):
             return [Change(r, i, bool(d)) for r, i, d in self._read(sql, (revision, limit))]
 
     def stored(self, ids: Sequence[str]) -> dict[str, Stored]:
@@ -158,7 +150,7 @@ class Store:
     def links(self) -> Iterator[EditorLink]:
         """Yield every harvested editor link, by source and position."""
         sql = "SELECT source_id, target, paragraph, anchor FROM editor_links ORDER BY source_id, position"
-        with _explained(self.path):
+        with explained(self.path):
             for source_id, target, paragraph, anchor in self._read(sql):
                 yield EditorLink(source_id, target, paragraph, anchor)
 
@@ -174,9 +166,9 @@ class Store:
     @contextmanager
     def frozen(self) -> Iterator[FrozenStore]:
         """Open a view of the store at one revision, whatever is committed meanwhile."""
-        connection = _connect(self.path)
+        connection = connect(self.path)
         try:
-            with _explained(self.path):
+            with explained(self.path):
                 connection.execute("BEGIN")
                 yield FrozenStore(connection, self.path, self._keys())
         finally:
@@ -201,7 +193,7 @@ class Store:
             " ON t.text_hash = a.text_hash AND t.version = ? WHERE t.text_hash IS NULL LIMIT ?"
         )
         while True:
-            with _explained(self.path):
+            with explained(self.path):
                 rows = self._read(sql, (ANALYSIS, _ANALYSED_AT_ONCE)).fetchall()
             if not rows:
                 return done
@@ -219,7 +211,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, _explained(self.path):
+        with self._write_lock, explained(self.path):
             connection = self._connection()
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -235,7 +227,7 @@ class Store:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = _connect(self.path)
+            connection = self._local.connection = connect(self.path)
             self._all.append(connection)
         return connection
 
@@ -245,7 +237,7 @@ class Store:
     def _by_key(
         self, sql: str, keys: Sequence[str] | Sequence[bytes], values: Sequence[object] = ()
     ) -> Iterator[tuple[Any, ...]]:
-        with _explained(self.path):
+        with explained(self.path):
             for start in range(0, len(keys), _LOOKUP_IDS):
                 part = keys[start : start + _LOOKUP_IDS]
                 yield from self._read(sql.format(",".join("?" * len(part))), [*values, *part])
@@ -287,8 +279,8 @@ def create_store(path: Path, encoder: str) -> Store:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create {path.parent}: {error.strerror}", fix="choose another data_dir") from error
-    with _explained(path):
-        connection = _connect(path)
+    with explained(path):
+        connection = connect(path)
         try:
             migrate(connection, str(path))
             connection.execute("INSERT OR IGNORE INTO facts VALUES ('encoder', ?)", (encoder,))
@@ -399,38 +391,6 @@ def _log(connection: sqlite3.Connection, article_id: str, *, deleted: bool, at_m
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    with _explained(path):
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into this project's, naming the file."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise _explain(error, path) from error
-
-
-def _explain(error: sqlite3.DatabaseError, path: Path) -> RelatedNewsError:
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return UnavailableError(f"{path}: another writer holds the store", fix="try again; its transaction is short")
-    if primary == sqlite3.SQLITE_FULL:
-        return DiskFullError(f"{path}: no space left; nothing of this write was kept", fix="free space, then try again")
-    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return StorageError(
-            f"{path}: cannot be opened for writing: {error}", fix="make data_dir writable for this user, or move it"
-        )
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return CorruptError(f"{path}: is damaged: {error}", fix="restore the store from a backup")
-    return StorageError(f"{path}: {error}", fix="check the disk")
 
 
 def _quote(text: str) -> str:

@@ -40,6 +40,8 @@ COMMANDS = {
     "page": ("--draft", "--layout", "--json", "--address"),
     "status": ("--json", "--address"),
     "delete": ("--address", "Exit code 3 if one was not there."),
+    "evaluate": ("--links", "--articles", "--near-duplicates", "--ranker", "--cross-fit", "--cache", "--json"),
+    "fit": ("--links", "--articles", "--to", "--cache", "--json"),
     "settings": ("Print the effective settings as TOML.",),
     "demo": ("--index-only",),
 }

@@ -130,7 +130,7 @@ def test_a_summary_warns_of_languages_that_the_model_is_not_made_for() -> None:
 
 def test_a_report_s_values_are_json_with_every_count() -> None:
     """What `index --json` prints has fixed names, whole numbers and rounded seconds."""
-    report = Report(10, 1, 2, 3, 4, 5, 6, {"en": 1}, 1.23456, 0.98765, Path("data/snapshots/1"))
+    report = Report(10, 1, 2, 3, 4, 5, 6, {"en": 1}, {}, 1.23456, 0.98765, Path("data/snapshots/1"))
     assert json.loads(json.dumps(render.report_values(report))) == {
         "read": 10,
         "added": 1,

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recommender.catalog import schema
+from recommender.catalog import schema, sqlite
 from recommender.catalog import store as store_module
 from recommender.catalog.articles import Article, EditorLink, Rules
 from recommender.catalog.derived import ANALYSIS, Vectors, analyse
@@ -503,7 +503,7 @@ def test_a_writer_that_must_wait_too_long_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Store], object]
 ) -> None:
     """The error says what holds it up; reading goes on, and so does writing once the other is done."""
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     store = create_store(path, KEY)
     store.write(writes([article("a")]))
     with held(path):

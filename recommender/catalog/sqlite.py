@@ -1,0 +1,45 @@
+"""How SQLite is opened, and what its errors mean here."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recommender.errors import CorruptError, DiskFullError, RelatedNewsError, StorageError, UnavailableError
+
+BUSY_TIMEOUT_S = 5.0
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database in write-ahead mode, every commit on disk; transactions are the caller's to begin."""
+    with explained(path):
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into this project's, naming the file."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: sqlite3.DatabaseError, path: Path) -> RelatedNewsError:
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return UnavailableError(f"{path}: another writer holds the store", fix="try again; its transaction is short")
+    if primary == sqlite3.SQLITE_FULL:
+        return DiskFullError(f"{path}: no space left; nothing of this write was kept", fix="free space, then try again")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StorageError(
+            f"{path}: cannot be opened for writing: {error}", fix="make data_dir writable for this user, or move it"
+        )
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptError(f"{path}: is damaged: {error}", fix="restore the store from a backup")
+    return StorageError(f"{path}: {error}", fix="check the disk")
