@@ -14,7 +14,8 @@ from benchmarks.machine import keep
 from indexer.evaluation.evaluate import Listener, compare_on, through
 from indexer.evaluation.links import read_links, usable
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.rank import PARTS, Formula, Ranker
 from recommender.recommend import Recommender
 

@@ -12,7 +12,8 @@ import numpy as np
 import typer
 
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.recommend import Recommender, Request
 
 _SKIPPED = 4

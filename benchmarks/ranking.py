@@ -15,8 +15,9 @@ import typer
 
 from benchmarks.machine import keep
 from recommender.catalog.live import Live
+from recommender.catalog.manifest import current_snapshot
 from recommender.catalog.segment import Scope
-from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.vectors import limit_threads
 from recommender.page import stored_page
 from recommender.rank import Ranker, default_half_life_days

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from indexer import client, demo, render
-from indexer.locking import only_run
 from indexer.pipeline import StoppedError, run
 from indexer.sources import FORMATS, open_source
-from recommender.config import Settings, find_config, load_settings, to_toml
-from recommender.embedding import load_embedder
+from recommender.catalog.locking import only_run
+from recommender.config import Settings, address_of, find_config, load_settings, to_toml
+from recommender.embedding import Embedder, load_embedder
 from recommender.errors import InvalidInputError, RelatedNewsError
+from recommender.opening import model_for
 
 EXIT_FAILED = 1
 EXIT_SOME_REFUSED = 3
@@ -76,9 +77,7 @@ def index(
     settings = _settings(context)
     with _plain_errors(), only_run(settings.data_dir):
         opened = open_source(source, format=format, site=settings.index.site, language=settings.index.language)
-        embedder = load_embedder(
-            settings.model.name, precision=settings.model.precision, threads=settings.model.threads
-        )
+        embedder = _embedder(settings)
         with render.index_progress(err) as listeners:
             report = run(
                 opened,
@@ -103,15 +102,24 @@ def serve(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
 ) -> None:
-    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C)."""
-    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C); SIGHUP reloads settings and layouts."""
+    given = (("host", host), ("port", port), ("workers", workers))
+    server = {name: value for name, value in given if value is not None}
     settings = _settings(context, server=server)
     _log_to_stderr(settings)
-    from recommender.server import serve as serve_forever
+    from recommender.supervisor import supervise
 
+    config, arguments = context.obj
     with _plain_errors():
-        asyncio.run(serve_forever(settings, lambda address: print(f"serving on {address}", flush=True)))
+        asyncio.run(
+            supervise(
+                settings,
+                lambda address: print(f"serving on {address}", flush=True),
+                lambda: load_settings(config, {**arguments, "server": server}),
+            )
+        )
 
 
 @app.command()
@@ -251,6 +259,12 @@ def _settings(context: typer.Context, **more: dict[str, Any]) -> Settings:
         return load_settings(config, {**arguments, **more})
 
 
+def _embedder(settings: Settings) -> Embedder:
+    model = settings.model
+    name = model_for(settings.data_dir, model.name)
+    return load_embedder(name, precision=model.precision, threads=model.threads)
+
+
 def _page(article_id: str | None, draft: Path | None) -> Any:
     if (article_id is None) == (draft is None):
         raise InvalidInputError("page", "is not clear", fix="give either an article id or --draft FILE")
@@ -260,7 +274,7 @@ def _page(article_id: str | None, draft: Path | None) -> Any:
 @contextmanager
 def _connected(context: typer.Context, address: str | None) -> Iterator[client.Client]:
     settings = _settings(context)
-    target = address or f"{settings.server.host}:{settings.server.port}"
+    target = address or address_of(settings.server.host, settings.server.port)
     with client.connect(target, message_bytes_max=settings.server.message_bytes_max) as connected:
         yield connected
 

@@ -22,7 +22,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from recommender.embedding import EMBEDDED_MODEL, Precision
+from recommender.embedding import Precision
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.policy import Layout, Slot, SlotFilters
 
@@ -38,8 +38,8 @@ class _Section(BaseModel):
 class ModelSettings(_Section):
     """Which encoder, and how it computes."""
 
-    name: str = EMBEDDED_MODEL
-    """The embedded default, a local folder, or a Hub id."""
+    name: str | None = None
+    """A local folder or a Hub id. Default: the model that the index was made with; for a new index the embedded one."""
     precision: Precision = "auto"
     """auto: bfloat16 where the processor computes in it, else float32."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
@@ -55,8 +55,12 @@ class ServerSettings(_Section):
     """0 takes a free port."""
     message_bytes_max: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 32 << 20
     """Largest request or response, bytes."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that answer calls; one encoder is shared by all."""
+    takedown_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
+    """A worker that has not applied a change after so long is replaced, and the write acknowledged, seconds."""
     concurrent_calls_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """More calls at once are refused with RESOURCE_EXHAUSTED."""
+    """More calls at once in a worker are refused with RESOURCE_EXHAUSTED."""
     pages_per_batch: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Most article ids in one BatchFillSlots."""
     articles_per_write: Annotated[int, Field(ge=1, le=10_000)] = 500
@@ -72,6 +76,8 @@ class IndexSettings(_Section):
 
     batch_articles: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Articles embedded and committed together; what an interrupted run has to do again at the most."""
+    compact_after: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """Changes after which the service writes a new snapshot in the background; in small archives fewer do."""
     site: str = ""
     """Site of records that name none."""
     language: str = ""
@@ -147,6 +153,11 @@ def load_settings(config: Path | None = None, arguments: Mapping[str, Any] | Non
         return Settings(**_merged(_merged(from_file, layers["environment"]), layers["arguments"]))
     except ValidationError as error:
         raise _explained(error, layers, str(path) if path else "settings") from None
+
+
+def address_of(host: str, port: int) -> str:
+    """Return host:port as gRPC reads it; an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def find_config(config: Path | None = None) -> Path | None:

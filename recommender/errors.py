@@ -5,6 +5,7 @@ RelatedNewsError
 ├── NotFoundError              no such article, layout, file
 ├── AlreadyRunningError        a second writer of the same kind
 ├── MismatchError              model, recipe or version does not fit what is on disk
+│   └── EncoderChangedError    the store's active encoder is another one
 ├── UnavailableError           not now: warming, draining, busy
 ├── StorageError               our disk: read-only, full, broken
 │   ├── DiskFullError          no space left
@@ -60,6 +61,10 @@ class AlreadyRunningError(RelatedNewsError):
 
 class MismatchError(RelatedNewsError):
     """What is configured (model, recipe, version) does not fit what is on disk."""
+
+
+class EncoderChangedError(MismatchError):
+    """The store's active encoder is not the one that this process embeds with."""
 
 
 class UnavailableError(RelatedNewsError):

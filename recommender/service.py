@@ -49,28 +49,37 @@ Context = grpc.aio.ServicerContext[Any, Any]
 LayoutRequest = related_pb.FillSlotsRequest | related_pb.BatchFillSlotsRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one call may ask for."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A ranker that was fitted on evidence of one encoder."""
 
+    ranker: Ranker
+    encoder: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """On what terms calls are answered. layouts: by name; the built-in default is there unless they redefine it."""
+
+    layouts: Mapping[str, Layout]
     pages_per_batch: int = 100
     articles_per_write: int = 500
+    fitted: Fitted | None = None
 
 
 class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
     """Answers from the archive's live view, on the loop's thread."""
 
-    def __init__(self, archive: Archive, layouts: Mapping[str, Layout], limits: Limits, ranker: Ranker) -> None:
-        """layouts: by name; the built-in default is there unless they redefine it."""
+    def __init__(self, archive: Archive, terms: Terms) -> None:
+        """terms: may be set anew at any time."""
         self._archive = archive
-        self._layouts = {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **layouts}
-        self._limits = limits
-        self._ranker = ranker
+        self.terms = terms
+        self._default_ranker = Ranker()
 
     @property
-    def layout_names(self) -> list[str]:
-        """Names that FillSlots takes, in alphabetical order."""
-        return sorted(self._layouts)
+    def layouts(self) -> dict[str, Layout]:
+        """Layouts that FillSlots takes by name."""
+        return {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **self.terms.layouts}
 
     async def FillSlots(  # noqa: N802 - the contract's name
         self, request: related_pb.FillSlotsRequest, context: Context
@@ -96,7 +105,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         self, request: related_pb.BatchFillSlotsRequest, context: Context
     ) -> related_pb.BatchFillSlotsResponse:
         """Fill the pages of many stored articles; other calls get their turn between two pages."""
-        _check_count("article_ids", len(request.article_ids), self._limits.pages_per_batch)
+        _check_count("article_ids", len(request.article_ids), self.terms.pages_per_batch)
         layout = self._layout(request)
         scope, as_of_ms = scope_from(request.filters), as_of_from(request)
         await self._archive.wait_for(request.min_revision, context.time_remaining())
@@ -113,16 +122,19 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         return response
 
     def _recommender(self) -> Recommender:
-        return Recommender(self._archive.live, self._ranker)
+        live, fitted = self._archive.live, self.terms.fitted
+        fits = fitted is not None and fitted.encoder == live.manifest.encoder
+        return Recommender(live, fitted.ranker if fitted and fits else self._default_ranker)
 
     def _layout(self, request: LayoutRequest) -> Layout:
         if request.WhichOneof("layout_choice") == "layout":
             return layout_from(request.layout)
         name = request.layout_name or DEFAULT_LAYOUT_NAME
-        if name not in self._layouts:
-            known = ", ".join(self.layout_names)
+        layouts = self.layouts
+        if name not in layouts:
+            known = ", ".join(sorted(layouts))
             raise NotFoundError("layout", name[:LAYOUT_NAME_SHOWN], fix=f"use one of: {known}; or give a layout inline")
-        return self._layouts[name]
+        return layouts[name]
 
     async def _request(
         self,
@@ -134,13 +146,12 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         chosen = request.WhichOneof("page")
         if chosen is None:
             raise InvalidInputError("page", "is missing", fix="send article_id or draft")
-        page = (
+        if chosen == "article_id":
             check_id(request.article_id, "article_id")
-            if chosen == "article_id"
-            else await self._draft(request.draft, as_of_ms, context)
-        )
         if request.min_revision:
             await self._archive.wait_for(request.min_revision, context.time_remaining())
+        by_id = chosen == "article_id"
+        page = request.article_id if by_id else await self._draft(request.draft, as_of_ms, context)
         return Request(page, as_of_ms, scope, on_page_ids)
 
     async def _draft(self, message: related_pb.Draft, as_of_ms: int, context: Context) -> Draft:
@@ -152,11 +163,11 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         except InvalidInputError as error:
             raise error.under("draft") from None
         _check_deadline(context)
-        vectors, analysis = await asyncio.gather(self._archive.embed([body]), self._archive.analyse(body))
+        vectors, analysis = await self._archive.read_draft(body, context.time_remaining())
         _check_deadline(context)
         return Draft(
             body=body,
-            vectors=vectors[0],
+            vectors=vectors,
             analysis=analysis,
             published_at_ms=published_at_ms,
             url=clean_text(message.url),
@@ -167,27 +178,31 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         )
 
     def _warnings(self, language: str) -> list[str]:
-        info = self._archive.embedder.info
-        if not language or not info.languages or language in info.languages:
-            return []
-        known = ", ".join(sorted(info.languages))
-        return [f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"]
+        info, fitted = self._archive.encoder.info, self.terms.fitted
+        warnings = []
+        if language and info.languages and language not in info.languages:
+            known = ", ".join(sorted(info.languages))
+            warnings.append(
+                f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"
+            )
+        if fitted and fitted.encoder != self._archive.live.manifest.encoder:
+            warnings.append(f"the fitted ranker is for {fitted.encoder}: ranked by the default; fit it again")
+        return warnings
 
 
 class ArticleService(articles_grpc.ArticleServiceServicer):
     """Keeps the archive."""
 
-    def __init__(self, archive: Archive, related: RelatedNewsService, limits: Limits) -> None:
-        """related: names the layouts in the status."""
+    def __init__(self, archive: Archive, related: RelatedNewsService) -> None:
+        """related: knows the layouts and limits."""
         self._archive = archive
         self._related = related
-        self._limits = limits
 
     async def UpsertArticles(  # noqa: N802 - the contract's name
         self, request: articles_pb.UpsertArticlesRequest, context: Context
     ) -> articles_pb.UpsertArticlesResponse:
         """Add or replace articles."""
-        _check_count("articles", len(request.articles), self._limits.articles_per_write)
+        _check_count("articles", len(request.articles), self._related.terms.articles_per_write)
         checked = _check_articles(request.articles)
         good = [article for article in checked if isinstance(article, Article)]
         _check_deadline(context)
@@ -213,7 +228,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         self, request: articles_pb.DeleteArticlesRequest, context: Context
     ) -> articles_pb.DeleteArticlesResponse:
         """Withdraw articles."""
-        _check_count("ids", len(request.ids), self._limits.articles_per_write)
+        _check_count("ids", len(request.ids), self._related.terms.articles_per_write)
         ids = [check_id(article_id, f"ids[{i}]") for i, article_id in enumerate(request.ids)]
         _check_deadline(context)
         found, revision = await self._archive.delete(ids)
@@ -247,7 +262,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
             tail_count=live.changed,
             version=importlib.metadata.version("related-news"),
             published_per_day=live.published_per_day(clock_ms),
-            layouts=self._related.layout_names,
+            layouts=sorted(self._related.layouts),
         )
         newest = live.newest_ms(clock_ms)
         if newest is not None:

@@ -23,13 +23,12 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from indexer import cli
-from indexer.locking import only_run
-from recommender.archive import SNAPSHOTS, STORE_FILE, open_archive
+from recommender.catalog.locking import only_run
 from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.embedding import EMBEDDED_MODEL
 from recommender.errors import NotFoundError, UnavailableError
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.statuses import abortable
-from tests.building import DIMENSION, FakeEmbedder, build_store
+from tests.building import DIMENSION, FakeEmbedder, build_store, open_archive
 from tests.service.hosting import PAGE, ROOT, TIMEOUT_S, Served, draft, environment, fake_server, newsroom, served
 
 WIDTH = 120
@@ -210,7 +209,7 @@ def test_index_takes_its_settings_from_the_file_and_the_environment(
     assert invoke("--data-dir", "data", "index", path).exit_code == 0
     assert loaded == [("ours", "float32", 3)]
     assert not (tmp_path / "unused").exists()
-    store, _ = open_archive(tmp_path / "data", FakeEmbedder())
+    store, _ = open_archive(tmp_path / "data")
     stored = store.get_many(["a", "b"])
     store.close()
     assert {i: (a.site, a.language) for i, a in stored.items()} == {
@@ -257,7 +256,7 @@ def test_index_with_another_model_is_refused_by_name(
     monkeypatch.setattr(cli, "load_embedder", lambda *_, **__: other)
     assert failed(invoke("index", path)) == (
         f"error: data/{STORE_FILE} was indexed with {embedder.info.key}, the configured model is {other.info.key}"
-        " (configure that model again, or index into another data_dir)"
+        " (unset model.name, or run `related-news reindex` to change the model)"
     )
 
 
@@ -299,7 +298,7 @@ def test_settings_are_printed_as_toml_that_can_be_read_back(invoke: Invoke, tmp_
     assert first.exit_code == 0
     assert (values["data_dir"], values["log_level"]) == ("elsewhere", "DEBUG")
     assert (values["server"]["host"], values["server"]["port"]) == ("127.0.0.1", 50051)
-    assert values["model"]["name"] == EMBEDDED_MODEL
+    assert "name" not in values["model"]
     (tmp_path / "mine.toml").write_text(first.stdout)
     second = invoke("--config", "mine.toml", "settings")
     assert second.stdout.splitlines()[0] == "# from mine.toml"
@@ -549,8 +548,9 @@ def test_a_service_that_cannot_answer_now_is_not_taken_for_none(invoke: Invoke) 
 
 FAKE_CLI = """
 import os
+import sys
 import indexer.cli
-import recommender.server
+from recommender import supervisor
 from tests.building import FakeEmbedder
 
 class Halting(FakeEmbedder):
@@ -560,7 +560,9 @@ class Halting(FakeEmbedder):
             input()
         return super().encode(texts)
 
-indexer.cli.load_embedder = recommender.server.load_embedder = lambda *_, **__: Halting()
+indexer.cli.load_embedder = lambda *_, **__: Halting()
+real = supervisor.Commands
+supervisor.Commands = lambda: real(encoder=(sys.executable, "-m", "tests.service.fake_encoder"))
 indexer.cli.main()
 """
 """The command line on a fake encoder, which waits for a line on standard input when a text says "halt"."""
@@ -595,7 +597,7 @@ def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None
         assert plan.receipt.candidates_seen == 6
         assert server.end() == 0
         assert server.process.stderr is not None
-        assert "recommender.server: draining" in server.process.stderr.read()
+        assert "recommender.supervisor: draining" in server.process.stderr.read()
 
 
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:

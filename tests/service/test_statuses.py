@@ -23,6 +23,7 @@ DOCUMENTED = {
     "NotFoundError": "NOT_FOUND",
     "AlreadyRunningError": "FAILED_PRECONDITION",
     "MismatchError": "FAILED_PRECONDITION",
+    "EncoderChangedError": "FAILED_PRECONDITION",
     "UnavailableError": "UNAVAILABLE",
     "StorageError": "UNAVAILABLE",
     "DiskFullError": "RESOURCE_EXHAUSTED",

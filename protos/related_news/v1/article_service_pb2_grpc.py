@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ArticleServiceStub:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got.
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class ArticleServiceStub:
 
 
 class ArticleServiceServicer:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got.
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
     """
 
     def UpsertArticles(self, request, context):
@@ -123,7 +125,8 @@ def add_ArticleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArticleService:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got.
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
     """
 
     @staticmethod

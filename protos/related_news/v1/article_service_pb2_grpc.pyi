@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArticleServiceStub:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got."""
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -47,7 +49,9 @@ class ArticleServiceStub:
 
 @_typing.type_check_only
 class ArticleServiceAsyncStub(ArticleServiceStub):
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got."""
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertArticles: _aio.UnaryUnaryMultiCallable[_article_service_pb2.UpsertArticlesRequest, _article_service_pb2.UpsertArticlesResponse]  # type: ignore[assignment]
@@ -63,7 +67,9 @@ class ArticleServiceAsyncStub(ArticleServiceStub):
     """Says what is indexed, by which model, and how fresh it is."""
 
 class ArticleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got."""
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
+    """
 
     @_abc_1.abstractmethod
     def UpsertArticles(
