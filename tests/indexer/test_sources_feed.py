@@ -107,6 +107,16 @@ def test_unreadable_date_stays_as_it_is(tmp_path: Path) -> None:
     assert [a.published_at for a in _articles(_read(tmp_path, RSS.format(item)))] == ["next Tuesday", ""]
 
 
+@pytest.mark.parametrize("zero", ["0000-00-00T00:00:00Z", "0000-00-00 00:00:00"])
+def test_a_database_s_zero_date_concerns_its_entry_alone(tmp_path: Path, zero: str) -> None:
+    """It is passed on in the feed's own words, for the pipeline to refuse by name; the next entry is read."""
+    item = f"<item><guid>1</guid><title>T</title><dc:date>{zero}</dc:date></item>"
+    assert [a.published_at for a in _articles(_read(tmp_path, RSS.format(item + FULL)))] == [
+        zero,
+        "2026-01-02T01:04:05+00:00",
+    ]
+
+
 def test_entry_without_identity_is_told(tmp_path: Path) -> None:
     """An entry with neither guid nor link is a bad record; the next one is read."""
     bad, good = _read(tmp_path, RSS.format("<item><title>T</title></item>" + FULL))
@@ -115,12 +125,22 @@ def test_entry_without_identity_is_told(tmp_path: Path) -> None:
 
 
 def test_broken_feed_is_read_as_far_as_possible(tmp_path: Path) -> None:
-    """A feed that is torn, has stray ampersands or wrong bytes still gives its entries."""
+    """A feed that has stray ampersands or wrong bytes still gives its entries."""
     whole = RSS.format(FULL + FULL.replace("g1", "g2") + "<item><guid>g3</guid><title>a & b</title></item>")
     assert [a.id for a in _articles(_read(tmp_path, whole))] == ["g1", "g2", "g3"]
-    torn = whole[: whole.index("g2") + 200]
-    assert _articles(_read(tmp_path, torn))[0].id == "g1"
     assert _articles(_read(tmp_path, whole.encode().replace(b"Jane", b"J\xff\x00ne")))[0].id == "g1"
+
+
+@pytest.mark.parametrize(
+    "root", [RSS, RSS.replace("rss", "feed"), RSS.replace("rss", "rdf:RDF")], ids=["rss", "feed", "rdf"]
+)
+def test_feed_that_is_cut_off_is_told(tmp_path: Path, root: str) -> None:
+    """What a broken download has is read; then a bad record says that there may have been more."""
+    whole = root.format(FULL + FULL.replace("g1", "g2"))
+    first, _, told = _read(tmp_path, whole[: whole.index("g2") + 200])
+    assert isinstance(first, RawArticle) and first.id == "g1"
+    assert isinstance(told, BadRecord) and told.where.line == 2
+    assert told.reason.startswith("the feed ends before its last tag: ") and told.reason.endswith("; save it again")
 
 
 @pytest.mark.parametrize(

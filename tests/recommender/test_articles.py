@@ -372,6 +372,8 @@ FIX = "(use RFC 3339 with a zone, such as 2026-03-01T12:00:00Z)"
         ("2026-03-01T12:00:00", "'2026-03-01T12:00:00' has no time zone"),
         ("2026-03-01", "'2026-03-01' has no time zone"),
         ("2026\0", "cannot read '2026\\x00' as a time"),
+        ("9999-12-31T23:59:59-01:00", "cannot read '9999-12-31T23:59:59-01:00' as a time"),
+        ("0001-01-01T00:00:00+14:00", "cannot read '0001-01-01T00:00:00+14:00' as a time"),
         ("x" * 1_000, f"cannot read '{'x' * 40}' as a time"),
     ],
 )
