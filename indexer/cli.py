@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from indexer import client, demo, render
@@ -25,6 +25,8 @@ from recommender.errors import InvalidInputError, RelatedNewsError
 
 EXIT_FAILED = 1
 EXIT_SOME_REFUSED = 3
+UNBOUNDED = 100_000
+"""Columns, where there is no terminal."""
 
 app = typer.Typer(
     name="related-news",
@@ -129,7 +131,7 @@ def related(
         if as_json:
             print(client.to_json(answer))
         else:
-            out.print(render.related_table(answer))
+            _print_table(render.related_table(answer))
 
 
 @app.command()
@@ -160,7 +162,7 @@ def status(context: typer.Context, as_json: AsJson = False, address: Address = N
         if as_json:
             print(client.to_json(answer))
         else:
-            out.print(render.status_table(answer))
+            _print_table(render.status_table(answer))
 
 
 @app.command()
@@ -249,6 +251,11 @@ def _settings(context: typer.Context, **more: dict[str, Any]) -> Settings:
     config, arguments = context.obj
     with _plain_errors():
         return load_settings(config, {**arguments, **more})
+
+
+def _print_table(table: RenderableType) -> None:
+    """Print for a terminal's width; elsewhere each row is one line, whole, for other programs to read."""
+    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED)).print(table)
 
 
 def _page(article_id: str | None, draft: Path | None) -> Any:

@@ -405,6 +405,17 @@ def test_related_lists_so_many(invoke: Invoke, service: Served, options: list[st
     assert receipt.startswith(f"40, 40 candidates seen, {answer.receipt.ranker}\n")
 
 
+def test_where_there_is_no_terminal_a_row_is_one_line(
+    invoke: Invoke, service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program reads is neither wrapped nor cut, however narrow a terminal would be."""
+    monkeypatch.setattr(cli, "out", Console(width=40))
+    lines = invoke("related", PAGE, "-k", "3", "--address", service.client.address).stdout.splitlines()
+    assert [bool(re.fullmatch(r" \d\.\d\d .* \w+-\d *", line)) for line in lines[1:4]] == [True] * 3
+    assert lines[4].startswith("revision 40")
+    assert FakeEmbedder().info.key in invoke("status", "--address", service.client.address).stdout
+
+
 @pytest.mark.parametrize("k", ["-5", "-1", "0", "101", "1000000", "99999999999999999999"])
 def test_related_with_k_out_of_range_says_the_range(invoke: Invoke, service: Served, k: str) -> None:
     """The number is repeated as it was given, however large or small."""
