@@ -50,13 +50,14 @@ def _options(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option(help="TOML file. Default: related-news.toml, if there is one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the index. Default: as in the settings.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to standard error.")] = False,
 ) -> None:
     arguments: dict[str, Any] = {}
     if data_dir is not None:
         arguments["data_dir"] = data_dir
     if verbose:
         arguments["log_level"] = "DEBUG"
+        _log("DEBUG")
     context.obj = (config, arguments)
 
 
@@ -292,8 +293,12 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("httpx", "httpcore", "filelock", "urllib3", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _log(settings.log_level)
+
+
+def _log(level: str) -> None:
+    """Log our own modules from `level` on, the libraries' warnings and errors beside them."""
+    libraries = max(logging.WARNING, logging.getLevelNamesMapping()[level])
+    logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for package in ("indexer", "recommender"):
+        logging.getLogger(package).setLevel(level)

@@ -609,6 +609,25 @@ def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None
         assert "recommender.server: draining" in server.process.stderr.read()
 
 
+def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
+    """With -v a run tells on standard error what it passes over in silence else; the parsers' own logs stay out."""
+    (tmp_path / "feed.xml").write_text(
+        "<rss><channel><item><guid>1</guid><title>a & b</title><pubDate>2 Jan 2026 03:04 GMT</pubDate></item></channel>"
+        "</rss>"
+    )
+    (tmp_path / "page.html").write_text(f"<html><body>{'<p>The pilots met again on Monday.</p>' * 9}</body></html>")
+    arguments = ["--data-dir", str(tmp_path / "data"), "-v", "index"]
+    runs = [
+        subprocess.run(
+            command(*arguments, tmp_path / name), capture_output=True, text=True, cwd=ROOT, env=environment()
+        ).stderr
+        for name in ("feed.xml", "page.html")
+    ]
+    assert "INFO indexer.sources.feed: " in runs[0]
+    logged = [line for run in runs for line in run.splitlines() if not line.startswith("refused ")]
+    assert {line.split()[3].split(".")[0] for line in logged} == {"indexer"}
+
+
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
     """Exit code 1 and one line, after the log."""
     done = subprocess.run(
