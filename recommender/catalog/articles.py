@@ -271,7 +271,7 @@ def check_id(value: str, field_name: str) -> str:
 def make_language(value: str) -> str:
     """Return a BCP 47 tag's primary language in lower case ("en-GB" gives "en"); empty stays empty."""
     primary = re.split(r"[-_]", value.strip(), maxsplit=1)[0].lower()
-    if primary and not re.fullmatch(r"[a-z]{2,8}", primary):
+    if primary and not re.fullmatch(r"[a-z]{2,3}", primary):
         raise InvalidInputError("language", f"{value[:40]!r} is not a language tag", fix='use BCP 47, such as "en"')
     return primary
 
