@@ -96,8 +96,10 @@ def _in_place(blocks: Sequence[Block], texts: dict[int, list[str]]) -> tuple[Par
 
 
 def clean_summary(summary: str) -> str:
-    """Return the summary, normalised, without a trailing "Read more", "Continue reading" or "[...]"."""
-    text = _normal_text(summary)
+    """Return the summary, normalised, without lines of related links and a trailing "Read more" or "[...]"."""
+    lines = [Block(text) for line in summary.splitlines() if (text := _normal_text(line))]
+    kept = _harvest(lines, "")[0] if len(lines) > 1 else range(len(lines))
+    text = _normal_text(" ".join(lines[i].text for i in kept))
     while len(text) <= SUMMARY_CHARS_MAX and (shorter := SUMMARY_TAIL.sub("", text).rstrip()) != text:
         text = shorter
     return "" if is_furniture(text) else text

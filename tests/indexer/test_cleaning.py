@@ -364,6 +364,16 @@ def test_read_more_link_to_the_page_itself_is_no_editor_link() -> None:
     assert not cleaned.links
 
 
+def test_summary_loses_its_related_links() -> None:
+    """Lines that announce links go from a summary of several lines, with what a bare label stands over; text stays."""
+    for line in (f"Related News: {HEADLINE}", f"Also read: {HEADLINE}", f"See also\n{HEADLINE}"):
+        assert clean_summary(f"Talks go on.\n{line}") == "Talks go on."
+    assert clean_summary("Talks go on.\nRecommended: two eggs. That is less.") == (
+        "Talks go on. Recommended: two eggs. That is less."
+    )
+    assert clean_summary(f"Related News: {HEADLINE}") == f"Related News: {HEADLINE}"
+
+
 @pytest.mark.parametrize(
     ("summary", "expected"),
     [

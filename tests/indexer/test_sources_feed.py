@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.cleaning import clean
 from indexer.sources import open_source
 from indexer.sources.base import Anchor, BadRecord, RawArticle
 from recommender.catalog.articles import ParagraphKind
@@ -91,6 +92,14 @@ def test_long_description_is_the_body(tmp_path: Path) -> None:
     item = "<item><guid>1</guid><description>&lt;p&gt;{}&lt;/p&gt;&lt;p&gt;End&lt;/p&gt;</description></item>"
     (article,) = _articles(_read(tmp_path, RSS.format(item.format("word " * 300))))
     assert (len(article.blocks), article.summary) == (2, "")
+
+
+def test_related_links_in_a_short_description_are_no_summary(tmp_path: Path) -> None:
+    """What a description says after its first paragraph to announce other articles never reaches the summary."""
+    item = "<item><guid>1</guid><title>T</title><description>{}</description></item>"
+    html = "<p>Talks go on.</p><p>Also read: <a href='/x'>Gas flows again through the line</a></p>"
+    (article,) = _articles(_read(tmp_path, RSS.format(item.format(html.replace("<", "&lt;")))))
+    assert clean(article).summary == "Talks go on."
 
 
 def test_media_thumbnail_is_the_last_resort(tmp_path: Path) -> None:
