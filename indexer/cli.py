@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from indexer import client, demo, render
@@ -26,6 +26,8 @@ from recommender.opening import model_for
 
 EXIT_FAILED = 1
 EXIT_SOME_REFUSED = 3
+UNBOUNDED = 100_000
+"""Columns, where there is no terminal."""
 
 app = typer.Typer(
     name="related-news",
@@ -49,13 +51,14 @@ def _options(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option(help="TOML file. Default: related-news.toml, if there is one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the index. Default: as in the settings.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to standard error.")] = False,
 ) -> None:
     arguments: dict[str, Any] = {}
     if data_dir is not None:
         arguments["data_dir"] = data_dir
     if verbose:
         arguments["log_level"] = "DEBUG"
+        _log("DEBUG")
     context.obj = (config, arguments)
 
 
@@ -137,7 +140,7 @@ def related(
         if as_json:
             print(client.to_json(answer))
         else:
-            out.print(render.related_table(answer))
+            _print_table(render.related_table(answer))
 
 
 @app.command()
@@ -168,7 +171,7 @@ def status(context: typer.Context, as_json: AsJson = False, address: Address = N
         if as_json:
             print(client.to_json(answer))
         else:
-            out.print(render.status_table(answer))
+            _print_table(render.status_table(answer))
 
 
 @app.command()
@@ -265,6 +268,11 @@ def _embedder(settings: Settings) -> Embedder:
     return load_embedder(name, precision=model.precision, threads=model.threads)
 
 
+def _print_table(table: RenderableType) -> None:
+    """Print for a terminal's width; elsewhere each row is one line, whole, for other programs to read."""
+    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED)).print(table)
+
+
 def _page(article_id: str | None, draft: Path | None) -> Any:
     if (article_id is None) == (draft is None):
         raise InvalidInputError("page", "is not clear", fix="give either an article id or --draft FILE")
@@ -299,8 +307,12 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("httpx", "httpcore", "filelock", "urllib3", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _log(settings.log_level)
+
+
+def _log(level: str) -> None:
+    """Log our own modules from `level` on, the libraries' warnings and errors beside them."""
+    libraries = max(logging.WARNING, logging.getLevelNamesMapping()[level])
+    logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for package in ("indexer", "recommender"):
+        logging.getLogger(package).setLevel(level)

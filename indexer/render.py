@@ -118,7 +118,8 @@ def index_summary(report: Report, data_dir: Path, model_languages: frozenset[str
 
 def related_table(answer: related_pb.ListRelatedResponse) -> RenderableType:
     """Return a flat list as a table."""
-    table = Table("score", "published", "section", "title", "why", "id", box=None, header_style="bold")
+    table = Table("score", "published", "section", "title", "why", box=None, header_style="bold")
+    table.add_column("id", overflow="fold")  # of an id that is cut short nothing more can be asked
     for link in answer.recommendations:
         card = link.article
         table.add_row(
@@ -135,6 +136,8 @@ def related_table(answer: related_pb.ListRelatedResponse) -> RenderableType:
 def status_table(status: articles_pb.GetIndexStatusResponse) -> RenderableType:
     """Return the status as a table."""
     table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     newest = _day(status.newest_published_at.seconds) if status.HasField("newest_published_at") else "none"
     rows = (
         ("articles", f"{status.article_count:,}"),

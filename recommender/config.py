@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from recommender.catalog.articles import make_language
 from recommender.embedding import Precision
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.policy import Layout, Slot, SlotFilters
@@ -82,6 +83,15 @@ class IndexSettings(_Section):
     """Site of records that name none."""
     language: str = ""
     """Language of records that name none, BCP 47."""
+
+    @field_validator("language")
+    @classmethod
+    def _is_tag(cls, value: str) -> str:
+        try:
+            make_language(value)
+        except InvalidInputError as error:
+            raise ValueError(error.problem) from None
+        return value
 
 
 class Settings(BaseSettings):
@@ -180,6 +190,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="mend the file") from None
+    except OSError as error:
+        raise InvalidInputError(str(path), f"cannot be read: {error.strerror}", fix="check its permissions") from None
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +229,8 @@ def _explained(error: ValidationError, layers: Mapping[str, Any], file: str) -> 
     source = next((name for name, values in layers.items() if _has(values, first["loc"])), file)
     if first["type"] == "extra_forbidden":
         return InvalidInputError(f"{source}: {key}", "is not a setting", fix=_nearest(key, _siblings(first["loc"])))
-    return InvalidInputError(f"{source}: {key}", first["msg"], fix="see `related-news settings`")
+    problem = first["msg"].removeprefix("Value error, ")
+    return InvalidInputError(f"{source}: {key}", problem, fix="see `related-news settings`")
 
 
 def _has(values: Any, location: tuple[int | str, ...]) -> bool:

@@ -21,6 +21,7 @@ from recommender.catalog.articles import (
     Paragraph,
     ParagraphKind,
     Rules,
+    clean_text,
     make_article,
     make_language,
 )
@@ -167,7 +168,7 @@ def _days(message: Duration) -> float:
 
 
 def _labels(values: Iterable[str], field: str) -> frozenset[str] | None:
-    labels = frozenset(values)
+    labels = frozenset(map(clean_text, values))
     if len(labels) > _FILTER_LABELS_MAX:
         raise InvalidInputError(field, f"{len(labels)} values", fix=f"send at most {_FILTER_LABELS_MAX}")
     return labels or None

@@ -12,7 +12,7 @@ RelatedNewsError
 │   └── CorruptError           what is on disk is not what was written
 └── DeadlineError              the caller's time ran out before the work began
 
-service.py maps each class to one gRPC status; a test walks this tree and fails on an unmapped class.
+statuses.py maps each class to one gRPC status; a test walks this tree and fails on an unmapped class.
 """
 
 from __future__ import annotations

@@ -404,6 +404,17 @@ def test_related_lists_so_many(invoke: Invoke, service: Served, options: list[st
     assert receipt.startswith(f"40, 40 candidates seen, {answer.receipt.ranker}\n")
 
 
+def test_where_there_is_no_terminal_a_row_is_one_line(
+    invoke: Invoke, service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program reads is neither wrapped nor cut, however narrow a terminal would be."""
+    monkeypatch.setattr(cli, "out", Console(width=40))
+    lines = invoke("related", PAGE, "-k", "3", "--address", service.client.address).stdout.splitlines()
+    assert [bool(re.fullmatch(r" \d\.\d\d .* \w+-\d *", line)) for line in lines[1:4]] == [True] * 3
+    assert lines[4].startswith("revision 40")
+    assert FakeEmbedder().info.key in invoke("status", "--address", service.client.address).stdout
+
+
 @pytest.mark.parametrize("k", ["-5", "-1", "0", "101", "1000000", "99999999999999999999"])
 def test_related_with_k_out_of_range_says_the_range(invoke: Invoke, service: Served, k: str) -> None:
     """The number is repeated as it was given, however large or small."""
@@ -598,6 +609,25 @@ def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None
         assert server.end() == 0
         assert server.process.stderr is not None
         assert "recommender.supervisor: draining" in server.process.stderr.read()
+
+
+def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
+    """With -v a run tells on standard error what it passes over in silence else; the parsers' own logs stay out."""
+    (tmp_path / "feed.xml").write_text(
+        "<rss><channel><item><guid>1</guid><title>a & b</title><pubDate>2 Jan 2026 03:04 GMT</pubDate></item></channel>"
+        "</rss>"
+    )
+    (tmp_path / "page.html").write_text(f"<html><body>{'<p>The pilots met again on Monday.</p>' * 9}</body></html>")
+    arguments = ["--data-dir", str(tmp_path / "data"), "-v", "index"]
+    runs = [
+        subprocess.run(
+            command(*arguments, tmp_path / name), capture_output=True, text=True, cwd=ROOT, env=environment()
+        ).stderr
+        for name in ("feed.xml", "page.html")
+    ]
+    assert "INFO indexer.sources.feed: " in runs[0]
+    logged = [line for run in runs for line in run.splitlines() if not line.startswith("refused ")]
+    assert {line.split()[3].split(".")[0] for line in logged} == {"indexer"}
 
 
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
