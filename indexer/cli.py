@@ -15,7 +15,8 @@ import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from indexer import client, demo, render
+from indexer import backup as backups
+from indexer import client, demo, reindex, render
 from indexer.pipeline import StoppedError, run
 from indexer.sources import FORMATS, open_source
 from recommender.catalog.locking import only_run
@@ -230,6 +231,63 @@ def fit(
         else:
             out.print(view.report_view(report))
             out.print(f"written to {escape(str(to))}", highlight=False)
+
+
+@app.command(name="reindex")
+def run_reindex(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Local folder or Hub id. Default: the index's own model.")] = None,
+    back: Annotated[bool, typer.Option("--back", help="Go back to the model before the last switch.")] = False,
+    no_switch: Annotated[
+        bool, typer.Option("--no-switch", help="Only prepare; the same command without this then takes seconds.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move to another model or text recipe beside the running service, then switch without a failed request.
+
+    Without --model: a new snapshot, made from nothing. Killed and started again, it goes on where it was.
+    """
+    settings = _settings(context)
+    with _plain_errors():
+        if back and model:
+            raise InvalidInputError("--back", "and --model exclude each other", fix="give one of the two")
+        name = reindex.model_to_move_to(settings.data_dir, model, back=back)
+        if settings.model.name not in (None, name):
+            raise InvalidInputError(
+                "model.name",
+                f"is set to {settings.model.name}: the next start would refuse an index of {name}",
+                fix="unset it; the index remembers its model",
+            )
+        embedder = load_embedder(name, precision=settings.model.precision, threads=settings.model.threads)
+        with only_run(settings.data_dir), render.reindex_progress(err) as listeners:
+            report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, listeners=listeners)
+    if as_json:
+        out.print_json(data=render.reindex_values(report))
+    else:
+        out.print(render.reindex_summary(report), highlight=False)
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(help="Folder to make.")],
+) -> None:
+    """Copy the index as it is at this moment; the service goes on meanwhile."""
+    with _plain_errors():
+        about = backups.back_up(_settings(context).data_dir, target)
+        out.print(render.backup_summary(about, f"written to {target}"), highlight=False)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Folder that `backup` made.")],
+) -> None:
+    """Bring a backup up in data_dir, which must not have an index; every file is checked first."""
+    with _plain_errors():
+        data_dir = _settings(context).data_dir
+        about = backups.restore(source, data_dir)
+        out.print(render.backup_summary(about, f"restored to {data_dir}"), highlight=False)
 
 
 @app.command(name="settings")

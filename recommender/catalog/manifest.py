@@ -73,7 +73,7 @@ class Manifest:
     def check_files(self, folder: Path, *, verify: bool) -> None:
         """Raise CorruptError naming the first file that is missing or not of its size, or, to verify, of its bytes."""
         for name, entry in self.files.items():
-            _check_file(folder / name, entry, verify=verify)
+            check_file(folder / name, entry, verify=verify)
 
 
 def current_snapshot(folder: Path) -> Path | None:
@@ -110,15 +110,16 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
-def _check_file(path: Path, entry: FileEntry, *, verify: bool) -> None:
+def check_file(path: Path, entry: FileEntry, *, verify: bool, fix: str = _FIX) -> None:
+    """Raise CorruptError if a file is missing or not of its size, or, to verify, of its bytes."""
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise CorruptError(f"{path}: {error.strerror}", fix=_FIX) from error
+        raise CorruptError(f"{path}: {error.strerror}", fix=fix) from error
     if size != entry.size:
-        raise CorruptError(f"{path}: {size} bytes, expected {entry.size}", fix=_FIX)
+        raise CorruptError(f"{path}: {size} bytes, expected {entry.size}", fix=fix)
     if verify and crc32_of(path) != entry.crc32:
-        raise CorruptError(f"{path}: its checksum differs from the manifest's", fix=_FIX)
+        raise CorruptError(f"{path}: its checksum differs from the manifest's", fix=fix)
 
 
 def _checksum(manifest: dict[str, Any]) -> int:

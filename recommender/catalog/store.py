@@ -4,7 +4,7 @@ Each change of an article gets the next revision, in the transaction that makes 
 folder can be deleted and rebuilt from this one file.
 
 A store has one active encoder: every article has vectors of it, and writers who embed with another are refused.
-Vectors of other encoders may be there too; `switch_encoder` makes one of those the active one, in one transaction.
+Vectors of other encoders may be there too; `make_encoder_active` makes one of those the active one.
 """
 
 from __future__ import annotations
@@ -245,38 +245,40 @@ class Store:
 
     # Changing the encoder
 
-    def count_without_vectors(self, encoder: str) -> int:
-        """Return how many distinct texts have no vectors of `encoder`."""
-        sql = f"SELECT COUNT(DISTINCT a.text_hash) {_WITHOUT_VECTORS}"
+    def count_without_vectors(self) -> int:
+        """Return how many articles have no vectors of this store's encoder."""
         with explained(self.path):
-            return int(self._read(sql, (encoder,)).fetchone()[0])
+            return int(self._read(f"SELECT COUNT(*) {_WITHOUT_VECTORS}", (self.encoder,)).fetchone()[0])
 
-    def without_vectors(self, encoder: str, limit: int) -> list[Article]:
-        """Return at most `limit` articles of distinct texts that have no vectors of `encoder`."""
-        sql = f"SELECT a.content {_WITHOUT_VECTORS} GROUP BY a.text_hash LIMIT ?"
+    def without_vectors(self, limit: int, after: bytes = b"") -> dict[bytes, Article]:
+        """Return at most `limit` articles without vectors of this store's encoder, by text hash, one for each text.
+
+        after: only texts whose hash comes after this one; the result is in the order of hashes.
+        """
+        sql = f"SELECT a.text_hash, a.content {_WITHOUT_VECTORS} AND a.text_hash > ? GROUP BY a.text_hash LIMIT ?"
         with explained(self.path):
-            return [article_from_json(row[0]) for row in self._read(sql, (encoder, limit))]
+            rows = self._read(sql, (self.encoder, after, limit)).fetchall()
+        return {text_hash: article_from_json(content) for text_hash, content in rows}
 
-    def add_vectors(self, encoder: str, made: Mapping[bytes, Vectors]) -> None:
-        """Keep vectors of `encoder` by text hash, durable on return."""
+    def add_vectors(self, made: Mapping[bytes, Vectors]) -> None:
+        """Keep vectors of this store's encoder by text hash, durable on return."""
         with self._transaction() as connection:
             for text_hash, vectors in made.items():
-                write_vectors(connection, text_hash, encoder, vectors)
+                write_vectors(connection, text_hash, self.encoder, vectors)
 
-    def switch_encoder(self, encoder: str, embed: Callable[[list[Article]], Mapping[bytes, Vectors]]) -> int:
-        """Make `encoder` the active one, in one transaction; returns the revision at which it became that.
+    def make_encoder_active(self, embed: Callable[[Sequence[Article]], Sequence[Vectors]]) -> None:
+        """Make this store's encoder the active one, in one transaction.
 
-        embed: makes the vectors of the last texts that lack them, while other writers wait.
+        embed: makes the vectors of the last articles that lack them, while other writers wait.
         """
         with self._transaction() as connection:
-            while missing := self.without_vectors(encoder, _EMBEDDED_AT_ONCE):
-                for text_hash, vectors in embed(missing).items():
-                    write_vectors(connection, text_hash, encoder, vectors)
+            while missing := self.without_vectors(_EMBEDDED_AT_ONCE):
+                for text_hash, vectors in zip(missing, embed(list(missing.values())), strict=True):
+                    write_vectors(connection, text_hash, self.encoder, vectors)
             active = read_fact(connection, ENCODER)
-            if active and active != encoder:
+            if active and active != self.encoder:
                 write_fact(connection, PREVIOUS_ENCODER, active)
-                write_fact(connection, ENCODER, encoder)
-            return self.revision()
+                write_fact(connection, ENCODER, self.encoder)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
