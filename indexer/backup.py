@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from recommender.catalog.manifest import (
 )
 from recommender.catalog.snapshot_files import flush
 from recommender.catalog.snapshot_writer import make_current
-from recommender.catalog.sqlite import connect, explained
+from recommender.catalog.sqlite import copy_database
 from recommender.catalog.store import open_store
 from recommender.errors import CorruptError, DiskFullError, InvalidInputError, NotFoundError, StorageError
 from recommender.opening import SNAPSHOTS, STORE_FILE
@@ -61,7 +60,7 @@ def back_up(data_dir: Path, target: Path) -> About:
     store = open_store(data_dir / STORE_FILE)
     with closing(store), _made_whole(target) as folder:
         _copy_snapshot(data_dir / SNAPSHOTS, folder / SNAPSHOTS)
-        _copy_store(store.path, folder / STORE_FILE)
+        copy_database(store.path, folder / STORE_FILE)
         copy = open_store(folder / STORE_FILE)
         with closing(copy):
             revision, articles, encoder = copy.revision(), copy.count(), copy.encoder
@@ -112,15 +111,6 @@ def read_about(backup: Path) -> About:
         raise NotFoundError("backup", str(backup), fix="name a folder that `related-news backup` made") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(f"{backup / ABOUT}: unreadable: {error}", fix="use another backup") from None
-
-
-def _copy_store(path: Path, target: Path) -> None:
-    """Copy the store as of one moment. In one step: in several, a writer in between would start the copy again."""
-    with explained(target), closing(connect(path)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy, pages=-1)
-        (said,) = copy.execute("PRAGMA integrity_check").fetchone()
-        if said != "ok":
-            raise CorruptError(f"{path}: is damaged: {said}", fix="restore the store from an older backup")
 
 
 def _copy_snapshot(folder: Path, target: Path) -> None:
