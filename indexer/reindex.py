@@ -68,7 +68,7 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, listener
     listeners = listeners or Listeners()
     begun = time.monotonic()
     before, _ = encoders_of(data_dir / STORE_FILE)
-    store = Store(data_dir / STORE_FILE, embedder.info.key)
+    store = Store(data_dir / STORE_FILE, embedder.info.key, lambda article: embed([article], embedder)[0])
     try:
         embedded = _embed_missing(store, embedder, listeners)
         snapshot = write_snapshot(
@@ -81,7 +81,7 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, listener
         services = 0
         if switch and before != store.encoder:
             services = asyncio.run(_tell_services(data_dir, embedder))
-            store.make_encoder_active(lambda articles: embed(articles, embedder))
+            store.make_encoder_active()
             make_current(snapshot)
         now, _ = encoders_of(store.path)
         return Report(before, now, embedded, services, snapshot, time.monotonic() - begun)

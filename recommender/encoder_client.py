@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import grpc
@@ -15,6 +16,28 @@ from recommender.errors import DeadlineError, MismatchError, RelatedNewsError, U
 TEXTS_PER_CALL = 256
 UNBOUNDED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 """Between our own processes sizes are bounded where requests come in."""
+_AGAIN = (
+    (
+        "grpc.service_config",
+        json.dumps(
+            {
+                "methodConfig": [
+                    {
+                        "name": [{"service": "related_news.internal.v1.EncoderService"}],
+                        "retryPolicy": {
+                            "maxAttempts": 5,
+                            "initialBackoff": "0.1s",
+                            "maxBackoff": "1s",
+                            "backoffMultiplier": 2,
+                            "retryableStatusCodes": ["UNAVAILABLE"],
+                        },
+                    }
+                ]
+            }
+        ),
+    ),
+)
+"""A call that an encoder took with it when it died is made again, by gRPC: to encode twice does no harm."""
 _LOADING_S = 300.0
 _ENCODING_S = 60.0
 
@@ -60,7 +83,7 @@ async def connect_encoder(address: str, model: str, timeout_s: float = _LOADING_
 
     Raises UnavailableError if nobody answers there, MismatchError if there is no such model.
     """
-    channel = grpc.aio.insecure_channel(address, options=UNBOUNDED)
+    channel = grpc.aio.insecure_channel(address, options=(*UNBOUNDED, *_AGAIN))
     stub: encoder_grpc.EncoderServiceAsyncStub = encoder_grpc.EncoderServiceStub(channel)
     try:
         answer = await stub.LoadModel(encoder_pb.LoadModelRequest(name=model), timeout=timeout_s, wait_for_ready=True)

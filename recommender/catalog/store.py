@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from recommender.catalog.sqlite import connect, explained
 from recommender.catalog.stored import (
     LOOKUP_IDS,
     SELECT_STORED,
+    Embed,
     FrozenStore,
     Statistics,
     Stored,
@@ -62,10 +63,14 @@ class Store:
     Writers take turns: a write waits BUSY_TIMEOUT_S for another one's transaction, then fails as UnavailableError.
     """
 
-    def __init__(self, path: Path, encoder: str) -> None:
-        """Open an existing store for vectors of `encoder`; see `open_store` and `create_store`."""
+    def __init__(self, path: Path, encoder: str, embed: Embed | None = None) -> None:
+        """Open an existing store for vectors of `encoder`; see `open_store` and `create_store`.
+
+        embed: makes the vectors of articles that lack them, which there are while `encoder` is not the active one.
+        """
         self.path = path
         self.encoder = encoder
+        self._embed = embed
         self._local = threading.local()
         self._write_lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
@@ -184,7 +189,7 @@ class Store:
         try:
             with explained(self.path):
                 connection.execute("BEGIN")
-                yield FrozenStore(connection, self.encoder)
+                yield FrozenStore(connection, self.encoder, self._embed)
         finally:
             connection.close()
 
@@ -266,15 +271,13 @@ class Store:
             for text_hash, vectors in made.items():
                 write_vectors(connection, text_hash, self.encoder, vectors)
 
-    def make_encoder_active(self, embed: Callable[[Sequence[Article]], Sequence[Vectors]]) -> None:
-        """Make this store's encoder the active one, in one transaction.
-
-        embed: makes the vectors of the last articles that lack them, while other writers wait.
-        """
+    def make_encoder_active(self) -> None:
+        """Make this store's encoder the active one, in one transaction; what lacks vectors is embedded inside it."""
         with self._transaction() as connection:
             while missing := self.without_vectors(_EMBEDDED_AT_ONCE):
-                for text_hash, vectors in zip(missing, embed(list(missing.values())), strict=True):
-                    write_vectors(connection, text_hash, self.encoder, vectors)
+                for text_hash, article in missing.items():
+                    assert self._embed is not None, "a store that is to become active can embed"
+                    write_vectors(connection, text_hash, self.encoder, self._embed(article))
             active = read_fact(connection, ENCODER)
             if active and active != self.encoder:
                 write_fact(connection, PREVIOUS_ENCODER, active)

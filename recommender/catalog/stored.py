@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ SELECT_STORED = (
     " LEFT JOIN analyses t ON t.text_hash = a.text_hash AND t.version = ?"
 )
 """Takes encoder and analysis version; `to_stored` reads its rows."""
+
+
+Embed = Callable[[Article], Vectors]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,9 +47,10 @@ class Statistics:
 class FrozenStore:
     """The store at one revision; made by `Store.frozen`."""
 
-    def __init__(self, connection: sqlite3.Connection, encoder: str) -> None:
-        """Read through `connection`, which is inside a transaction."""
+    def __init__(self, connection: sqlite3.Connection, encoder: str, embed: Embed | None) -> None:
+        """Read through `connection`, which is inside a transaction. embed: makes vectors that an article lacks."""
         self._connection = connection
+        self._embed = embed
         self._keys = (encoder, ANALYSIS)
         self.revision = int(connection.execute("SELECT COALESCE(MAX(revision), 0) FROM changes").fetchone()[0])
         self.count = int(connection.execute("SELECT COUNT(*) FROM articles").fetchone()[0])
@@ -60,7 +64,7 @@ class FrozenStore:
     def in_time_order(self) -> Iterator[Stored]:
         """Yield every article by (public_at_ms, id). Raises MismatchError if one has no vectors of the encoder."""
         for row in self._connection.execute(f"{SELECT_STORED} ORDER BY a.public_at_ms, a.id", self._keys):
-            yield to_stored(row)
+            yield to_stored(row, self._embed)
 
     def ids_changed_after(self, revision: int) -> list[str]:
         """Return the distinct ids of articles that were changed or withdrawn after `revision`."""
@@ -73,21 +77,28 @@ class FrozenStore:
             part = ids[start : start + LOOKUP_IDS]
             sql = f"{SELECT_STORED} WHERE a.id IN ({','.join('?' * len(part))})"
             for row in self._connection.execute(sql, (*self._keys, *part)):
-                yield to_stored(row)
+                yield to_stored(row, self._embed)
 
 
-def to_stored(row: Sequence[object]) -> Stored:
-    """Return a row of SELECT_STORED as a value; an analysis of another release's version is made again."""
-    content, vectors, terms, sketch = row
+def to_stored(row: Sequence[object], embed: Embed | None = None) -> Stored:
+    """Return a row of SELECT_STORED as a value; an analysis of another release's version is made again.
+
+    embed: makes the vectors if there are none. Raises MismatchError if there are none and nothing to make them.
+    """
+    content, data, terms, sketch = row
     assert isinstance(content, str)
     article = article_from_json(content)
-    if not isinstance(vectors, bytes):
+    if isinstance(data, bytes):
+        vectors = Vectors.from_bytes(data)
+    elif embed is not None:
+        vectors = embed(article)
+    else:
         raise MismatchError(f"article {article.id!r} has no vectors of this model", fix="run `related-news reindex`")
     if isinstance(terms, bytes) and isinstance(sketch, bytes):
         analysis = to_analysis(terms, sketch)
     else:
         analysis = analyse(article)
-    return Stored(article, Vectors.from_bytes(vectors), analysis)
+    return Stored(article, vectors, analysis)
 
 
 def to_analysis(terms: bytes, sketch: bytes) -> Analysis:
