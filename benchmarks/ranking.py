@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.data import open_live
 from benchmarks.machine import keep
 from recommender.catalog.live import Live
 from recommender.catalog.segment import Scope
-from recommender.catalog.snapshot import Snapshot, current_snapshot
 from recommender.catalog.vectors import limit_threads
 from recommender.page import stored_page
 from recommender.rank import Ranker, default_half_life_days
@@ -29,10 +29,7 @@ PAGES = 2_000
 def main(data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
     """Measure, print and keep the result."""
     limit_threads(1)
-    folder = current_snapshot(data_dir / "snapshots")
-    if folder is None:
-        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
-    live = Live(Snapshot(folder))
+    live = open_live(data_dir)
     rows = np.random.default_rng(1).choice(live.rows(), PAGES).tolist()
     ranker = Ranker()
     samples = [sample for row in rows if (sample := _one(live, ranker, int(row)))]
@@ -56,7 +53,7 @@ def _one(live: Live, ranker: Ranker, row: int) -> tuple[float, float, float] | N
     first = Found(found.rows[:CANDIDATES], found.cosines[:CANDIDATES], {})
     half_life_days = default_half_life_days(live, page.published_at_ms)
     start = time.perf_counter()
-    ranker.score(ranker.gather(live, page, first), half_life_days)
+    ranker.score(ranker.gather(live, page, first, page.published_at_ms), half_life_days)
     return read - begun, retrieved - read, time.perf_counter() - start
 
 

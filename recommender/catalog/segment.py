@@ -247,6 +247,11 @@ class Segment(Protocol):
         """Return uint16 (rows, SKETCH_SIZE)."""
         ...
 
+    @property
+    def id_hashes(self) -> npt.NDArray[np.uint64]:
+        """Return uint64 (rows,): `snapshot.id_hash` of the rows' ids."""
+        ...
+
     def find(self, article_id: str) -> int | None:
         """Return the row of an article."""
         ...

@@ -12,6 +12,7 @@ import logging
 import zlib
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ CURRENT = "CURRENT"
 VECTORS = "vectors.faiss"
 RECORDS = "records.bin"
 _SCOPES_CACHED = 64
+_SHARES_CACHED = 10_000
 _HEADER_BYTES = 128
 """A .npy file of this size holds no data, and nothing cannot be mapped."""
 
@@ -113,12 +115,13 @@ class Snapshot:
         self._signatures = self._array("signatures")
         self._sketches = self._array("sketches")
         self._heads = self._array("heads")
-        self._id_hashes = self._array("id_hashes")
+        self._sorted_hashes = self._array("id_hashes")
         self._id_rows = self._array("id_rows")
         self._record_offsets = self._array("record_offsets")
         self._records = np.memmap(folder / RECORDS, np.uint8, "r") if self.rows else np.empty(0, np.uint8)
         self.idf: Weights = self._array("idf")
         self._scopes: OrderedDict[Scope, _Allowed] = OrderedDict()
+        self._shares: dict[tuple[str, int], float] = {}
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         path = self.folder / f"{name}.npy"
@@ -157,11 +160,27 @@ class Snapshot:
         """Return uint16 (rows, SKETCH_SIZE)."""
         return self._sketches
 
+    @cached_property
+    def id_hashes(self) -> npt.NDArray[np.uint64]:
+        """Return uint64 (rows,)."""
+        hashes = np.empty(self.rows, np.uint64)
+        hashes[self._id_rows] = self._sorted_hashes
+        return hashes
+
+    def label_share(self, column: str, code: int) -> float:
+        """Return the share of rows whose column of that name holds `code`; 0 if there are no rows."""
+        share = self._shares.get((column, code))
+        if share is None:
+            share = np.count_nonzero(getattr(self._columns, column) == code) / max(self.rows, 1)
+            if len(self._shares) < _SHARES_CACHED:
+                self._shares[column, code] = share
+        return share
+
     def find(self, article_id: str) -> int | None:
         """Return the row of an article."""
         wanted = id_hash(article_id)
-        at = int(np.searchsorted(self._id_hashes, wanted))
-        while at < self.rows and self._id_hashes[at] == wanted:
+        at = int(np.searchsorted(self._sorted_hashes, wanted))
+        while at < self.rows and self._sorted_hashes[at] == wanted:
             row = int(self._id_rows[at])
             if self.record(row).id == article_id:
                 return row

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, label_code, make_record
+from recommender.catalog.snapshot import id_hash
 from recommender.catalog.store import Stored
 from recommender.catalog.vectors import Hits, Rows, Vector, best_of
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed, Weights, make_signature
@@ -43,6 +44,7 @@ class Tail:
         self._heads = _Growing(np.float32, dimension)
         self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
         self._sketches = _Growing(np.uint16, SKETCH_SIZE)
+        self._id_hashes = _Growing(np.uint64)
         self._columns = {name: _Growing(kind) for name, kind in COLUMN_TYPES.items()}
         self._alive = _Growing(np.bool_)
         self._records: list[Record] = []
@@ -59,6 +61,7 @@ class Tail:
         self._heads.append(stored.vectors.head)
         self._signatures.append(signature.pack())
         self._sketches.append(stored.analysis.sketch)
+        self._id_hashes.append(id_hash(article.id))
         for growing, value in zip(self._columns.values(), Columns.row_of(article, terms.words), strict=True):
             growing.append(value)
         self._alive.append(True)
@@ -106,6 +109,11 @@ class Tail:
     def sketches(self) -> Sketch:
         """Return uint16 (rows, SKETCH_SIZE)."""
         return self._sketches.array
+
+    @property
+    def id_hashes(self) -> npt.NDArray[np.uint64]:
+        """Return uint64 (rows,)."""
+        return self._id_hashes.array
 
     def find(self, article_id: str) -> int | None:
         """Return the living row of an article."""

@@ -22,7 +22,8 @@ def said(
 ) -> str:
     """Return the reason for a link."""
     weights = np.array(shared, np.float32)
-    return reason(surfaces, weights, wording=wording, gap_days=gap_days, evergreen=evergreen, fallback=fallback)
+    masks = np.ones(len(surfaces), np.uint64)
+    return reason(surfaces, weights, masks, wording=wording, gap_days=gap_days, evergreen=evergreen, fallback=fallback)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,14 @@ def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
         (("Vienna talks", "Vienna"), (0.4, 0.3), ["Vienna talks"]),
         (("vienna", "Vienna Talks"), (0.9, 0.3), ["Vienna Talks"]),
         (("Vienna talks", "Grid talks"), (0.4, 0.3), ["Vienna talks"]),
-        (("Vienna", "Talks", "Vienna talks"), (0.4, 0.3, 0.2), ["Vienna", "Talks"]),
+        (("Vienna", "Talks", "Vienna talks"), (0.4, 0.3, 0.2), ["Vienna talks"]),
+        (("World Health", "Health Organization", "virus"), (0.4, 0.3, 0.2), ["World Health Organization", "virus"]),
+        (("Organization", "Health Organization", "World Health"), (0.4, 0.3, 0.2), ["World Health Organization"]),
+        (
+            ("Hong", "Kong", "protest", "police", "Hong Kong"),
+            (0.5, 0.5, 0.4, 0.3, 0.2),
+            ["Hong Kong", "protest", "police"],
+        ),
         (("first", "second", "third"), (0.2, 0.2, 0.2), ["first", "second", "third"]),
         ((), (), []),
     ],
@@ -114,16 +122,26 @@ def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
         "a part adds nothing",
         "whatever the case",
         "no word twice",
-        "a name over two others",
+        "a name in place of its two parts",
+        "two names that go on as one",
+        "in whatever order",
+        "a part leaves room for others",
         "equals in their order",
         "no terms",
     ],
 )
 def test_telling_words(surfaces: tuple[str, ...], shared: tuple[float, ...], expected: list[str]) -> None:
     """The shared terms that say most, as they are written."""
-    assert telling(surfaces, np.array(shared, np.float32)) == expected
+    assert telling(surfaces, np.array(shared, np.float32), np.ones(len(surfaces), np.uint64)) == expected
 
 
 def test_words_of_a_script_without_case_are_named_by_weight() -> None:
     """The weightier comes first where nothing is a capital."""
-    assert telling(("東京", "会談"), np.array([0.2, 0.3], np.float32)) == ["会談", "東京"]
+    assert telling(("東京", "会談"), np.array([0.2, 0.3], np.float32), np.ones(2, np.uint64)) == ["会談", "東京"]
+
+
+def test_names_that_stand_apart_are_not_joined() -> None:
+    """Two names that overlap are one only where they stand in the same paragraphs."""
+    surfaces, weights = ("Ida Holm", "Holm Ferries", "strait"), np.array([0.4, 0.3, 0.2], np.float32)
+    assert telling(surfaces, weights, np.array([6, 6, 1], np.uint64)) == ["Ida Holm Ferries", "strait"]
+    assert telling(surfaces, weights, np.array([6, 4, 1], np.uint64)) == ["Ida Holm", "strait"]

@@ -184,6 +184,8 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
             assert_is(live, row, expected[article_id])
     assert list(live.rows()) == sorted(rows.values())
     assert_gathers(live, sorted(rows.values()))
+    hashes = live.id_hashes(np.array(sorted(rows.values()), np.int64))
+    assert hashes.tolist() == [int(snapshot.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
     for tags in (["gas"], ["talks", "nowhere", "gas"]):
         overlaps = live.tag_overlaps(np.array(sorted(rows.values()), np.int64), tags)
         by_row = {row: expected[id].article.tags for id, row in rows.items()}
@@ -341,6 +343,16 @@ def test_tags_overlap_as_sets_do(tagged: Live, wanted: list[str], asked: set[int
     overlaps = tagged.tag_overlaps(np.array(sorted(asked), np.int64), wanted)
     assert (str(overlaps.dtype), overlaps.shape) == ("float32", (len(asked),))
     assert overlaps.tolist() == pytest.approx([jaccard(TAGGED[n], wanted) for n in sorted(asked)])
+
+
+def test_a_label_s_share_is_that_of_the_snapshot(tmp_path: Path) -> None:
+    """Counted over the snapshot's articles; no label, an unknown one and an empty archive have none."""
+    base = build_snapshot(tmp_path / "a", [article(f"{n}", section="sport" if n < 3 else "world") for n in range(4)])
+    live = replayed(base, [article("new", section="sport")])
+    assert live.label_share("section", "sport") == 0.75
+    assert live.label_share("site", "courier.example") == 1
+    assert live.label_share("section", "nowhere") == live.label_share("section", "") == 0
+    assert build_live(tmp_path / "b", []).label_share("section", "sport") == 0
 
 
 def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path) -> None:

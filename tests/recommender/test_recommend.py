@@ -616,7 +616,7 @@ def test_the_receipt_names_what_the_answer_was_made_of(mixed: Live) -> None:
     receipt = filled(mixed, end(1), days_ago=1).receipt
     assert receipt.revision == mixed.revision == 15
     assert receipt.encoder == FakeEmbedder().info.key
-    assert (receipt.ranker, receipt.layout, receipt.page_language) == ("formula-2", "ours", "en")
+    assert (receipt.ranker, receipt.layout, receipt.page_language) == ("formula-3", "ours", "en")
     assert receipt.as_of_ms == NOW_MS - DAY_MS
     assert listed(mixed).receipt.layout == ""
 
