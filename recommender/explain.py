@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from recommender.catalog.wording import Masks, Weights
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 SAME_STORY_WORDING = 0.20
 SAME_STORY_DAYS = 45
@@ -15,60 +12,51 @@ _NAMED_MOST = 3
 _LOOKED_AT = 12
 
 
-def reason(
-    surfaces: tuple[str, ...],
-    shared: Weights,
-    masks: Masks,
-    *,
-    wording: float,
-    gap_days: float,
-    evergreen: bool,
-    fallback: bool,
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A term that two texts share: as written, how well it tells what they are about, and its paragraphs as bits."""
+
+    surface: str
+    weight: float
+    mask: int
+
+    @property
+    def words(self) -> list[str]:
+        """Return its words in lower case."""
+        return self.surface.lower().split()
+
+    def within(self, other: Subject) -> bool:
+        """Say whether the other has all its words."""
+        return set(self.words) <= set(other.words)
+
+
+def reason(subjects: Sequence[Subject], *, wording: float, gap_days: float, evergreen: bool, fallback: bool) -> str:
     """Return a short English phrase.
 
-    surfaces, shared, masks: the page's terms as written, how well each tells (0: not shared), and the paragraphs that
-    it stands in, as wording.Terms has them.
-    gap_days: the page's date less the article's; negative if the article is newer.
+    subjects: the terms that page and article share. gap_days: the page's date less the article's; negative if the
+    article is newer.
     """
     if fallback:
         return f"latest in section; {_age(gap_days)}"
-    words = ", ".join(telling(surfaces, shared, masks))
+    words = ", ".join(telling(subjects))
     relation = _relation(wording, gap_days, evergreen)
     age = "background" if evergreen else _age(gap_days)
     return f"{relation}: {words}; {age}" if words else f"{relation}; {age}"
 
 
-def telling(surfaces: tuple[str, ...], shared: Weights, masks: Masks) -> list[str]:
+def telling(subjects: Sequence[Subject]) -> list[str]:
     """Return at most three shared terms, the weightiest first, names before common words, none inside another.
 
     "Hong" and "Hong Kong" are one name; so are "World Health" and "Health Organization" where they stand in the same
     paragraphs.
     """
-    weights = np.array([float(w) * _clarity(s) for s, w in zip(surfaces, shared, strict=False)])
-    chosen: list[_Name] = []
-    for index in np.argsort(-weights, kind="stable")[:_LOOKED_AT].tolist():
-        if weights[index] > 0:
-            _add(chosen, _Name(surfaces[index], int(masks[index])))
-    return [name.surface for name in chosen[:_NAMED_MOST]]
+    chosen: list[Subject] = []
+    for subject in sorted(subjects, key=lambda s: -s.weight * _clarity(s.surface))[:_LOOKED_AT]:
+        _add(chosen, subject)
+    return [subject.surface for subject in chosen[:_NAMED_MOST]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Name:
-    """A term as written, and the paragraphs that it stands in."""
-
-    surface: str
-    mask: int
-
-    @property
-    def words(self) -> list[str]:
-        return self.surface.lower().split()
-
-    def within(self, other: _Name) -> bool:
-        return set(self.words) <= set(other.words)
-
-
-def _add(chosen: list[_Name], name: _Name) -> None:
+def _add(chosen: list[Subject], name: Subject) -> None:
     """Add a name to those chosen: alone, joined to one that it overlaps, or in place of its parts."""
     touched = next((i for i, other in enumerate(chosen) if set(other.words) & set(name.words)), None)
     if touched is None:
@@ -78,7 +66,7 @@ def _add(chosen: list[_Name], name: _Name) -> None:
         chosen[:] = [other for i, other in enumerate(chosen) if i == touched or not other.within(merged)]
 
 
-def _merged(first: _Name, second: _Name) -> _Name | None:
+def _merged(first: Subject, second: Subject) -> Subject | None:
     """Return the longer of two names that holds the other, or both as one where one goes on as the other begins."""
     for one, other in ((first, second), (second, first)):
         if other.within(one):
@@ -87,7 +75,7 @@ def _merged(first: _Name, second: _Name) -> _Name | None:
         return None
     for one, other in ((first, second), (second, first)):
         if len(one.words) > 1 < len(other.words) and one.words[-1] == other.words[0]:
-            return _Name(f"{one.surface} {other.surface.split(maxsplit=1)[1]}", one.mask)
+            return replace(one, surface=f"{one.surface} {other.surface.split(maxsplit=1)[1]}")
     return None
 
 

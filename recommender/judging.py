@@ -12,6 +12,7 @@ from recommender.catalog.live import Live
 from recommender.catalog.near_copies import resemblance
 from recommender.catalog.segment import Record
 from recommender.catalog.wording import IN_TITLE, MASKED_PARAGRAPHS, Weights, shared, title_ids, unpack, words_of
+from recommender.explain import Subject
 from recommender.page import Page
 
 NEAR_COPY = 0.5
@@ -52,21 +53,21 @@ class PageJudge:
         """Return float32 (terms,): what each of the page's terms adds to the wording overlap with `row`."""
         return shared(self._page.ids, self._page.weights, self._live.signatures(np.array([row]))[0])
 
-    def subjects(self, row: int) -> tuple[tuple[str, ...], Weights]:
-        """Return the page's terms as they are best written, and how well each tells why `row` is there; 0: not shared.
+    def subjects(self, row: int) -> list[Subject]:
+        """Return the terms that the page shares with `row`, in the page's order.
 
-        A term that one of the two texts writes small is a word, not a name. Weights: float32 (terms,).
+        One that either text writes small is a word, not a name, and is written small.
         """
-        page, packed = self._page, self._live.signature(row)
-        ids = unpack(packed)[0].tolist()
-        theirs = dict(zip(ids, self.record(row).surfaces, strict=False))
-        written = tuple(
-            theirs[term] if term in theirs and theirs[term][:1].islower() else own
-            for term, own in zip(page.ids.tolist(), page.surfaces, strict=False)
-        )
-        in_title = ((page.masks & np.uint64(IN_TITLE)) != 0) | np.isin(page.ids, title_ids(packed))
-        telling = np.where(in_title, _TITLE_TELLS, np.where(self._everywhere, _LABEL_TELLS, 1.0))
-        return written, (self.shared(row) * telling).astype(np.float32)
+        page, packed, added = self._page, self._live.signature(row), self.shared(row)
+        theirs = dict(zip(unpack(packed)[0].tolist(), self.record(row).surfaces, strict=False))
+        in_their_title = set(title_ids(packed).tolist())
+        found = []
+        for index in np.flatnonzero(added).tolist():
+            term, surface = int(page.ids[index]), page.surfaces[index]
+            factor = _TITLE_TELLS if term in in_their_title else float(self._factors[index])
+            written = theirs[term] if theirs[term][:1].islower() else surface
+            found.append(Subject(written, float(added[index]) * factor, int(page.masks[index])))
+        return found
 
     def fit(self, row: int) -> npt.NDArray[np.float32]:
         """Return float32 (paragraphs,): wording shared with `row`, each term's part split over its paragraphs."""
@@ -89,11 +90,12 @@ class PageJudge:
         return shares
 
     @cached_property
-    def _everywhere(self) -> npt.NDArray[np.bool_]:
-        """Return bool (terms,): which stand in paragraph after paragraph."""
+    def _factors(self) -> Weights:
+        """Return float32 (terms,): how much each of the page's terms tells for its weight."""
+        in_title = (self._page.masks & np.uint64(IN_TITLE)) != 0
         paragraphs = min(len(self._page.kinds), MASKED_PARAGRAPHS)
-        often: npt.NDArray[np.bool_] = self._stands_in.sum(axis=1) > _EVERYWHERE * paragraphs
-        return often & (paragraphs >= _LONG_PARAGRAPHS)
+        often = (self._stands_in.sum(axis=1) > _EVERYWHERE * paragraphs) & (paragraphs >= _LONG_PARAGRAPHS)
+        return np.where(in_title, _TITLE_TELLS, np.where(often, _LABEL_TELLS, 1.0)).astype(np.float32)
 
     @cached_property
     def _page_headline(self) -> str:

@@ -208,8 +208,7 @@ class _Answer:
             score=float(scored.scores[index]) if known else 0.0,
             parts=tuple(Part(*part) for part in scored.explain(index)) if known else (),
             reason=reason(
-                *self.judge.subjects(row),
-                self.page.masks,
+                self.judge.subjects(row),
                 wording=float(scored.evidence.wording[index]) if known else 0.0,
                 gap_days=(self.page.published_at_ms - published_at_ms) / DAY_MS,
                 evergreen=bool(known and scored.evidence.evergreen[index]),

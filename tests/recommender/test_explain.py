@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import pytest
 
-from recommender.explain import reason, telling
+from recommender.explain import Subject, reason, telling
 
 SURFACES = ("Vienna talks", "JCPOA", "enrichment")
 SHARED = (0.02, 0.03, 0.01)
+
+
+def subjects(surfaces: Sequence[str], weights: Sequence[float], masks: Sequence[int] = (1,) * 9) -> list[Subject]:
+    """Return the terms that are shared."""
+    return [Subject(*values) for values in zip(surfaces, weights, masks, strict=False) if values[1]]
 
 
 def said(
@@ -21,9 +27,9 @@ def said(
     fallback: bool = False,
 ) -> str:
     """Return the reason for a link."""
-    weights = np.array(shared, np.float32)
-    masks = np.ones(len(surfaces), np.uint64)
-    return reason(surfaces, weights, masks, wording=wording, gap_days=gap_days, evergreen=evergreen, fallback=fallback)
+    return reason(
+        subjects(surfaces, shared), wording=wording, gap_days=gap_days, evergreen=evergreen, fallback=fallback
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,16 +138,16 @@ def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
 )
 def test_telling_words(surfaces: tuple[str, ...], shared: tuple[float, ...], expected: list[str]) -> None:
     """The shared terms that say most, as they are written."""
-    assert telling(surfaces, np.array(shared, np.float32), np.ones(len(surfaces), np.uint64)) == expected
+    assert telling(subjects(surfaces, shared)) == expected
 
 
 def test_words_of_a_script_without_case_are_named_by_weight() -> None:
     """The weightier comes first where nothing is a capital."""
-    assert telling(("東京", "会談"), np.array([0.2, 0.3], np.float32), np.ones(2, np.uint64)) == ["会談", "東京"]
+    assert telling(subjects(("東京", "会談"), (0.2, 0.3))) == ["会談", "東京"]
 
 
 def test_names_that_stand_apart_are_not_joined() -> None:
     """Two names that overlap are one only where they stand in the same paragraphs."""
-    surfaces, weights = ("Ida Holm", "Holm Ferries", "strait"), np.array([0.4, 0.3, 0.2], np.float32)
-    assert telling(surfaces, weights, np.array([6, 6, 1], np.uint64)) == ["Ida Holm Ferries", "strait"]
-    assert telling(surfaces, weights, np.array([6, 4, 1], np.uint64)) == ["Ida Holm", "strait"]
+    surfaces, weights = ("Ida Holm", "Holm Ferries", "strait"), (0.4, 0.3, 0.2)
+    assert telling(subjects(surfaces, weights, (6, 6, 1))) == ["Ida Holm Ferries", "strait"]
+    assert telling(subjects(surfaces, weights, (6, 4, 1))) == ["Ida Holm", "strait"]

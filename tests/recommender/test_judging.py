@@ -285,8 +285,7 @@ def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
 
 def told(judge: PageJudge, row: int) -> dict[str, float]:
     """Return how well each shared term tells, by how it is written."""
-    written, weights = judge.subjects(row)
-    return {term: weight for term, weight in zip(written, weights.tolist(), strict=True) if weight}
+    return {subject.surface: subject.weight for subject in judge.subjects(row)}
 
 
 def beside(empty: Snapshot, page: Article, one: Article) -> tuple[PageJudge, int]:
@@ -306,9 +305,9 @@ def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
     """In the page's or in the other's; elsewhere a term tells as much as it adds to the overlap."""
     page = other("page", title="Hail again", paragraphs=["Then frost and sleet and hail."])
     judge, row = beside(empty, page, other("a", title="Frost warning", paragraphs=["There was hail and sleet."]))
-    factors = judge.subjects(row)[1][judge.shared(row) > 0] / judge.shared(row)[judge.shared(row) > 0]
-    written = [term for term, weight in zip(judge.subjects(row)[0], judge.shared(row).tolist(), strict=True) if weight]
-    assert dict(zip(written, factors.tolist(), strict=True)) == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
+    added = [weight for weight in judge.shared(row).tolist() if weight]
+    factors = {s.surface: s.weight / weight for s, weight in zip(judge.subjects(row), added, strict=True)}
+    assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
 
 
 def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
