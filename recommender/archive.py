@@ -69,6 +69,7 @@ class Archive:
         self._refused: set[tuple[str, Path | None]] = set()
         self._retired_stores: list[Store] = []
         self._retired_encoders: list[Encoder] = []
+        self.draining = False
         """Answers that began before a switch may still use them."""
 
     async def follow(self, encoder_address: str = "") -> None:
@@ -103,7 +104,7 @@ class Archive:
 
         keep_rules: parallel to articles; True leaves the rules that are stored as they are.
         """
-        changed = await self._on_disk(self._which_changed, articles, keep_rules)
+        changed = await self.on_disk(self._which_changed, articles, keep_rules)
         analyses = await asyncio.to_thread(lambda: [analyse(article) for article in changed])
         keeping = dict(zip((a.id for a in articles), keep_rules, strict=True))
 
@@ -113,7 +114,7 @@ class Archive:
                 Write(article, vector, analysis, keep_rules=keeping[article.id])
                 for article, vector, analysis in zip(changed, vectors, analyses, strict=True)
             ]
-            return await self._on_disk(store.write, writes)
+            return await self.on_disk(store.write, writes)
 
         outcomes = await self._with_active_encoder(write)
         revision = await self._applied_everywhere()
@@ -122,7 +123,7 @@ class Archive:
 
     async def delete(self, ids: Sequence[str]) -> tuple[list[bool], int]:
         """Withdraw articles; returns which were there and the revision, as `upsert` does."""
-        found = await self._on_disk(self.store.delete, ids)
+        found = await self.on_disk(self.store.delete, ids)
         return found, await self._applied_everywhere()
 
     async def _applied_everywhere(self) -> int:
@@ -138,7 +139,7 @@ class Archive:
 
     async def get(self, article_id: str) -> Article | None:
         """Read one article from the store."""
-        return await self._on_disk(self.store.get, article_id)
+        return await self.on_disk(self.store.get, article_id)
 
     async def read_draft(self, body: Body, timeout_s: float | None) -> tuple[Vectors, Analysis]:
         """Embed and analyse a draft for the live view as it is when this returns. Raises DeadlineError."""
@@ -172,12 +173,28 @@ class Archive:
                 fix="try again, or send a revision that a write returned",
             ) from None
 
+    async def wait_for_more(self, revision: int, timeout_s: float) -> None:
+        """Return once something after `revision` is applied, after `timeout_s`, or when the process drains."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._advanced:
+                await self._advanced.wait_for(lambda: self.live.revision > revision or self.draining)
+
+    async def drain(self) -> None:
+        """Let those who wait for changes go."""
+        self.draining = True
+        async with self._advanced:
+            self._advanced.notify_all()
+
+    async def on_disk(self, work: Callable[..., T], *values: object) -> T:
+        """Do something with the store on the thread that is there for that."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *values)
+
     # Following the store
 
     async def catch_up(self) -> None:
         """Apply every change that is committed by now."""
         async with self._catching_up:
-            while changes := await self._on_disk(read_changes, self.store, self.live):
+            while changes := await self.on_disk(read_changes, self.store, self.live):
                 self.live.apply(*changes)
                 self.last_change_s = time.monotonic()
             self._moved()
@@ -193,7 +210,7 @@ class Archive:
         seen: tuple[int, str, Path | None] | None = None
         while True:
             try:
-                found = await self._on_disk(self._look)
+                found = await self.on_disk(self._look)
                 if found != seen:
                     self._take_up_if_new(*found[1:])
                     await self.catch_up()
@@ -228,7 +245,7 @@ class Archive:
             encoder = self.encoder if same else await self._encoder_for(key)
             live = await asyncio.to_thread(self._load, store, encoder.info.dimension)
             async with self._catching_up:
-                while changes := await self._on_disk(read_changes, store, live):
+                while changes := await self.on_disk(read_changes, store, live):
                     live.apply(*changes)
                 paused = time.monotonic()
                 if not same:
@@ -282,7 +299,7 @@ class Archive:
     async def _embed(self, articles: Sequence[Article], store: Store, encoder: Encoder) -> list[Vectors]:
         """Embed articles; texts that the store knows are not embedded again."""
         hashes = [article.text_hash() for article in articles]
-        known = await self._on_disk(store.vectors_of, hashes)
+        known = await self.on_disk(store.vectors_of, hashes)
         missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in known}
         made = await embed_by(list(missing.values()), encoder, urgent=False)
         known |= zip(missing, made, strict=True)
@@ -297,6 +314,3 @@ class Archive:
             if wanted != old:
                 changed.append(article)
         return changed
-
-    async def _on_disk(self, work: Callable[..., T], *values: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *values)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recommender.embedding import Embedder, Matrix, ModelInfo
-from recommender.errors import UnavailableError
+from recommender.errors import OverloadError
 
 URGENT_TEXTS = 64
 """Most texts of one urgent batch: about sixteen drafts."""
@@ -51,13 +51,13 @@ class Batcher:
     async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
         """Return float32 (len(texts), dimension), rows normalised, in order.
 
-        timeout_s: not heeded; whoever waits cancels. Raises UnavailableError if too much is waiting already.
+        timeout_s: not heeded; whoever waits cancels. Raises OverloadError if too much is waiting already.
         """
         del timeout_s
         if not texts:
             return np.empty((0, self.info.dimension), np.float32)
         if self._waiting_texts > WAITING_TEXTS_MAX:
-            raise UnavailableError(f"{self._waiting_texts} texts wait to be encoded", fix="try again later")
+            raise OverloadError(f"{self._waiting_texts} texts wait to be encoded", fix="try again later")
         call = _Call(texts, asyncio.get_running_loop().create_future())
         (self._urgent if urgent else self._others).append(call)
         self._waiting_texts += len(texts)

@@ -30,6 +30,7 @@ from recommender.errors import InvalidInputError
 from recommender.policy import Layout
 from recommender.recommend import EVERY
 from recommender.slots import Empty
+from recommender.watching import Affected
 
 _KINDS: dict[int, ParagraphKind] = {
     common_pb.PARAGRAPH_KIND_UNSPECIFIED: ParagraphKind.TEXT,
@@ -274,6 +275,16 @@ def list_to(related: RelatedList, warnings: list[str]) -> related_pb.ListRelated
     return related_pb.ListRelatedResponse(
         recommendations=map(_recommendation_to, related.recommendations),
         receipt=_receipt_to(related.receipt, warnings),
+    )
+
+
+def affected_to(affected: Affected) -> articles_pb.WatchAffectedPagesResponse:
+    """Return a change and the pages that it affects as a message."""
+    return articles_pb.WatchAffectedPagesResponse(
+        revision=affected.revision,
+        article_id=affected.article_id,
+        withdrawn=affected.withdrawn,
+        page_ids=affected.page_ids,
     )
 
 

@@ -7,6 +7,7 @@ RelatedNewsError
 ├── MismatchError              model, recipe or version does not fit what is on disk
 │   └── EncoderChangedError    the store's active encoder is another one
 ├── UnavailableError           not now: warming, draining, busy
+├── OverloadError              too much of it at once
 ├── StorageError               our disk: read-only, full, broken
 │   ├── DiskFullError          no space left
 │   └── CorruptError           what is on disk is not what was written
@@ -69,6 +70,10 @@ class EncoderChangedError(MismatchError):
 
 class UnavailableError(RelatedNewsError):
     """The service cannot answer now, and may soon."""
+
+
+class OverloadError(RelatedNewsError):
+    """So much of this is being done already that no more can be taken on."""
 
 
 class StorageError(RelatedNewsError):

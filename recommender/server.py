@@ -73,6 +73,7 @@ class Server:
     async def stop(self) -> None:
         """Report NOT_SERVING, let calls in flight finish within drain_s, and close the archive."""
         await self._health.enter_graceful_shutdown()
+        await self._archive.drain()
         await self._grpc.stop(self._settings.drain_s)
         await self._archive.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 from recommender.archive import Archive
 from recommender.catalog.articles import Article, check_id, clean_text, make_body, make_language, make_tags
 from recommender.convert import (
+    affected_to,
     article_from,
     article_to,
     as_of_from,
@@ -34,14 +35,17 @@ from recommender.convert import (
     time_from,
     timestamp,
 )
-from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, RelatedNewsError
+from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadError, RelatedNewsError
 from recommender.page import Draft
 from recommender.policy import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layout
 from recommender.rank import Ranker
 from recommender.recommend import EXCLUDED_IDS_MAX, Recommender, Request
 from recommender.statuses import problem_of
+from recommender.watching import Watcher
 
 K_DEFAULT = 10
+WATCHERS_MAX = 8
+"""Clients that a worker plans affected pages for at once."""
 LAYOUT_NAME_SHOWN = 80
 """Characters of an unknown layout's name that its refusal repeats: statuses travel in headers, which are small."""
 
@@ -122,15 +126,23 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             await asyncio.sleep(0)
         return response
 
+    def ranker(self) -> Ranker:
+        """Return the ranker that the settings name, or the default one while that does not fit the index."""
+        fitted = self.terms.fitted
+        fits = fitted is not None and fitted.encoder == self._archive.live.manifest.encoder
+        return fitted.ranker if fitted and fits else self._default_ranker
+
     def _recommender(self) -> Recommender:
-        live, fitted = self._archive.live, self.terms.fitted
-        fits = fitted is not None and fitted.encoder == live.manifest.encoder
-        return Recommender(live, fitted.ranker if fitted and fits else self._default_ranker)
+        return Recommender(self._archive.live, self.ranker())
 
     def _layout(self, request: LayoutRequest) -> Layout:
         if request.WhichOneof("layout_choice") == "layout":
             return layout_from(request.layout)
-        name = request.layout_name or DEFAULT_LAYOUT_NAME
+        return self.layout_named(request.layout_name)
+
+    def layout_named(self, name: str) -> Layout:
+        """Return a layout by its name; "" is the default one. Raises NotFoundError."""
+        name = name or DEFAULT_LAYOUT_NAME
         layouts = self.layouts
         if name not in layouts:
             known = ", ".join(sorted(layouts))
@@ -198,6 +210,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         """related: knows the layouts and limits."""
         self._archive = archive
         self._related = related
+        self._watchers = 0
 
     async def UpsertArticles(  # noqa: N802 - the contract's name
         self, request: articles_pb.UpsertArticlesRequest, context: Context
@@ -271,6 +284,29 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         if archive.last_change_s is not None:
             status.last_change_age.CopyFrom(duration(int((time.monotonic() - archive.last_change_s) * 1000)))
         return status
+
+    async def WatchAffectedPages(  # noqa: N802 - the contract's name
+        self, request: articles_pb.WatchAffectedPagesRequest, context: Context
+    ) -> AsyncIterator[articles_pb.WatchAffectedPagesResponse]:
+        """Stream the pages that each change affects."""
+        del context
+        latest = self._archive.live.revision
+        after = request.after_revision if request.HasField("after_revision") else latest
+        if after > latest:
+            raise InvalidInputError(
+                "after_revision", f"is {after}; the last one is {latest}", fix="send one you have seen"
+            )
+        layout = self._related.layout_named(request.layout_name)
+        if self._watchers >= WATCHERS_MAX:
+            raise OverloadError(
+                f"{self._watchers} clients watch here already", fix="share one feed, or try again later"
+            )
+        self._watchers += 1
+        try:
+            async for one in Watcher(self._archive, self._related.ranker, layout, now_ms).follow(after):
+                yield affected_to(one)
+        finally:
+            self._watchers -= 1
 
 
 def _check_articles(messages: Sequence[common_pb.Article]) -> list[Article | InvalidInputError]:

@@ -145,6 +145,18 @@ class Store:
             rows = self._read(sql, (revision, limit)).fetchall()
         return [Change(r, i, bool(d), Before.from_json(before) if before else None) for r, i, d, before in rows]
 
+    def public_later(self, revision: int) -> list[tuple[int, str]]:
+        """Return (public_at_ms, id) of what was written up to `revision` and became public after that change.
+
+        Revision 0 stands for the beginning, before which nothing was written.
+        """
+        sql = (
+            "SELECT a.public_at_ms, a.id FROM articles a, changes c"
+            " WHERE c.revision = ? AND a.public_at_ms > c.at_ms AND a.revision <= c.revision"
+        )
+        with explained(self.path):
+            return list(self._read(sql, (revision,)))
+
     def stored(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return those of `ids` that exist, with what is derived from their texts.
 

@@ -25,6 +25,7 @@ DOCUMENTED = {
     "MismatchError": "FAILED_PRECONDITION",
     "EncoderChangedError": "FAILED_PRECONDITION",
     "UnavailableError": "UNAVAILABLE",
+    "OverloadError": "RESOURCE_EXHAUSTED",
     "StorageError": "UNAVAILABLE",
     "DiskFullError": "RESOURCE_EXHAUSTED",
     "CorruptError": "DATA_LOSS",
