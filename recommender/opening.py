@@ -70,7 +70,7 @@ def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snaps
     for path in finished_snapshots(folder):
         try:
             snapshot = Snapshot(path, verify=verify)
-        except (CorruptError, MismatchError) as error:
+        except (CorruptError, MismatchError, OSError) as error:  # OSError: pruned this moment
             log.warning("snapshot %s is not used: %s", path.name, error)
             continue
         if _fits(snapshot, store):
