@@ -10,13 +10,12 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.data import open_live
 from benchmarks.machine import keep
 from indexer.evaluation.evaluate import Listener, compare_on, through
 from indexer.evaluation.links import read_links, usable
-from recommender.catalog.live import Live
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.snapshot import Snapshot
-from recommender.rank import PARTS, Formula, Ranker
+from recommender.evidence import PARTS
+from recommender.rank import Formula, Ranker
 from recommender.recommend import Recommender
 
 
@@ -25,10 +24,7 @@ def main(
     links: Annotated[Path, typer.Argument(help="Editors' links, JSON Lines.")],
 ) -> None:
     """Measure, print a Markdown table and keep the result."""
-    folder = current_snapshot(data_dir / "snapshots")
-    if folder is None:
-        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
-    live = Live(Snapshot(folder))
+    live = open_live(data_dir)
     gold = usable(read_links(links), live)
     formulas = {"all": Formula()} | {f"without {part}": Formula(**{part: 0.0}) for part in PARTS}  # type: ignore[arg-type]
     rankings = {name: through(Recommender(live, Ranker(formula))) for name, formula in formulas.items()}

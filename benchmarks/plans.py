@@ -11,9 +11,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.data import open_live
 from recommender.catalog.live import Live
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.snapshot import Snapshot
 from recommender.recommend import Recommender, Request
 
 _SKIPPED = 4
@@ -26,10 +25,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
 ) -> None:
     """Print a Markdown table: page, slot, score, link, reason."""
-    folder = current_snapshot(data_dir / "snapshots")
-    if folder is None:
-        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
-    live = Live(Snapshot(folder))
+    live = open_live(data_dir)
     recommender = Recommender(live)
     rows = live.rows()
     drawn = np.random.default_rng(seed).choice(rows[len(rows) // _SKIPPED :], pages, replace=False)

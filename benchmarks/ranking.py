@@ -1,4 +1,7 @@
-"""What ranking costs after retrieval, by id: evidence and scores of 300 candidates, one thread; and retrieval.
+"""What ranking costs after retrieval, by id, one thread; beside it reading the page, and retrieval.
+
+Ranking is the archive's publishing rate, the evidence of 300 candidates, their scores and their order; of the default
+formula, or with --ranker of a fitted one. Every page is asked for once, so that nothing of an answer is cached.
 
 python -m benchmarks.ranking DATA_DIR
 """
@@ -6,6 +9,7 @@ python -m benchmarks.ranking DATA_DIR
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,32 +17,39 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.data import open_live
 from benchmarks.machine import keep
 from recommender.catalog.live import Live
-from recommender.catalog.manifest import current_snapshot
 from recommender.catalog.segment import Scope
-from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.vectors import limit_threads
+from recommender.fitted import FittedModel, load_fit
 from recommender.page import stored_page
 from recommender.rank import Ranker, default_half_life_days
 from recommender.retrieve import Found, retrieve
 
 CANDIDATES = 300
 PAGES = 2_000
+WARM_UP = 100
 
 
-def main(data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
+def main(
+    data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")],
+    ranker: Annotated[Path | None, typer.Option(help="A ranker that `related-news fit` made.")] = None,
+) -> None:
     """Measure, print and keep the result."""
     limit_threads(1)
-    folder = current_snapshot(data_dir / "snapshots")
-    if folder is None:
-        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
-    live = Live(Snapshot(folder))
-    rows = np.random.default_rng(1).choice(live.rows(), PAGES).tolist()
-    ranker = Ranker()
-    samples = [sample for row in rows if (sample := _one(live, ranker, int(row)))]
-    measured = np.array(samples[len(samples) // 10 :]) * 1e6
-    values: dict[str, Any] = {"articles": live.count, "candidates": CANDIDATES, "pages": len(measured)}
+    live = open_live(data_dir)
+    rows = np.random.default_rng(1).permutation(live.rows())[: PAGES + WARM_UP].tolist()
+    asked = Ranker(FittedModel(load_fit(ranker, live.manifest.encoder)) if ranker else None)
+    samples = [sample for row in rows if (sample := _one(live, asked, int(row)))]
+    measured = np.array(samples[WARM_UP:]) * 1e6
+    values: dict[str, Any] = {
+        "articles": live.count,
+        "candidates": CANDIDATES,
+        "pages": len(measured),
+        "ranker": asked.model.name,
+        "load_average": os.getloadavg(),
+    }
     for index, name in enumerate(("page", "retrieve", "rank")):
         percentiles = np.percentile(measured[:, index], [50, 95, 99]).round(1)
         values[f"{name}_us"] = dict(zip(("p50", "p95", "p99"), percentiles.tolist(), strict=True))
@@ -55,9 +66,9 @@ def _one(live: Live, ranker: Ranker, row: int) -> tuple[float, float, float] | N
     if len(found.rows) < CANDIDATES:
         return None
     first = Found(found.rows[:CANDIDATES], found.cosines[:CANDIDATES], {})
-    half_life_days = default_half_life_days(live, page.published_at_ms)
     start = time.perf_counter()
-    ranker.score(ranker.gather(live, page, first), half_life_days)
+    half_life_days = default_half_life_days(live, page.published_at_ms)
+    ranker.score(ranker.gather(live, page, first, page.published_at_ms), half_life_days).order()
     return read - begun, retrieved - read, time.perf_counter() - start
 
 

@@ -109,13 +109,13 @@ class Archive:
         analyses = await asyncio.to_thread(lambda: [analyse(article) for article in changed])
         keeping = dict(zip((a.id for a in articles), keep_rules, strict=True))
 
-        async def write() -> list[Outcome]:
-            vectors = await self._embed(changed)
+        async def write(store: Store, encoder: Encoder) -> list[Outcome]:
+            vectors = await self._embed(changed, store, encoder)
             writes = [
                 Write(article, vector, analysis, keep_rules=keeping[article.id])
                 for article, vector, analysis in zip(changed, vectors, analyses, strict=True)
             ]
-            return await self._on_disk(self.store.write, writes)
+            return await self._on_disk(store.write, writes)
 
         outcomes = await self._with_active_encoder(write)
         revision = await self._applied_everywhere()
@@ -287,14 +287,14 @@ class Archive:
 
     # Plumbing
 
-    async def _with_active_encoder(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write; if another encoder has become active meanwhile, wait for it here and write again."""
+    async def _with_active_encoder(self, write: Callable[[Store, Encoder], Awaitable[T]]) -> T:
+        """Write with a store and its encoder; if another one has become active meanwhile, do it again with that."""
         for _ in range(_SWITCHES_MAX):
-            before = self.store
+            store = self.store
             try:
-                return await write()
+                return await write(store, self.encoder)
             except EncoderChangedError:
-                await self._switched_from(before)
+                await self._switched_from(store)
         raise UnavailableError("the model is being changed", fix="try again")
 
     async def _switched_from(self, store: Store) -> None:
@@ -304,12 +304,12 @@ class Archive:
         except TimeoutError:
             raise UnavailableError("the model is being changed", fix="try again") from None
 
-    async def _embed(self, articles: Sequence[Article]) -> list[Vectors]:
+    async def _embed(self, articles: Sequence[Article], store: Store, encoder: Encoder) -> list[Vectors]:
         """Embed articles; texts that the store knows are not embedded again."""
         hashes = [article.text_hash() for article in articles]
-        known = await self._on_disk(self.store.vectors_of, hashes)
+        known = await self._on_disk(store.vectors_of, hashes)
         missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in known}
-        made = await embed_by(list(missing.values()), self.encoder, urgent=False)
+        made = await embed_by(list(missing.values()), encoder, urgent=False)
         known |= zip(missing, made, strict=True)
         return [known[text] for text in hashes]
 

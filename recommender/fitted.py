@@ -16,12 +16,15 @@ import numpy as np
 
 from recommender.catalog.derived import ANALYSIS
 from recommender.errors import CorruptError, MismatchError, NotFoundError
-from recommender.rank import FEATURES_VERSION, PARTS, Evidence, Floats, Weighed
+from recommender.evidence import FEATURES, FEATURES_VERSION, Evidence, Extras, Floats
+from recommender.history import LinkHistory, PastLink
+from recommender.rank import Weighed
 
 if TYPE_CHECKING:
     import lightgbm
 
-FORMAT = 1
+FORMAT = 2
+_AGAIN = "run `related-news fit` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Fit:
     weights: by feature, for standardised values; means, scales: of the features. trees: LightGBM's text form of
     boosted trees whose output is added, "" for none. slope, intercept: turn the sum into log-odds of the share of
     editor-accepted links, on the scale of the default formula.
+    links: [source id, target id, milliseconds UTC] of the editors' links up to then, which are evidence themselves.
     encoder, analysis, features: what the evidence is computed from. fitted_on, evaluation: for people.
     """
 
@@ -45,12 +49,21 @@ class Fit:
     analysis: str = ANALYSIS
     features: str = FEATURES_VERSION
     format: int = FORMAT
+    links: list[list[str | int]] = field(default_factory=list)
     fitted_on: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the file's text."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+    def history(self) -> LinkHistory | None:
+        """Return the editors' links as evidence. Raises CorruptError if they are not as they should be."""
+        try:
+            links = [PastLink(str(source), str(target), int(at_ms)) for source, target, at_ms in self.links]
+        except (TypeError, ValueError) as error:
+            raise CorruptError(f"the ranker's links are unreadable: {error}", fix=_AGAIN) from None
+        return LinkHistory(links) if links else None
 
 
 class FittedModel:
@@ -63,11 +76,17 @@ class FittedModel:
         self._means = _vector(fit.means)
         self._scales = _vector(fit.scales)
         self._trees = _booster(fit.trees) if fit.trees else None
+        self._extras = Extras(fit.history())
 
     @property
     def name(self) -> str:
         """As receipts show it."""
         return self.fit.name
+
+    @property
+    def extras(self) -> Extras:
+        """All evidence there is, the links that it was fitted on included."""
+        return self._extras
 
     def weigh(self, evidence: Evidence, half_life_days: float) -> Weighed:
         """Return the log-odds of every candidate, and how they come about."""
@@ -75,7 +94,7 @@ class FittedModel:
         return Weighed(self.odds(features), lambda index: self._parts(features[index]), self._base())
 
     def odds(self, features: Floats) -> Floats:
-        """Return float32 (n,) for float32 (n, len(PARTS))."""
+        """Return float32 (n,) for float32 (n, len(FEATURES))."""
         raw = ((features - self._means) / self._scales) @ self._weights
         if self._trees is not None and len(features):
             raw = raw + np.asarray(self._trees.predict(features, raw_score=True, num_threads=1))
@@ -86,14 +105,17 @@ class FittedModel:
         added = (features - self._means) / self._scales * self._weights
         if self._trees is not None:
             added = added + self._contributions(features)[:-1]
-        return dict(zip(PARTS, (self.fit.slope * added).tolist(), strict=True))
+        parts = dict.fromkeys(FEATURES.values(), 0.0)
+        for part, value in zip(FEATURES.values(), (self.fit.slope * added).tolist(), strict=True):
+            parts[part] += value
+        return parts
 
     def _base(self) -> float:
         mean = 0.0 if self._trees is None else float(self._contributions(self._means)[-1])
         return self.fit.slope * mean + self.fit.intercept
 
     def _contributions(self, features: Floats) -> Floats:
-        """Return float64 (len(PARTS) + 1,): each feature's SHAP value, then the trees' expected value."""
+        """Return float64 (len(FEATURES) + 1,): each feature's SHAP value, then the trees' expected value."""
         assert self._trees is not None
         values: Floats = np.asarray(self._trees.predict(features[None], pred_contrib=True, num_threads=1))[0]
         return values
@@ -110,7 +132,7 @@ def load_fit(path: Path, encoder: str) -> Fit:
     except FileNotFoundError:
         raise NotFoundError("ranker", str(path), fix="`related-news fit` makes one; or unset `ranker`") from None
     except (OSError, ValueError, TypeError) as error:
-        raise CorruptError(f"{path}: is no fitted ranker: {error}", fix="run `related-news fit` again") from None
+        raise CorruptError(f"{path}: is no fitted ranker: {error}", fix=_AGAIN) from None
     wanted = {"format": FORMAT, "features": FEATURES_VERSION, "analysis": ANALYSIS, "encoder": encoder}
     for name, value in wanted.items():
         if (found := getattr(fit, name)) != value:
@@ -118,18 +140,18 @@ def load_fit(path: Path, encoder: str) -> Fit:
                 f"{path} was fitted for {name} {found}, this index has {value}",
                 fix="run `related-news fit` on this index, or unset `ranker`",
             )
-    if any(set(table) != set(PARTS) for table in (fit.weights, fit.means, fit.scales)):
-        raise CorruptError(f"{path}: is no fitted ranker: its features differ", fix="run `related-news fit` again")
+    if any(set(table) != set(FEATURES) for table in (fit.weights, fit.means, fit.scales)):
+        raise CorruptError(f"{path}: is no fitted ranker: its features differ", fix=_AGAIN)
     return fit
 
 
 def _vector(values: dict[str, float]) -> Floats:
-    return np.array([values[name] for name in PARTS], np.float32)
+    return np.array([values[name] for name in FEATURES], np.float32)
 
 
-def by_part(values: Sequence[float]) -> dict[str, float]:
-    """Return values, one for each of PARTS, under their names."""
-    return dict(zip(PARTS, map(float, values), strict=True))
+def by_feature(values: Sequence[float]) -> dict[str, float]:
+    """Return values, one for each of FEATURES, under their names."""
+    return dict(zip(FEATURES, map(float, values), strict=True))
 
 
 def _booster(trees: str) -> lightgbm.Booster:
@@ -138,4 +160,4 @@ def _booster(trees: str) -> lightgbm.Booster:
     try:
         return lightgbm.Booster(model_str=trees)
     except lightgbm.basic.LightGBMError as error:
-        raise CorruptError(f"the ranker's trees are unreadable: {error}", fix="run `related-news fit` again") from None
+        raise CorruptError(f"the ranker's trees are unreadable: {error}", fix=_AGAIN) from None

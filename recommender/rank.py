@@ -13,76 +13,14 @@ from scipy.special import expit
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.segment import Flag, label_code
 from recommender.catalog.vectors import Rows
-from recommender.catalog.wording import TERM_BUCKETS, overlaps
+from recommender.catalog.wording import IN_TITLE, TERM_BUCKETS, Packed, overlap_detail, overlaps
+from recommender.evidence import WORDING_OFFSET, Detail, Evidence, Extras, Floats
 from recommender.page import Page
 from recommender.retrieve import Found
-
-Floats = npt.NDArray[np.float32]
 
 FRESHNESS_ARTICLES = 60
 """Freshness counts half at the age in which the archive publishes this many articles: on a daily newspaper with 66
 articles a day that is a day, on a slow blog with one every second day it is four months."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """What is known of each candidate beside the page; all arrays float32 (n,), parallel to `rows`, ascending.
-
-    wording: TF-IDF cosine of full texts, 0 to 1. meaning, headline: cosines of main and head vectors. title: share of
-    the candidate's title that the page's text uses. age_days: how far in time from the page, either way. tags: Jaccard
-    coefficient. evergreen; section, site, author: whether the page's is the same, 0 or 1. words: the candidate's.
-    """
-
-    rows: Rows
-    wording: Floats
-    meaning: Floats
-    headline: Floats
-    title: Floats
-    age_days: Floats
-    evergreen: Floats
-    section: Floats
-    tags: Floats
-    site: Floats
-    author: Floats
-    words: Floats
-    published_at_ms: npt.NDArray[np.int64]
-
-    def values(self, index: int) -> dict[str, float]:
-        """Return one candidate's evidence under the names of the score parts."""
-        return {name: float(getattr(self, _FIELDS.get(name, name))[index]) for name in PARTS}
-
-    def features(self, half_life_days: float) -> Floats:
-        """Return float32 (n, len(PARTS)), C-contiguous: what a fitted ranker sees; see FEATURES_VERSION."""
-        columns = {name: getattr(self, _FIELDS.get(name, name)) for name in PARTS}
-        columns["wording"] = np.log1p(np.maximum(self.wording, 0) / WORDING_OFFSET)
-        columns["freshness"] = self.log_age(half_life_days)
-        columns["length"] = np.log1p(self.words)
-        return np.ascontiguousarray(np.column_stack([columns[name] for name in PARTS]), np.float32)
-
-    def log_age(self, half_life_days: float) -> Floats:
-        """Return ln(1 + age in half-lives); 0 for evergreen articles."""
-        ages: Floats = np.log1p(self.age_days / max(half_life_days, 1e-6)) * (1 - self.evergreen)
-        return ages
-
-
-PARTS = (
-    "wording",
-    "meaning",
-    "headline",
-    "title",
-    "freshness",
-    "section",
-    "tags",
-    "site",
-    "author",
-    "length",
-)
-"""Names of the evidence, as score parts show it."""
-WORDING_OFFSET = 0.02
-"""Evidence of wording is ln(1 + overlap / 0.02): below a fiftieth two texts share next to nothing."""
-FEATURES_VERSION = "features-1"
-"""Names the columns of `Evidence.features` and how they are computed; changes whenever they do."""
-_FIELDS = {"freshness": "age_days", "length": "words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +28,21 @@ class Formula:
     """The default ranking: log-odds that an editor would accept the link, a weighted sum of evidence.
 
     Its shape follows measurements on editors' own links (design notes): the log-odds rise with the logarithm of the
-    wording overlap, level off at high cosines, and fall with the logarithm of age; a title whose words the page uses is
-    worth more than its share of the wording. The weights are those that a logistic regression gives on gov-blogs,
-    rounded, with headline, section and age as on the large general-news archive of the design notes.
+    wording overlap, level off at high cosines, and fall with the logarithm of age; a title whose words the page uses
+    is worth more than its share of the wording. The weights are those that a logistic regression gives on gov-blogs,
+    rounded, with headline, section and age nearer to the large general-news archive of the design notes. Section and
+    site count by what they tell: of an archive with one section all is of the page's section. The ceiling of cosines is
+    .8 (gov-blogs .571, .568 at .6, before suppression); the design notes saw it at .6, with other vectors.
     """
 
-    name: str = "formula-2"
-    base: float = -7.5
+    name: str = "formula-3"
+    base: float = -6.7
     wording: float = 2.0
     wording_offset: float = WORDING_OFFSET
     meaning: float = 2.5
-    headline: float = 1.0
-    cosine_ceiling: float = 0.9
-    title: float = 2.0
+    headline: float = 1.5
+    cosine_ceiling: float = 0.8
+    title: float = 2.5
     freshness: float = 0.7
     section: float = 1.0
     tags: float = 0.8
@@ -111,6 +51,11 @@ class Formula:
     length: float = 0.4
     length_words: float = 300.0
     length_bound: float = 1.5
+
+    @property
+    def extras(self) -> None:
+        """Nothing beside the usual evidence is needed."""
+        return None
 
     def contributions(self, evidence: Evidence, half_life_days: float) -> dict[str, Floats]:
         """Return what each piece of evidence adds to the log-odds; the sum and `base` are the whole."""
@@ -121,9 +66,9 @@ class Formula:
             "headline": self.headline * np.minimum(evidence.headline, self.cosine_ceiling),
             "title": self.title * evidence.title,
             "freshness": -self.freshness * evidence.log_age(half_life_days),
-            "section": self.section * evidence.section,
+            "section": self.section * (evidence.section - np.float32(evidence.section_share)),
             "tags": self.tags * evidence.tags,
-            "site": self.site * evidence.site,
+            "site": self.site * (evidence.site - np.float32(evidence.site_share)),
             "author": self.author * evidence.author,
             "length": self.length * np.clip(length, -self.length_bound, self.length_bound),
         }
@@ -146,6 +91,11 @@ class Weighed:
 
 class Model(Protocol):
     """Weighs evidence: the default formula, or a ranker fitted on a newsroom's own links."""
+
+    @property
+    def extras(self) -> Extras | None:
+        """What it needs beside the usual evidence."""
+        ...
 
     @property
     def name(self) -> str:
@@ -180,16 +130,19 @@ class Scored:
 class Ranker:
     """Gathers evidence and scores it. Owns scratch memory: one thread."""
 
-    def __init__(self, model: Model | None = None) -> None:
-        """Rank by `model`, or the default formula."""
+    def __init__(self, model: Model | None = None, extras: Extras | None = None) -> None:
+        """Rank by `model`, or the default formula. extras: gather these instead of what the model needs."""
         self.model = model or Formula()
+        self._extras = extras or self.model.extras
         self._scratch = np.zeros(TERM_BUCKETS, np.float32)
 
-    def gather(self, live: Live, page: Page, found: Found) -> Evidence:
-        """Read the evidence of every candidate."""
+    def gather(self, live: Live, page: Page, found: Found, as_of_ms: int) -> Evidence:
+        """Read the evidence of every candidate, as it was known at `as_of_ms`."""
         rows = found.rows
         columns = live.columns(rows)
-        overlap = overlaps(page.ids, page.weights, live.signatures(rows), self._scratch)
+        packed = live.signatures(rows)
+        overlap = overlaps(page.ids, page.weights, packed, self._scratch)
+        extras = self._extras
         return Evidence(
             rows=rows,
             wording=overlap.cosine,
@@ -204,7 +157,21 @@ class Ranker:
             author=_same(columns.author, page.author),
             words=columns.words.astype(np.float32),
             published_at_ms=columns.published_at_ms,
+            section_share=live.label_share("section", page.section),
+            site_share=live.label_share("site", page.site),
+            detail=self._detail(live, page, rows, packed, overlap.cosine, extras, as_of_ms) if extras else None,
         )
+
+    def _detail(
+        self, live: Live, page: Page, rows: Rows, packed: Packed, wording: Floats, extras: Extras, as_of_ms: int
+    ) -> Detail:
+        in_title = (page.masks & np.uint64(IN_TITLE)) != 0
+        more = overlap_detail(page.ids, page.weights, in_title, packed, self._scratch)
+        none = np.zeros(len(rows), np.float32)
+        linked = (none, none)
+        if extras.history is not None:
+            linked = extras.history.evidence(live.id_hashes(rows), wording, as_of_ms)
+        return Detail(more.shared, more.strongest, more.own_title, more.titles, *linked)
 
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
         """Score every candidate; half_life_days: the age at which freshness counts half."""

@@ -19,11 +19,12 @@ from recommender.catalog.articles import check_id
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.segment import Flag, Scope
 from recommender.errors import InvalidInputError, NotFoundError
+from recommender.evidence import Evidence
 from recommender.explain import reason
 from recommender.judging import PageJudge
 from recommender.page import Draft, Page, draft_page, stored_page
 from recommender.policy import DEFAULT_LAYOUT, Fallback, Layout, Slot
-from recommender.rank import Evidence, Ranker, Scored, default_half_life_days
+from recommender.rank import Ranker, Scored, default_half_life_days
 from recommender.retrieve import retrieve
 from recommender.slots import SHORTLIST, Empty, Filled, FilledSlot, Plan, Pool, fill, nothing
 
@@ -119,7 +120,7 @@ class _Answer:
             found = retrieve(self.live, self.page, scope, self.as_of_ms, oldest_ms=oldest_ms, excluded=self.excluded)
             self._seen.update(found.rows.tolist())
             self.removed |= Counter(found.excluded)
-            self._evidence[key] = self.ranker.gather(self.live, self.page, found)
+            self._evidence[key] = self.ranker.gather(self.live, self.page, found, self.as_of_ms)
         return self._evidence[key]
 
     def scored_for(self, slot: Slot) -> Scored:
@@ -207,8 +208,7 @@ class _Answer:
             score=float(scored.scores[index]) if known else 0.0,
             parts=tuple(Part(*part) for part in scored.explain(index)) if known else (),
             reason=reason(
-                self.page.surfaces,
-                self.judge.shared(row),
+                self.judge.subjects(row),
                 wording=float(scored.evidence.wording[index]) if known else 0.0,
                 gap_days=(self.page.published_at_ms - published_at_ms) / DAY_MS,
                 evergreen=bool(known and scored.evidence.evergreen[index]),

@@ -20,10 +20,10 @@ from recommender.catalog.store import Change, Store, create_store, open_store
 from recommender.catalog.stored import Stored
 from recommender.catalog.wording import words_of
 from recommender.embedding import Matrix, ModelInfo
+from recommender.evidence import FEATURES
 from recommender.fitted import Fit
 from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
 from recommender.prepare import embed
-from recommender.rank import PARTS
 
 NOW_MS = 1_780_000_000_000
 """The clock of tests: 2026-05-28."""
@@ -142,12 +142,12 @@ def open_archive(folder: Path, embedder: FakeEmbedder | None = None) -> tuple[St
 
 def make_fit(**changes: Any) -> Fit:
     """Return a ranker for indexes of the fake encoder, without trees; the same author decides."""
-    ones = dict.fromkeys(PARTS, 1.0)
+    ones = dict.fromkeys(FEATURES, 1.0)
     values: dict[str, Any] = {
         "name": "fitted-for-tests",
         "encoder": FakeEmbedder().info.key,
-        "weights": {**dict.fromkeys(PARTS, 0.1), "author": 5.0},
-        "means": dict.fromkeys(PARTS, 0.25),
+        "weights": {**dict.fromkeys(FEATURES, 0.1), "author": 5.0},
+        "means": dict.fromkeys(FEATURES, 0.25),
         "scales": ones,
         "slope": 0.5,
         "intercept": -1.0,

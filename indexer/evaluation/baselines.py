@@ -48,11 +48,12 @@ def lexical(live: Live, store: Store) -> Baseline:
     rows = live.rows().tolist()
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", dtype=np.float32)
     matrix = vectorizer.fit_transform(_texts(live, store, rows))
+    postings = matrix.T.tocsr()
     place_of = {row: place for place, row in enumerate(rows)}
     public_at_ms = np.array([live.public_at_ms(row) for row in rows])
 
     def ranked(page: GoldPage) -> list[str]:
-        scores = (matrix @ matrix[place_of[page.row]].T).toarray().ravel()
+        scores = (matrix[place_of[page.row]] @ postings).toarray().ravel()
         scores[public_at_ms > page.published_at_ms] = -1
         best = np.argsort(-scores, kind="stable")[: CUTOFF + 1]
         return _ids(live, [rows[place] for place in best.tolist() if scores[place] > 0], page)

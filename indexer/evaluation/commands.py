@@ -14,14 +14,15 @@ from rich.console import Console
 
 from indexer import render
 from indexer.evaluation import near_duplicates as near
-from indexer.evaluation.evaluate import Listener, compare_on, measure, through
-from indexer.evaluation.fitting import Example, example, train
-from indexer.evaluation.links import GoldPage
+from indexer.evaluation.evaluate import compare_on, measure, through
+from indexer.evaluation.fitting import PAGES_MOST, gather_examples, history_of, train
 from indexer.evaluation.view import stage_progress
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
+from recommender.catalog.vectors import limit_threads
 from recommender.config import Settings
 from recommender.embedding import EMBEDDED_MODEL, load_embedder
 from recommender.errors import InvalidInputError, StorageError
+from recommender.evidence import Extras
 from recommender.fitted import Fit, FittedModel, load_fit
 from recommender.opening import model_for
 from recommender.rank import Ranker
@@ -35,6 +36,7 @@ FITTED_SHARE = 0.7
 def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Console) -> Iterator[Bench]:
     """Open the index to work on, showing the progress of what has to be indexed first."""
     begun = time.perf_counter()
+    limit_threads(settings.server.faiss_threads)
     model, data_dir = settings.model, settings.data_dir
     name = (model.name or EMBEDDED_MODEL) if articles is not None else model_for(data_dir, model.name)
     embedder = load_embedder(name, precision=model.precision, threads=model.threads)
@@ -71,19 +73,27 @@ def evaluate(
 
 def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it."""
-    pages = read_gold(opened, links).pages
+    pages = read_gold(opened, links).pages[-PAGES_MOST:]
     encoder = opened.store.encoder
     with stage_progress(err) as listener:
-        examples = _examples(opened, pages, listener)
+        listener.stage("evidence", len(pages))
+        examples = gather_examples(opened.live, pages, listener.step)
         cut = int(len(pages) * FITTED_SHARE)
-        listener.stage("fitting", 2)
+        listener.stage("fitting", 3)
         early = train(examples[:cut], encoder)
+        listener.step()
+        early_content = train([example.without_history() for example in examples[:cut]], encoder)
         listener.step()
         whole = train(examples, encoder, name=f"fitted-{time.strftime('%Y-%m-%d', time.gmtime())}")
         listener.step()
-        rankers = {"related-news": Ranker(), "fitted": Ranker(FittedModel(early))}
+        rankers = {
+            "related-news": Ranker(),
+            "fitted": Ranker(FittedModel(early), Extras(history_of(pages))),
+            "fitted-content": Ranker(FittedModel(early_content)),
+        }
         rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
         systems = compare_on(rankings, pages[cut:], listener)
+    whole = replace(whole, links=[[link.source_id, link.target_id, link.at_ms] for link in history_of(pages).links])
     report = {
         "sources": len(pages) - cut,
         "fitted_on": {"pages": len(pages), "until_ms": pages[-1].published_at_ms, "links": links},
@@ -93,16 +103,6 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     }
     _write(to, whole, report)
     return report
-
-
-def _examples(opened: Bench, pages: tuple[GoldPage, ...], listener: Listener) -> list[Example]:
-    listener.stage("evidence", len(pages))
-    recommender = Recommender(opened.live)
-    examples = []
-    for page in pages:
-        examples.append(example(recommender, page))
-        listener.step()
-    return examples
 
 
 def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:

@@ -16,11 +16,20 @@ from typing import Any
 import numpy as np
 
 from indexer.evaluation import baselines, placement
-from indexer.evaluation.fitting import cross_fit, example, part_of, past_request
+from indexer.evaluation.fitting import (
+    PAGES_MOST,
+    Example,
+    cross_fit,
+    gather_examples,
+    history_of,
+    part_of,
+    past_request,
+)
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF, page_metrics, summarise
 from recommender.catalog.live import Live
 from recommender.catalog.store import Store
+from recommender.evidence import Extras
 from recommender.fitted import Fit, FittedModel
 from recommender.rank import Ranker
 from recommender.recommend import Recommender
@@ -50,7 +59,8 @@ def measure(
     """Return the report that `related-news evaluate --json` prints, but for the time that indexing took.
 
     fit: also rank by this fitted ranker, on the pages after those that it was fitted on. cross_fitted: also by rankers
-    fitted on four fifths of the pages, each ranking the fifth that it has not seen.
+    fitted on four fifths of the pages, each ranking the fifth that it has not seen: "fitted", and "fitted-content"
+    without the evidence of other pages' links. That evidence is what editors had linked to a day before the page.
     """
     listener = listener or Listener()
     clock = _Clock()
@@ -73,7 +83,7 @@ def measure(
         if fit is not None:
             systems["fitted"] = _fitted(live, fit, pages, listener)
         elif cross_fitted:
-            systems["fitted"] = _cross_fitted(live, store.encoder, pages, listener)
+            systems |= _cross_fitted(live, store.encoder, pages, listener)
     with clock.time("placement"):
         placed = placement.measure(live, pages)
     with clock.time("plans"):
@@ -132,54 +142,61 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], listener: L
     """Return the share of the editors' links among the candidates, their number, and how scores are calibrated."""
     listener.stage("candidates", len(pages))
     found, sizes = 0, []
-    scores, labels = [], []
+    edges = np.array(CALIBRATION_BINS[1:-1])
+    held, linked_in = np.zeros(len(edges) + 1, np.int64), np.zeros(len(edges) + 1, np.int64)
     for page in pages:
         scored = recommender.score(past_request(page))
         rows = [recommender.live.find(article_id) for article_id in page.relevant]
         linked = np.isin(scored.evidence.rows, [row for row in rows if row is not None])
         found += int(linked.sum())
         sizes.append(len(linked))
-        scores.append(scored.scores)
-        labels.append(linked)
+        bins = np.searchsorted(edges, scored.scores, "right")
+        held += np.bincount(bins, minlength=len(held))
+        linked_in += np.bincount(bins[linked], minlength=len(held))
         listener.step()
     links = sum(len(page.relevant) for page in pages)
     return {
         "candidate_recall": found / links if links else 0.0,
         "candidates": {"mean": float(np.mean(sizes)) if sizes else 0.0, "max": max(sizes, default=0)},
-        "calibration": _calibration(np.concatenate(scores), np.concatenate(labels)) if scores else [],
+        "calibration": [
+            {"from": low, "to": high, "candidates": int(count), "linked": float(linked / count) if count else 0.0}
+            for (low, high), count, linked in zip(pairwise(CALIBRATION_BINS), held, linked_in, strict=True)
+        ],
     }
-
-
-def _calibration(scores: Any, labels: Any) -> list[dict[str, float]]:
-    """Return, for each bin of scores, how many candidates it holds and which share the editor did link to."""
-    bins = []
-    for low, high in pairwise(CALIBRATION_BINS):
-        inside = (scores >= low) & (scores < high)
-        count = int(inside.sum())
-        linked = float(labels[inside].mean()) if count else 0.0
-        bins.append({"from": low, "to": high, "candidates": count, "linked": linked})
-    return bins
 
 
 def _fitted(live: Live, fit: Fit, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
     until_ms = int(fit.fitted_on.get("until_ms", 0))
     later = [page for page in pages if page.published_at_ms > until_ms]
-    ranking = through(Recommender(live, Ranker(FittedModel(fit))))
+    ranker = Ranker(FittedModel(fit), Extras(history_of(pages, fit)))
+    ranking = through(Recommender(live, ranker))
     return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, listener))}
 
 
-def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], listener: Listener) -> dict[str, dict[str, Any]]:
+    pages = pages[-PAGES_MOST:]
     listener.stage("evidence", len(pages))
-    recommender = Recommender(live)
-    examples = []
-    for page in pages:
-        examples.append(example(recommender, page))
-        listener.step()
-    listener.stage("fitting", 5)
+    examples = gather_examples(live, pages, listener.step)
+    blind = [example.without_history() for example in examples]
+    ways = {"fitted": (examples, Extras(history_of(pages))), "fitted-content": (blind, Extras())}
+    return {name: _by_parts(name, live, encoder, pages, *way, listener) for name, way in ways.items()}
+
+
+def _by_parts(
+    name: str,
+    live: Live,
+    encoder: str,
+    pages: Sequence[GoldPage],
+    examples: Sequence[Example],
+    extras: Extras,
+    listener: Listener,
+) -> dict[str, Any]:
+    """Return the metrics of pages, each ranked by the fit on the parts that it is not in."""
+    listener.stage(f"fitting {name}", 5)
     fits = cross_fit(examples, encoder, lambda _part: listener.step())
-    rankings = [through(Recommender(live, Ranker(FittedModel(fit)))) for fit in fits]
+    rankings = [through(Recommender(live, Ranker(FittedModel(fit), extras))) for fit in fits]
     by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
-    metrics = _each("fitted", lambda page: by_id[page.id](page), pages, listener)
+    metrics = _each(name, lambda page: by_id[page.id](page), pages, listener)
     return {"folds": len(fits), "with_trees": sum(bool(fit.trees) for fit in fits), **summarise(metrics)}
 
 

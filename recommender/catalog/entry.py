@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from recommender.catalog.near_copies import Sketch
-from recommender.catalog.segment import Columns, Record, label_code, make_record
+from recommender.catalog.segment import Columns, Record, id_hash, label_code, make_record
 from recommender.catalog.stored import Stored
 from recommender.catalog.vectors import Vector
 from recommender.catalog.wording import Packed, Weights, make_signature
@@ -16,6 +18,7 @@ class Entry:
     """What a segment holds of one article. main, head: float32 (dimension,). columns: as of Columns.row_of."""
 
     id: str
+    id_hash: np.uint64
     public_at_ms: int
     main: Vector
     head: Vector
@@ -37,6 +40,7 @@ def make_entry(stored: Stored, idf: Weights) -> Entry:
     signature = make_signature(terms, idf)
     return Entry(
         id=article.id,
+        id_hash=id_hash(article.id),
         public_at_ms=article.public_at_ms,
         main=stored.vectors.main,
         head=stored.vectors.head,

@@ -159,6 +159,10 @@ class Live:
         wanted = np.unique(np.array([label_code(tag) for tag in tags], np.uint32))
         return self._gather(rows, lambda segment, local: segment.tags.jaccard(local, wanted))
 
+    def id_hashes(self, rows: Rows) -> npt.NDArray[np.uint64]:
+        """Return uint64 (len(rows),): `id_hash` of the rows' ids."""
+        return self._gather(rows, lambda segment, local: segment.id_hashes[local])
+
     def sketches(self, rows: Rows) -> Sketch:
         """Return uint16 (len(rows), SKETCH_SIZE)."""
         return self._gather(rows, lambda segment, local: segment.sketches[local])
@@ -254,6 +258,14 @@ class Live:
         """Return when the article of `row` became public."""
         segment, local = self._place(row)
         return int(segment.columns.public_at_ms[local])
+
+    def label_share(self, column: str, label: str) -> float:
+        """Return the share of all articles with this label; column: "section", "site"; 0 for no label."""
+        if not label or not self.count:
+            return 0.0
+        code = label_code(label)
+        dead = np.count_nonzero(getattr(self._base.columns, column)[self._dead_rows] == code) if self._dead_rows else 0
+        return (self._base.label_count(column, code) - dead + self._tail.label_count(column, code)) / self.count
 
     def newest_ms(self, until_ms: int) -> int | None:
         """Return when the newest article up to `until_ms` became public; None if there is none."""

@@ -6,7 +6,6 @@ and a manifest. Worker processes share the mapped pages.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -19,13 +18,14 @@ import numpy.typing as npt
 
 from recommender.catalog.manifest import Manifest
 from recommender.catalog.near_copies import Sketch
-from recommender.catalog.segment import Columns, Record, Scope, Tags, Times
+from recommender.catalog.segment import Columns, Record, Scope, Tags, Times, id_hash
 from recommender.catalog.vectors import Allowed, Hits, Rows, Vector, VectorFile
 from recommender.catalog.wording import Packed, Weights
 
 VECTORS = "vectors.faiss"
 RECORDS = "records.bin"
 _SCOPES_CACHED = 64
+_LABELS_CACHED = 10_000
 _HEADER_BYTES = 128
 """A .npy file of this size holds no data, and nothing cannot be mapped."""
 
@@ -60,12 +60,14 @@ class Snapshot:
         self._signatures = self._array("signatures")
         self._sketches = self._array("sketches")
         self._heads = self._array("heads")
-        self._id_hashes = self._array("id_hashes")
-        self._id_rows = self._array("id_rows")
+        self._hashes = self._array("hashes")
+        self._sorted_hashes = self._array("sorted_hashes")
+        self._rows_by_hash = self._array("rows_by_hash")
         self._record_offsets = self._array("record_offsets")
         self._records = np.memmap(folder / RECORDS, np.uint8, "r") if self.rows else np.empty(0, np.uint8)
         self.idf: Weights = self._array("idf")
         self._scopes: OrderedDict[Scope, _Allowed] = OrderedDict()
+        self._label_counts: dict[tuple[str, int], int] = {}
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         path = self.folder / f"{name}.npy"
@@ -104,12 +106,26 @@ class Snapshot:
         """Return uint16 (rows, SKETCH_SIZE)."""
         return self._sketches
 
+    @property
+    def id_hashes(self) -> npt.NDArray[np.uint64]:
+        """Return uint64 (rows,)."""
+        return self._hashes
+
+    def label_count(self, column: str, code: int) -> int:
+        """Return the number of rows whose column of that name holds `code`."""
+        count = self._label_counts.get((column, code))
+        if count is None:
+            count = int(np.count_nonzero(getattr(self._columns, column) == code))
+            if len(self._label_counts) < _LABELS_CACHED:
+                self._label_counts[column, code] = count
+        return count
+
     def find(self, article_id: str) -> int | None:
         """Return the row of an article."""
         wanted = id_hash(article_id)
-        at = int(np.searchsorted(self._id_hashes, wanted))
-        while at < self.rows and self._id_hashes[at] == wanted:
-            row = int(self._id_rows[at])
+        at = int(np.searchsorted(self._sorted_hashes, wanted))
+        while at < self.rows and self._sorted_hashes[at] == wanted:
+            row = int(self._rows_by_hash[at])
             if self.record(row).id == article_id:
                 return row
             at += 1
@@ -119,13 +135,6 @@ class Snapshot:
         """Return how many rows come before a row with these values, which need not be here."""
         low, high = self._range(self._columns.public_at_ms, public_at_ms, public_at_ms)
         return low + bisect_left(range(high - low), article_id, key=lambda at: self.record(low + at).id)
-
-    @property
-    def hashes(self) -> npt.NDArray[np.uint64]:
-        """Return uint64 (rows,): the `id_hash` of every row's id, in row order; a copy."""
-        hashes = np.empty(self.rows, np.uint64)
-        hashes[self._id_rows] = self._id_hashes
-        return hashes
 
     def records(self, low: int, high: int) -> tuple[npt.NDArray[np.int64], bytes]:
         """Return the records of rows [low, high) as they stand in the file: the bytes of each, and all together."""
@@ -202,9 +211,3 @@ class Snapshot:
         else:
             self._scopes.move_to_end(scope)
         return found
-
-
-def id_hash(article_id: str) -> np.uint64:
-    """Return the 64-bit hash under which a snapshot files an id."""
-    data = article_id.encode()
-    return np.uint64((zlib.crc32(data) << 32) | zlib.adler32(data))

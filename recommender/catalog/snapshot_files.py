@@ -20,7 +20,7 @@ from recommender.catalog.entry import Entry
 from recommender.catalog.graph import Half
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Codes, Columns
-from recommender.catalog.snapshot import RECORDS, VECTORS, Snapshot, id_hash
+from recommender.catalog.snapshot import RECORDS, VECTORS, Snapshot
 from recommender.catalog.vectors import Rows, VectorFile, write_changed_vectors, write_vectors
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed, Weights
 
@@ -64,7 +64,7 @@ def batch_of(entries: Sequence[Entry]) -> Batch:
         signatures=np.stack([entry.signature for entry in entries]),
         sketches=np.stack([entry.sketch for entry in entries]),
         columns=Columns(*(np.array(values, kind) for kind, values in columns)),
-        hashes=np.array([id_hash(entry.id) for entry in entries]),
+        hashes=np.array([entry.id_hash for entry in entries]),
         tag_counts=np.array([len(entry.tag_codes) for entry in entries]),
         tag_codes=np.array([code for entry in entries for code in entry.tag_codes], np.uint32),
         record_sizes=np.array([len(record) for record in records]),
@@ -72,8 +72,8 @@ def batch_of(entries: Sequence[Entry]) -> Batch:
     )
 
 
-def batch_from(snapshot: Snapshot, low: int, high: int, hashes: npt.NDArray[np.uint64]) -> Batch:
-    """Return rows [low, high) of a snapshot as they are there. hashes: `Snapshot.hashes`."""
+def batch_from(snapshot: Snapshot, low: int, high: int) -> Batch:
+    """Return rows [low, high) of a snapshot as they are there."""
     rows = slice(low, high)
     tags = snapshot.tags
     record_sizes, records = snapshot.records(low, high)
@@ -83,7 +83,7 @@ def batch_from(snapshot: Snapshot, low: int, high: int, hashes: npt.NDArray[np.u
         signatures=snapshot.signatures[rows],
         sketches=snapshot.sketches[rows],
         columns=Columns(*(getattr(snapshot.columns, f.name)[rows] for f in fields(Columns))),
-        hashes=hashes[rows],
+        hashes=snapshot.id_hashes[rows],
         tag_counts=np.diff(tags.offsets[low : high + 1]),
         tag_codes=tags.codes[tags.offsets[low] : tags.offsets[high]],
         record_sizes=record_sizes,
@@ -135,8 +135,9 @@ class SnapshotFiles:
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
         order = np.argsort(hashes, kind="stable")
         codes = np.concatenate(self._tag_codes) if self._tag_codes else np.empty(0, np.uint32)
-        _save(self._folder / "id_hashes.npy", hashes[order])
-        _save(self._folder / "id_rows.npy", order.astype(np.int64))
+        _save(self._folder / "hashes.npy", hashes)
+        _save(self._folder / "sorted_hashes.npy", hashes[order])
+        _save(self._folder / "rows_by_hash.npy", order.astype(np.int64))
         _save(self._folder / "tag_codes.npy", codes)
         _save(self._folder / "tag_offsets.npy", _offsets(self._tag_counts))
         _save(self._folder / "record_offsets.npy", _offsets(self._record_sizes))

@@ -193,9 +193,9 @@ def _source(base: Snapshot, gone: Sequence[int], entries: Sequence[Entry]) -> Ro
 
 
 def _carried_over(base: Snapshot, source: Rows, entries: Sequence[Entry]) -> Iterator[Batch]:
-    hashes, new = base.hashes, iter(entries)
+    new = iter(entries)
     for low, high in _runs(source):
-        yield batch_of([next(new)]) if low < 0 else batch_from(base, low, high, hashes)
+        yield batch_of([next(new)]) if low < 0 else batch_from(base, low, high)
 
 
 def _runs(source: Rows) -> Iterator[tuple[int, int]]:

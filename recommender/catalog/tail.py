@@ -42,6 +42,7 @@ class Tail:
         self._heads = _Growing(np.float32, dimension)
         self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
         self._sketches = _Growing(np.uint16, SKETCH_SIZE)
+        self._id_hashes = _Growing(np.uint64)
         self._columns = {name: _Growing(kind) for name, kind in COLUMN_TYPES.items()}
         self._alive = _Growing(np.bool_)
         self._records: list[Record] = []
@@ -56,6 +57,7 @@ class Tail:
         self._heads.append(entry.head)
         self._signatures.append(entry.signature)
         self._sketches.append(entry.sketch)
+        self._id_hashes.append(entry.id_hash)
         for growing, value in zip(self._columns.values(), entry.columns, strict=True):
             growing.append(value)
         self._alive.append(True)
@@ -94,6 +96,10 @@ class Tail:
             self._tags = Tags(np.concatenate(([0], np.cumsum(counts))), codes)
         return self._tags
 
+    def label_count(self, column: str, code: int) -> int:
+        """Return the number of living rows whose column of that name holds `code`."""
+        return int(np.count_nonzero((self._columns[column].array == code) & self._alive.array))
+
     @property
     def signatures(self) -> Packed:
         """Return uint32 (rows, SIGNATURE_TERMS)."""
@@ -103,6 +109,11 @@ class Tail:
     def sketches(self) -> Sketch:
         """Return uint16 (rows, SKETCH_SIZE)."""
         return self._sketches.array
+
+    @property
+    def id_hashes(self) -> npt.NDArray[np.uint64]:
+        """Return uint64 (rows,)."""
+        return self._id_hashes.array
 
     def find(self, article_id: str) -> int | None:
         """Return the living row of an article."""

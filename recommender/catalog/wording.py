@@ -36,6 +36,9 @@ MASKED_PARAGRAPHS = 63
 IN_TITLE = 1 << MASKED_PARAGRAPHS
 TITLE_TERMS = 16
 """So many of a title's terms are known as such in a signature, where they come first."""
+TITLE_USED = 0.1
+"""From this weight on a text uses a title's term in full: the term makes up a hundredth of its wording. What it only
+mentions in passing counts in proportion: on gov-blogs nDCG@10 is .571 with this, .569 with any mention in full."""
 _FLAG_BITS = 1
 _WEIGHT_BITS = 11
 _WEIGHT_MAX = (1 << _WEIGHT_BITS) - 1
@@ -63,6 +66,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?…:])[\"'”’)]*\s+")
 _UNSPACED = re.compile(
     r"[\u0e00-\u0edf\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
 )
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]|\d")
+_QUOTED_MOST = 0.2
 _STOPWORDS = frozenset(
     """
     a about after all also an and any are as at be because been before being between both but by can could did
@@ -78,6 +83,7 @@ Ids = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.uint64]
 Packed = npt.NDArray[np.uint32]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,11 +147,26 @@ class Signature:
 class Overlap:
     """How a text's wording meets that of others; all float32 (n,), 0 to 1.
 
-    cosine: TF-IDF cosine of the whole texts. title: share of the other's title (by squared weight) that the text uses.
+    cosine: TF-IDF cosine of the whole texts. title: share of the other's title (by squared weight) that the text uses,
+    each term in full from TITLE_USED on.
     """
 
     cosine: Weights
     title: Weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OverlapDetail:
+    """More on how a text's wording meets that of others; all float32 (n,).
+
+    shared: number of terms in common. strongest: the largest part that one term has in the cosine. own_title: share of
+    the text's own title (by squared weight) that the other uses. titles: squared weight of what both titles have.
+    """
+
+    shared: Weights
+    strongest: Weights
+    own_title: Weights
+    titles: Weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,10 +250,28 @@ def overlaps(ids: Ids, weights: Weights, packed: Packed, scratch: Weights) -> Ov
     scratch[ids] = 0
     own = (packed & np.uint32(_WEIGHT_MAX)).astype(np.float32)
     squares = np.where(packed[:, :TITLE_TERMS] & _FLAG, own[:, :TITLE_TERMS] ** 2, 0)
-    met = np.einsum("ij,ij->i", squares, matched[:, :TITLE_TERMS] > 0)
+    used = np.minimum(matched[:, :TITLE_TERMS], np.float32(TITLE_USED))
     return Overlap(
         cosine=np.einsum("ij,ij->i", matched, own) / _WEIGHT_MAX,
-        title=met / np.maximum(squares.sum(axis=1), 1e-9),
+        title=np.einsum("ij,ij->i", squares, used) / np.maximum(squares.sum(axis=1) * np.float32(TITLE_USED), 1e-9),
+    )
+
+
+def overlap_detail(ids: Ids, weights: Weights, in_title: Flags, packed: Packed, scratch: Weights) -> OverlapDetail:
+    """Compare further than `overlaps`, with the same arguments. in_title: bool (len(ids),), which are the title's."""
+    own = (packed & np.uint32(_WEIGHT_MAX)).astype(np.float32) / _WEIGHT_MAX
+    hashes = packed >> _HASH_SHIFT
+    scratch[ids] = weights
+    products = scratch.take(hashes) * own
+    scratch[ids] = np.where(in_title, weights**2, 0)
+    own_title = np.where(own > 0, scratch.take(hashes), 0)
+    scratch[ids] = 0
+    both = (own_title[:, :TITLE_TERMS] > 0) & ((packed[:, :TITLE_TERMS] & _FLAG) != 0)
+    return OverlapDetail(
+        shared=np.count_nonzero(products, axis=1).astype(np.float32),
+        strongest=products.max(axis=1, initial=0),
+        own_title=own_title.sum(axis=1) / np.float32(max(float((weights[in_title] ** 2).sum()), 1e-9)),
+        titles=np.where(both, own[:, :TITLE_TERMS] ** 2, 0).sum(axis=1),
     )
 
 
@@ -252,6 +291,12 @@ def unpack(packed: Packed) -> tuple[Ids, Weights]:
     used = packed[packed != 0]
     weights = (used & np.uint32(_WEIGHT_MAX)).astype(np.float32) / _WEIGHT_MAX
     return (used >> _HASH_SHIFT).astype(np.int32), weights
+
+
+def title_ids(packed: Packed) -> Ids:
+    """Return the hashes of a packed row's title terms."""
+    ids: Ids = (packed[(packed & _FLAG) != 0] >> _HASH_SHIFT).astype(np.int32)
+    return ids
 
 
 @lru_cache(maxsize=200_000)
@@ -331,8 +376,21 @@ def _normal_form(word: str) -> str:
     return lower
 
 
+def _without_quotations(found: dict[str, _Term]) -> dict[str, _Term]:
+    """Leave words of other scripts out of a text in Latin script: what it quotes in another language.
+
+    Its function words, which no list of ours knows, would be the rarest of the archive, and two texts alike that quote
+    the same language. A text that is not mostly Latin keeps its Latin words: they are names.
+    """
+    foreign = {key for key in found if not key.isascii() and not _LATIN.search(key)}
+    total = sum(term.count for term in found.values())
+    if not foreign or sum(found[key].count for key in foreign) > _QUOTED_MOST * total:
+        return found
+    return {key: term for key, term in found.items() if key not in foreign}
+
+
 def _collect(found: dict[str, _Term], words: int) -> Terms:
-    kept = list(found.items())
+    kept = list(_without_quotations(found).items())
     if len(kept) > TERMS_STORED:
         strongest = sorted(range(len(kept)), key=lambda i: -kept[i][1].count)[:TERMS_STORED]
         kept = [kept[i] for i in sorted(strongest)]

@@ -427,7 +427,7 @@ def test_a_fitted_ranker_is_evaluated_beside_the_others(
     result = invoke("evaluate", *large, "--cross-fit", "--json")
     assert (result.exit_code, result.stderr) == (0, ""), result.exception
     systems = json.loads(result.stdout)["systems"]
-    assert list(systems) == [*SYSTEMS, "fitted"]
+    assert list(systems) == [*SYSTEMS, "fitted", "fitted-content"]
     assert systems["fitted"]["folds"] == 5
     assert systems["fitted"]["ndcg@10"] > systems["related-news"]["ndcg@10"]
 

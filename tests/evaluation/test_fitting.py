@@ -13,13 +13,25 @@ from scipy.optimize import brentq
 
 from indexer.evaluation import fitting
 from indexer.evaluation.evaluate import Listener, compare_on, through
-from indexer.evaluation.fitting import PAGES_LEAST, Example, cross_fit, example, mean_ndcg, part_of, past_request, train
+from indexer.evaluation.fitting import (
+    PAGES_LEAST,
+    Example,
+    cross_fit,
+    example,
+    gather_examples,
+    history_of,
+    mean_ndcg,
+    part_of,
+    past_request,
+    train,
+)
 from indexer.evaluation.links import GoldLink, GoldPage, usable
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
 from recommender.errors import InvalidInputError
-from recommender.fitted import FittedModel, by_part
-from recommender.rank import PARTS, Floats, Ranker
+from recommender.evidence import FEATURES, HISTORY, PARTS, Extras, Floats
+from recommender.fitted import FittedModel, by_feature
+from recommender.rank import Ranker
 from recommender.recommend import Recommender
 from tests.building import DAY_MS, NOW_MS, article, build_live
 
@@ -129,7 +141,7 @@ def _synthetic(n: int, label: Callable[[Floats, np.random.Generator], Any], cand
     rng = np.random.default_rng(7)
     made = []
     for _ in range(n):
-        features = rng.integers(0, 2, (candidates, len(PARTS))).astype(np.float32)
+        features = rng.integers(0, 2, (candidates, len(FEATURES))).astype(np.float32)
         labels = label(features, rng)
         made.append(Example(features, labels, _default_odds(features), max(1, int(labels.sum()))))
     return made
@@ -185,7 +197,10 @@ def test_scores_keep_the_scale_of_the_default_formula() -> None:
 def test_as_many_are_accepted_as_by_the_default(
     label: Callable[[Floats, np.random.Generator], Any],
 ) -> None:
-    """Shifted alike, fitted and default odds both predict the share that editors linked to."""
+    """Shifted alike, fitted and default odds both predict the share that editors linked to.
+
+    Nearly: a fit is calibrated on pages that it was not fitted on.
+    """
     made = _synthetic(100, label)
     labels = np.concatenate([one.labels for one in made])
     default = np.concatenate([one.odds for one in made]).astype(np.float64)
@@ -193,7 +208,7 @@ def test_as_many_are_accepted_as_by_the_default(
     fitted = np.concatenate([model.odds(one.features) for one in made]).astype(np.float64)
     share = float(labels.mean())
     shift = float(brentq(lambda b: _mean_share(default + b) - share, -30, 30))
-    assert _mean_share(fitted + shift) == pytest.approx(share, abs=0.01)
+    assert _mean_share(fitted + shift) == pytest.approx(share, abs=0.03)
 
 
 def _mean_share(odds: npt.NDArray[np.float64]) -> float:
@@ -211,10 +226,52 @@ def test_contributions_sum_to_the_log_odds(live: Live, pages: tuple[GoldPage, ..
     for index in range(0, len(scored.scores), 7):
         explained = scored.explain(index)
         assert [name for name, _, _ in explained[-1:]] == ["base"]
-        assert sorted(name for name, _, _ in explained[:-1]) == sorted(PARTS)
+        assert sorted(name for name, _, _ in explained[:-1]) == sorted({*PARTS, HISTORY})
         odds = sum(added for _, _, added in explained)
         assert odds == pytest.approx(float(scored.weighed.odds[index]), abs=1e-4)
         assert 1 / (1 + np.exp(-odds)) == pytest.approx(float(scored.scores[index]), abs=1e-4)
+
+
+# Other pages' links
+
+
+def _hub_links(live: Live) -> tuple[GoldPage, ...]:
+    """Return pages whose editor linked to one of three articles of the first week, whoever wrote it."""
+    links = [GoldLink(f"a{i:03}", f"a{(i // 5) % 3:03}") for i in range(AUTHORS, ARTICLES)]
+    return usable(links, live).pages
+
+
+def test_what_editors_linked_to_before_is_learned(live: Live) -> None:
+    """Targets that nothing but earlier pages' links tells are found with them, and not without."""
+    pages = _hub_links(live)
+    examples = gather_examples(live, pages, lambda: None)
+    cut = 70
+    with_links = train(examples[:cut], ENCODER)
+    without = train([one.without_history() for one in examples[:cut]], ENCODER)
+    assert mean_ndcg(with_links, examples[cut:]) > mean_ndcg(without, examples[cut:]) + 0.1
+    assert (without.weights["linked"], without.weights["linked_near"]) == (0.0, 0.0)
+
+
+def test_no_example_knows_its_own_page_s_links_or_later_ones(live: Live) -> None:
+    """The count of links is that of the pages published a day before and earlier."""
+    pages = _hub_links(live)
+    column = list(FEATURES).index("linked")
+    for page, one in zip(pages, gather_examples(live, pages, lambda: None), strict=True):
+        known = [other for other in pages if other.published_at_ms <= page.published_at_ms - DAY_MS]
+        rows = Recommender(live).score(past_request(page)).evidence.rows.tolist()
+        counts = [sum(live.record(row).id in other.relevant for other in known) for row in rows]
+        assert np.expm1(one.features[:, column]) == pytest.approx(np.array(counts, float), abs=1e-3)
+
+
+def test_only_the_latest_pages_are_gathered(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by leaving out the oldest."""
+    monkeypatch.setattr(fitting, "PAGES_MOST", 30)
+    pages = _hub_links(live)
+    told: list[None] = []
+    found = gather_examples(live, pages, lambda: told.append(None))
+    assert len(found) == len(told) == 30
+    recommender = Recommender(live, Ranker(extras=Extras(history_of(pages))))
+    assert np.array_equal(found[-1].features, example(recommender, pages[-1]).features)
 
 
 # Too little to fit on, and parts
@@ -247,8 +304,8 @@ def test_cross_fitting_never_trains_on_the_part_it_ranks() -> None:
     assert len({fit.to_json() for fit in fits}) == len(fits)
 
 
-def test_values_by_part() -> None:
+def test_values_by_feature() -> None:
     """Values stand under the names of the score parts, as plain numbers."""
-    found = by_part(np.arange(len(PARTS), dtype=np.float32).tolist())
-    assert list(found) == list(PARTS)
-    assert list(found.values()) == [float(i) for i in range(len(PARTS))]
+    found = by_feature(np.arange(len(FEATURES), dtype=np.float32).tolist())
+    assert list(found) == list(FEATURES)
+    assert list(found.values()) == [float(i) for i in range(len(FEATURES))]

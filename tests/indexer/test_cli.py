@@ -41,6 +41,9 @@ COMMANDS = {
     "delete": ("--address", "Exit code 3 if one was not there."),
     "evaluate": ("--links", "--articles", "--near-duplicates", "--ranker", "--cross-fit", "--cache", "--json"),
     "fit": ("--links", "--articles", "--to", "--cache", "--json"),
+    "reindex": ("--model", "--back", "--no-switch", "--json"),
+    "backup": ("Copy the index as it is at this moment",),
+    "restore": ("Bring a backup up in data_dir",),
     "settings": ("Print the effective settings as TOML.",),
     "demo": ("--index-only",),
 }
@@ -116,9 +119,9 @@ def test_without_a_command_there_is_help_and_a_misspelt_one_is_put_right(invoke:
     nothing = invoke()
     assert nothing.exit_code == 2
     assert "Commands" in nothing.output
-    misspelt = invoke("indx")
+    misspelt = invoke("serv")
     assert misspelt.exit_code == 2
-    assert "Did you mean 'index'?" in misspelt.stderr
+    assert "Did you mean 'serve'?" in misspelt.stderr
 
 
 # index

@@ -12,8 +12,9 @@ import pytest
 from recommender.catalog.derived import ANALYSIS
 from recommender.config import ServerSettings, Settings, load_settings
 from recommender.errors import CorruptError, MismatchError, NotFoundError
+from recommender.evidence import FEATURES, FEATURES_VERSION
 from recommender.fitted import FittedModel, load_fit
-from recommender.rank import FEATURES_VERSION, PARTS, Formula
+from recommender.rank import Formula
 from recommender.server import Server, make_terms
 from tests.building import FakeEmbedder, article, build_store, make_fit
 from tests.service.hosting import ROOT, TIMEOUT_S, Loop, connected, environment, fake_server, in_process
@@ -38,7 +39,7 @@ def test_a_ranker_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "ranker.json"
     path.write_text(fit.to_json(), "utf-8")
     assert load_fit(path, ENCODER) == fit
-    assert (fit.format, fit.features, fit.analysis) == (1, FEATURES_VERSION, ANALYSIS)
+    assert (fit.format, fit.features, fit.analysis) == (2, FEATURES_VERSION, ANALYSIS)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        pytest.param({"format": 2}, "format 2, this index has 1", id="format"),
+        pytest.param({"format": 1}, "format 1, this index has 2", id="format"),
         pytest.param(
             {"features": "features-0"}, f"features features-0, this index has {FEATURES_VERSION}", id="features"
         ),
@@ -101,8 +102,8 @@ def test_a_folder_is_no_ranker(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(PARTS[1:], id="one missing"),
-        pytest.param((*PARTS, "moon"), id="one too many"),
+        pytest.param(tuple(FEATURES)[1:], id="one missing"),
+        pytest.param((*FEATURES, "moon"), id="one too many"),
         pytest.param((), id="none"),
     ],
 )
@@ -126,16 +127,16 @@ def test_broken_trees_are_refused(tmp_path: Path) -> None:
 def test_log_odds_are_the_scaled_sum() -> None:
     """Standardised features, weighed and summed, then slope and intercept."""
     fit = make_fit(
-        weights=dict(zip(PARTS, range(1, 11), strict=True)),
-        means=dict.fromkeys(PARTS, 2.0),
-        scales=dict.fromkeys(PARTS, 4.0),
+        weights=dict(zip(FEATURES, range(1, 20), strict=True)),
+        means=dict.fromkeys(FEATURES, 2.0),
+        scales=dict.fromkeys(FEATURES, 4.0),
         slope=0.5,
         intercept=-3.0,
     )
-    features = np.zeros((2, len(PARTS)), np.float32)
-    features[1, PARTS.index("freshness")] = 6.0
-    weight = PARTS.index("freshness") + 1
-    without = 0.5 * -0.5 * sum(range(1, 11)) - 3.0
+    features = np.zeros((2, len(FEATURES)), np.float32)
+    features[1, list(FEATURES).index("freshness")] = 6.0
+    weight = list(FEATURES).index("freshness") + 1
+    without = 0.5 * -0.5 * sum(range(1, 20)) - 3.0
     found = FittedModel(fit).odds(features)
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([without, without + 0.5 * weight * 6 / 4])
@@ -143,7 +144,7 @@ def test_log_odds_are_the_scaled_sum() -> None:
 
 def test_no_candidates_have_no_odds() -> None:
     """An empty archive is no special case."""
-    assert FittedModel(make_fit()).odds(np.empty((0, len(PARTS)), np.float32)).shape == (0,)
+    assert FittedModel(make_fit()).odds(np.empty((0, len(FEATURES)), np.float32)).shape == (0,)
 
 
 # Settings and the service

@@ -278,3 +278,42 @@ def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
     judge = archive.judge("page")
     assert judge.shared(archive.row("b")).sum() == pytest.approx(1, abs=0.01)
     assert (judge.shared(archive.row("b")) >= 0).all()
+
+
+# What tells why
+
+
+def told(judge: PageJudge, row: int) -> dict[str, float]:
+    """Return how well each shared term tells, by how it is written."""
+    return {subject.surface: subject.weight for subject in judge.subjects(row)}
+
+
+def beside(empty: Snapshot, page: Article, one: Article) -> tuple[PageJudge, int]:
+    """Return the judge of a page and the row of another article, in an archive of some more."""
+    archive = Archive(empty, page, one, *(other(f"f{n}") for n in range(6)))
+    return archive.judge(page.id), archive.row(one.id)
+
+
+def test_a_term_that_either_text_writes_small_is_a_word(empty: Snapshot) -> None:
+    """The capital of a sentence's start is not taken for a name's."""
+    page = other("page", title="Duties", paragraphs=["Tariffs rose. Ostmark waited."])
+    judge, row = beside(empty, page, other("a", title="Prices", paragraphs=["Old tariffs and Ostmark rose."]))
+    assert told(judge, row).keys() == {"tariffs", "Ostmark", "rose"}
+
+
+def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
+    """In the page's or in the other's; elsewhere a term tells as much as it adds to the overlap."""
+    page = other("page", title="Hail again", paragraphs=["Then frost and sleet and hail."])
+    judge, row = beside(empty, page, other("a", title="Frost warning", paragraphs=["There was hail and sleet."]))
+    added = [weight for weight in judge.shared(row).tolist() if weight]
+    factors = {s.surface: s.weight / weight for s, weight in zip(judge.subjects(row), added, strict=True)}
+    assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
+
+
+def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
+    """What stands in every second paragraph of a long page, but not in its title, is no subject."""
+    body = [f"WN asks {number}." if n % 2 else f"Answer {number} on sleet." for n, number in enumerate(NUMBERS)]
+    judge, row = beside(
+        empty, other("page", title="Talk", paragraphs=body), other("a", title="Prices", paragraphs=["WN on hail."])
+    )
+    assert told(judge, row) == pytest.approx({"WN": float(judge.shared(row).sum()) / 5})

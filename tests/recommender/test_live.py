@@ -15,8 +15,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer
 from recommender.catalog import live as live_module
-from recommender.catalog import snapshot, snapshot_files, snapshot_writer
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import YEAR_MS, Live
 from recommender.catalog.manifest import MANIFEST
@@ -186,6 +186,8 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
             assert_is(live, row, expected[article_id])
     assert list(live.rows()) == sorted(rows.values())
     assert_gathers(live, sorted(rows.values()))
+    hashes = live.id_hashes(np.array(sorted(rows.values()), np.int64))
+    assert hashes.tolist() == [int(segment.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
     for tags in (["gas"], ["talks", "nowhere", "gas"]):
         overlaps = live.tag_overlaps(np.array(sorted(rows.values()), np.int64), tags)
         by_row = {row: expected[id].article.tags for id, row in rows.items()}
@@ -369,6 +371,17 @@ def test_tags_overlap_as_sets_do(tagged: Live, wanted: list[str], asked: set[int
     assert overlaps.tolist() == pytest.approx([jaccard(TAGGED[n], wanted) for n in sorted(asked)])
 
 
+def test_a_label_s_share_is_that_of_all_articles(tmp_path: Path) -> None:
+    """Changed ones count as they are now; no label, an unknown one and an empty archive have none."""
+    base = build_snapshot(tmp_path / "a", [article(f"{n}", section="sport" if n < 3 else "world") for n in range(4)])
+    live = replayed(base, [article("new", section="sport"), article("0", section="world")])
+    live.apply([deleted(live.revision + 1, "1")], {})
+    assert live.label_share("section", "sport") == live.label_share("section", "world") == 0.5
+    assert live.label_share("site", "courier.example") == 1
+    assert live.label_share("section", "nowhere") == live.label_share("section", "") == 0
+    assert build_live(tmp_path / "b", []).label_share("section", "sport") == 0
+
+
 def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path) -> None:
     """An answer does not freeze the tail's tags: neither their overlap nor the scope."""
     live = build_live(tmp_path, [])
@@ -538,7 +551,7 @@ def test_ids_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         return np.uint64(7)
 
     monkeypatch.setattr(snapshot, "id_hash", one_hash)
-    monkeypatch.setattr(snapshot_files, "id_hash", one_hash)
+    monkeypatch.setattr(entry, "id_hash", one_hash)
     live = build_live(tmp_path, [article(f"x{i}", days_ago=5 - i) for i in range(5)])
     assert [live.find(f"x{i}") for i in range(5)] == list(range(5))
     assert live.find("y") is None

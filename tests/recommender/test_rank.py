@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recommender import rank
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
+from recommender.evidence import FEATURES, PARTS, Evidence, Floats
 from recommender.page import Page, stored_page
-from recommender.rank import FRESHNESS_ARTICLES, Evidence, Floats, Formula, Ranker, Scored, default_half_life_days
+from recommender.rank import FRESHNESS_ARTICLES, Formula, Ranker, Scored, default_half_life_days
 from recommender.retrieve import Found
 from tests.building import DAY_MS, NOW_MS, article, build_live
 
@@ -44,7 +44,7 @@ def evidence(n: int = 1, **columns: list[float]) -> Evidence:
     }
     values = {name: np.array(columns.get(name, [value] * n), np.float32) for name, value in usual.items()}
     published = np.array(columns.get("published_at_ms", range(1, n + 1)), np.int64)
-    return Evidence(rows=np.arange(n), published_at_ms=published, **values)
+    return Evidence(rows=np.arange(n), published_at_ms=published, **values)  # type: ignore[arg-type]
 
 
 def score(candidates: Evidence, half_life_days: float = HALF_LIFE) -> Scored:
@@ -64,8 +64,8 @@ def parts(candidates: Evidence, half_life_days: float = HALF_LIFE) -> dict[str, 
     ("column", "rising"),
     [
         ("wording", [0.0, 0.01, 0.1, 0.5, 1.0]),
-        ("meaning", [-0.5, 0.0, 0.3, 0.6, 0.9]),
-        ("headline", [-0.5, 0.0, 0.3, 0.6, 0.9]),
+        ("meaning", [-0.5, 0.0, 0.3, 0.6, 0.8]),
+        ("headline", [-0.5, 0.0, 0.3, 0.6, 0.8]),
         ("age_days", [3650.0, 100.0, 10.0, 1.0, 0.0]),
         ("title", [0.0, 0.25, 1.0]),
         ("section", [0.0, 1.0]),
@@ -198,7 +198,26 @@ def test_a_formula_of_one_s_own_is_used() -> None:
     assert ranker.score(evidence(2, site=[0.0, 1.0]), 1.0).scores == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
 
 
+@pytest.mark.parametrize("label", ["section", "site"])
+def test_what_all_articles_have_tells_nothing(label: str) -> None:
+    """A label counts by how rare it is in the archive; one that every article has moves no score."""
+    two = evidence(2, **{label: [0.0, 1.0]})
+    for share in (0.0, 0.25, 1.0):
+        added = parts(replace(two, **{f"{label}_share": share}))[label]  # type: ignore[arg-type]
+        weight = getattr(Formula(), label)
+        assert added.tolist() == pytest.approx([-weight * share, weight * (1 - share)])
+
+
 # Features
+
+
+def test_gaps_are_counted_from_the_best_of_the_page() -> None:
+    """The best candidate of each kind of evidence has no gap, the others are below it."""
+    found = evidence(3, wording=[0.1, 0.3, 0.0], meaning=[0.5, 0.1, 0.2], headline=[0.1, 0.1, 0.4]).features(HALF_LIFE)
+    names = list(FEATURES)
+    for name in ("wording", "meaning", "headline"):
+        column, gap = found[:, names.index(name)], found[:, names.index(f"{name}_gap")]
+        assert gap.tolist() == pytest.approx((column - column.max()).tolist())
 
 
 def test_features_are_the_evidence_in_the_order_of_the_parts() -> None:
@@ -213,8 +232,8 @@ def test_features_are_the_evidence_in_the_order_of_the_parts() -> None:
         "freshness": [math.log(4), 0.0],
         "length": [0.0, math.log(301)],
     }
-    assert rank.PARTS == NAMES
-    assert (found.shape, str(found.dtype), found.flags.c_contiguous) == ((2, len(NAMES)), "float32", True)
+    assert PARTS == NAMES
+    assert (found.shape, str(found.dtype), found.flags.c_contiguous) == ((2, len(FEATURES)), "float32", True)
     for n, name in enumerate(NAMES, 1):
         expected = logarithms.get(name, [n / 20, n / 30])
         assert found[:, n - 1].tolist() == pytest.approx(expected), name
@@ -228,7 +247,7 @@ def test_an_evergreen_s_age_is_no_feature() -> None:
 
 def test_features_of_no_candidates() -> None:
     """No rows, all columns; the shortest half-life leaves every feature finite."""
-    assert evidence(0).features(HALF_LIFE).shape == (0, len(NAMES))
+    assert evidence(0).features(HALF_LIFE).shape == (0, len(FEATURES))
     assert np.isfinite(evidence(2, age_days=[0.0, 20_000.0]).features(0.0)).all()
 
 
@@ -306,7 +325,7 @@ def gathered(live: Live, page_id: str, **page: object) -> dict[str, dict[str, fl
     rows = np.arange(live.count)
     asked: Page = replace(stored_page(live, row), **page)  # type: ignore[arg-type]
     found = Found(rows, live.main_vectors(rows) @ asked.main, {})
-    read = Ranker().gather(live, asked, found)
+    read = Ranker().gather(live, asked, found, NOW_MS)
     return {live.record(r).id: {**read.values(r), "evergreen": float(read.evergreen[r])} for r in rows.tolist()}
 
 
@@ -402,7 +421,7 @@ def test_evidence_does_not_depend_on_what_was_ranked_before(live: Live) -> None:
 
     def wording(row: int) -> list[float]:
         page = stored_page(live, row)
-        read = ranker.gather(live, page, Found(rows, live.main_vectors(rows) @ page.main, {}))
+        read = ranker.gather(live, page, Found(rows, live.main_vectors(rows) @ page.main, {}), NOW_MS)
         values: list[float] = read.wording.tolist()
         return values
 

@@ -545,6 +545,44 @@ def test_diversity_keeps_one_story_from_filling_the_page(build: Build) -> None:
     assert sorted(id[:-1] for id in ids_of(filled(live, end(4, diversity=1.0)))) == ["other", "other", "other", "story"]
 
 
+FERRIES = {
+    "en": (
+        "Ferries stop in storm",
+        "The ferry to Ostmark stopped because of the storm.",
+        "Storm over: Ostmark ferry sails.",
+    ),
+    "ar": (
+        "العبارات تتوقف في العاصفة",
+        "توقفت العبارة إلى الميناء بسبب العاصفة في المضيق.",
+        "انتهت العاصفة وعادت العبارة إلى المضيق.",
+    ),
+    "hi": ("तूफान में नौका सेवा बंद", "जलडमरूमध्य में तूफान के कारण नौका सेवा बंद रही।", "तूफान थमा, नौका सेवा फिर शुरू हुई।"),
+    "zh": ("风暴中渡轮停航", "由于海峡风暴，开往港口的渡轮周一停航。", "风暴已过，海峡渡轮恢复航行。"),
+    "th": ("เรือข้ามฟากหยุดเดินเรือเพราะพายุ", "เรือข้ามฟากหยุดเดินเรือเพราะพายุในช่องแคบ", "พายุสงบแล้ว เรือข้ามฟากกลับมาเดินเรือ"),
+    "ru": (
+        "Паромы стоят из-за шторма",
+        "Паром в порт не вышел из-за шторма в проливе.",
+        "Шторм кончился, паром в порт вышел.",
+    ),
+}
+"""By language: a title, what the page says, and what another article on the subject says."""
+
+
+@pytest.mark.parametrize("language", FERRIES)
+@pytest.mark.parametrize("sentences", [1, 5, 600], ids=["one sentence", "a short text", "a very long text"])
+def test_the_subject_is_found_in_any_script_and_length(language: str, sentences: int, replay: Build) -> None:
+    """A page of one sentence or of thousands of words, without a summary, is led to the other text on its subject."""
+    title, said, also = FERRIES[language]
+    others = [piece(f"o{n}", "theatre", language=language, days_ago=2 + n) for n in range(12)]
+    page = article("page", title=title, summary="", paragraphs=[said] * sentences, language=language)
+    same = article("same", title=also, summary="", paragraphs=[also, f"{also} {title}"], language=language, days_ago=9)
+    best, *rest = listed(replay([page, same, *others]), days_ago=1).recommendations
+    assert best.record.id == "same"
+    assert all(best.score > 5 * link.score for link in rest)
+    assert best.reason.split(":")[0] in ("same story", "same subject")
+    assert all(math.isfinite(part.contribution) for link in (best, *rest) for part in link.parts)
+
+
 def test_inline_links_stand_where_the_page_speaks_of_them(replay: Build) -> None:
     """Each link of the default layout's inline slot follows the paragraph on its subject."""
     harbour, theatre = piece("x").paragraphs, piece("y", "theatre").paragraphs
@@ -616,7 +654,7 @@ def test_the_receipt_names_what_the_answer_was_made_of(mixed: Live) -> None:
     receipt = filled(mixed, end(1), days_ago=1).receipt
     assert receipt.revision == mixed.revision == 15
     assert receipt.encoder == FakeEmbedder().info.key
-    assert (receipt.ranker, receipt.layout, receipt.page_language) == ("formula-2", "ours", "en")
+    assert (receipt.ranker, receipt.layout, receipt.page_language) == ("formula-3", "ours", "en")
     assert receipt.as_of_ms == NOW_MS - DAY_MS
     assert listed(mixed).receipt.layout == ""
 

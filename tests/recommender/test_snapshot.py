@@ -38,14 +38,15 @@ from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, bui
 ROOT = Path(__file__).parents[2]
 FILES = (
     *(f"column_{field.name}.npy" for field in fields(Columns)),
+    "hashes.npy",
     "heads.npy",
-    "id_hashes.npy",
-    "id_rows.npy",
     "idf.npy",
     "record_offsets.npy",
     "records.bin",
+    "rows_by_hash.npy",
     "signatures.npy",
     "sketches.npy",
+    "sorted_hashes.npy",
     "tag_codes.npy",
     "tag_offsets.npy",
     "vectors.faiss",

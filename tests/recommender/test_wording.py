@@ -18,6 +18,7 @@ from recommender.catalog.wording import (
     TERM_BUCKETS,
     TERMS_STORED,
     TITLE_TERMS,
+    TITLE_USED,
     Overlap,
     Packed,
     Signature,
@@ -26,8 +27,10 @@ from recommender.catalog.wording import (
     Weights,
     extract_terms,
     make_signature,
+    overlap_detail,
     overlaps,
     shared,
+    title_ids,
     unpack,
     word_hash,
     words_of,
@@ -193,6 +196,14 @@ def test_paragraphs_that_a_term_stands_in() -> None:
     assert masks["oil"] == (1 << 0) | (1 << 3) | IN_TITLE
     assert masks["late"] == 1 << 62
     assert masks["later"] == 0
+
+
+def test_quotations_in_another_script_are_left_out_of_a_latin_text() -> None:
+    """A few foreign words are no terms; a text that is largely in that script keeps them, and its Latin names."""
+    body = "The party asked for calm after the vote in Delhi and the ministers left for the north"
+    assert "चुनाव" not in counts(terms_of("Calm after vote", f"{body}. चुनाव हुआ."))
+    assert "Élysée" in counts(terms_of("Calm after vote", f"{body} at the Élysée in 2026."))
+    assert {"चुनाव", "Delhi"} <= counts(terms_of("चुनाव के बाद", "दिल्ली में Delhi चुनाव हुआ और मंत्री उत्तर गए")).keys()
 
 
 def test_a_long_text_keeps_its_most_frequent_terms() -> None:
@@ -408,7 +419,8 @@ def test_title_shares_are_those_of_a_dictionary(
         ids, stored = unpack(theirs[i].pack())
         their_weights = dict(zip(ids.tolist(), stored.tolist(), strict=True))
         of_title = {word: their_weights[term_id(word)] ** 2 for word in set(title) if idf[term_id(word)] > 0}
-        share = sum(square for word, square in of_title.items() if word in page) / (sum(of_title.values()) or 1)
+        used = {word: min(weights.get(term_id(word), 0) / TITLE_USED, 1) for word in of_title}
+        share = sum(square * used[word] for word, square in of_title.items()) / (sum(of_title.values()) or 1)
         assert met.title[i] == pytest.approx(share, abs=1e-5)
         cosine = sum(weight * their_weights.get(term, 0) for term, weight in weights.items())
         assert met.cosine[i] == pytest.approx(cosine, abs=1e-5)
@@ -434,6 +446,42 @@ def test_overlaps_leaves_the_scratch_as_it_was() -> None:
         assert not scratch.any()
     none = overlaps(gas.ids, gas.weights, rows[:0], scratch)
     assert none.cosine.shape == none.title.shape == (0,)
+
+
+def test_a_title_s_term_in_passing_counts_in_proportion() -> None:
+    """A page that uses a term at half of TITLE_USED uses half of it; from TITLE_USED on, all."""
+    title = make_signature(terms_of("gas"), EVEN)
+    for weight, share in ((0.0, 0.0), (TITLE_USED / 2, 0.5), (TITLE_USED, 1.0), (0.9, 1.0)):
+        page = np.array([term_id("gas")], np.int32), np.array([weight], np.float32)
+        met = overlaps(*page, title.pack()[None], np.zeros(TERM_BUCKETS, np.float32))
+        assert met.title.tolist() == pytest.approx([share], abs=1e-5)
+
+
+def test_the_detail_of_an_overlap() -> None:
+    """Number of common terms, the strongest's part, the share of the page's own title, and what both titles have."""
+    scratch = np.zeros(TERM_BUCKETS, np.float32)
+    page_terms = terms_of("gas deal", "oil talks")
+    page = make_signature(page_terms, EVEN)
+    in_title = (page_terms.masks[page.order] & np.uint64(IN_TITLE)) != 0
+    others = [terms_of("gas price", "talks"), terms_of("harbour", "deal gas"), terms_of("snow")]
+    rows = np.stack([make_signature(other, EVEN).pack() for other in others])
+    found = overlap_detail(page.ids, page.weights, in_title, rows, scratch)
+    assert not scratch.any()
+    assert found.shared.tolist() == [2, 2, 0]
+    assert found.own_title.tolist() == pytest.approx([0.5, 1, 0])
+    weights = dict(zip(page.ids.tolist(), page.weights.tolist(), strict=True))
+    theirs = [dict(zip(*(values.tolist() for values in unpack(row)), strict=True)) for row in rows]
+    parts = [max((weights.get(term, 0) * weight for term, weight in one.items()), default=0) for one in theirs]
+    assert found.strongest.tolist() == pytest.approx(parts)
+    assert found.titles.tolist() == pytest.approx([theirs[0][term_id("gas")] ** 2, 0, 0])
+    none = overlap_detail(page.ids, page.weights, in_title, rows[:0], scratch)
+    assert all(len(getattr(none, name)) == 0 for name in ("shared", "strongest", "own_title", "titles"))
+
+
+def test_a_packed_title_is_known_by_its_terms() -> None:
+    """Only the title's terms are, whatever else the text holds."""
+    packed = make_signature(terms_of("gas deal", "oil talks"), EVEN).pack()
+    assert sorted(title_ids(packed).tolist()) == sorted([term_id("gas"), term_id("deal")])
 
 
 def test_the_term_with_hash_zero_is_a_term() -> None:
