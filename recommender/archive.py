@@ -66,6 +66,8 @@ class Archive:
         self._following: asyncio.Task[None] | None = None
         self._taking_up: asyncio.Task[None] | None = None
         self._switching = False
+        self._seen: tuple[int, str, Path | None] | None = None
+        self._taken: tuple[str, Path | None] | None = None
         self._refused: set[tuple[str, Path | None]] = set()
         self._retired_stores: list[Store] = []
         self._retired_encoders: list[Encoder] = []
@@ -207,19 +209,18 @@ class Archive:
             self._seat.report(self.live.revision)
 
     async def _follow(self) -> None:
-        seen: tuple[int, str, Path | None] | None = None
         while True:
+            self._rung.clear()  # before looking: whoever rings meanwhile is not forgotten
             try:
                 found = await self.on_disk(self._look)
-                if found != seen:
+                if found != self._seen:
+                    self._seen = found
                     self._take_up_if_new(*found[1:])
                     await self.catch_up()
-                    seen = found
             except Exception:
                 log.exception("cannot read the store's changes; still answering from revision %d", self.live.revision)
-                seen = None
+                self._seen = None
                 await asyncio.sleep(_RETRY_S)
-            self._rung.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):
                     await self._rung.wait()
@@ -232,41 +233,65 @@ class Archive:
 
     def _take_up_if_new(self, encoder: str, snapshot: Path | None) -> None:
         new = encoder != self.store.encoder or (snapshot is not None and snapshot != self.live.folder)
-        if new and (encoder, snapshot) not in self._refused and self._taking_up is None:
-            self._switching = encoder != self.store.encoder
+        dealt_with = (encoder, snapshot) == self._taken or (encoder, snapshot) in self._refused
+        if self._taking_up is not None:
+            return  # it is looked again when that is done
+        self._switching = encoder != self.store.encoder
+        if new and not dealt_with:
             self._taking_up = asyncio.create_task(self._take_up(encoder, snapshot), name="take up a snapshot")
 
     async def _take_up(self, key: str, snapshot: Path | None) -> None:
+        """Take up a snapshot; say why if that fails, and try again unless it can never succeed."""
+        try:
+            await self._replace(key)
+            self._taken = (key, snapshot)
+        except EncoderChangedError:
+            log.info("%s is not the active model any more", key)
+        except MismatchError as error:
+            log.error("snapshot %s of %s is not taken up: %s", snapshot and snapshot.name, key, error)
+            self._refused.add((key, snapshot))
+        except Exception as error:
+            trace = None if isinstance(error, RelatedNewsError) else error
+            log.error("snapshot %s is not taken up yet: %s", snapshot and snapshot.name, error, exc_info=trace)
+            await asyncio.sleep(_RETRY_S)
+        finally:
+            self._taking_up = None
+            self._seen = None  # what has become current meanwhile was passed over
+            self._rung.set()
+        async with self._advanced:
+            self._advanced.notify_all()
+
+    async def _replace(self, key: str) -> None:
         """Load beside the live view, replay, and let it take the live view's place between two answers."""
         begun = time.monotonic()
+        store, encoder = self.store, self.encoder
         try:
-            same = key == self.store.encoder
-            store = self.store if same else await asyncio.to_thread(open_store, self.data_dir / STORE_FILE, key)
-            encoder = self.encoder if same else await self._encoder_for(key)
+            if key != self.store.encoder:
+                encoder = await self._encoder_for(key)
+                store = await asyncio.to_thread(open_store, self.data_dir / STORE_FILE, key)
             live = await asyncio.to_thread(self._load, store, encoder.info.dimension)
             async with self._catching_up:
                 while changes := await self.on_disk(read_changes, store, live):
                     live.apply(*changes)
                 paused = time.monotonic()
-                if not same:
+                if store is not self.store:
                     self._retired_stores.append(self.store)
                     self._retired_encoders.append(self.encoder)
                 self.store, self.live, self.encoder = store, live, encoder
                 self._switching = False
                 self._moved()
-            log.info(
-                "snapshot %s taken up in %.2f s, %.2f ms of it without answering",
-                live.folder.name,
-                time.monotonic() - begun,
-                (time.monotonic() - paused) * 1e3,
-            )
-        except RelatedNewsError as error:
-            log.error("snapshot %s of %s is not taken up: %s", snapshot and snapshot.name, key, error)
-            self._refused.add((key, snapshot))
-        finally:
-            self._taking_up = None
-        async with self._advanced:
-            self._advanced.notify_all()
+        except BaseException:
+            if encoder is not self.encoder:
+                await encoder.close()
+            if store is not self.store:
+                store.close()
+            raise
+        log.info(
+            "snapshot %s taken up in %.2f s, %.2f ms of it without answering",
+            live.folder.name,
+            time.monotonic() - begun,
+            (time.monotonic() - paused) * 1e3,
+        )
 
     def _load(self, store: Store, dimension: int) -> Live:
         snapshot = usable_snapshot(store, self.data_dir / SNAPSHOTS, verify=False)

@@ -66,12 +66,9 @@ class Batcher:
         return await call.done
 
     async def close(self) -> None:
-        """Stop after the batch in hand; what waits is cancelled."""
+        """Encode what waits, but for calls that were cancelled, and end the thread."""
         if self._running:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-        for call in (*self._urgent, *self._others):
-            call.done.cancel()
+            await self._running
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from recommender.interceptor import Guard
 log = logging.getLogger(__name__)
 
 MODELS_MAX = 3
-"""Models held at once: the active one, and those of a switch there and back."""
+"""Models held at once: the active one, and those of a switch there and back; the one not used longest makes way."""
 
 Load = Callable[[str, Settings], Embedder]
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,7 +40,7 @@ class EncoderService(encoder_grpc.EncoderServiceServicer):
         self._settings = settings
         self._load = load
         self._loading = asyncio.Lock()
-        self._by_name: dict[str, Batcher] = {}
+        self._by_name: OrderedDict[str, Batcher] = OrderedDict()
 
     async def LoadModel(  # noqa: N802 - the contract's name
         self, request: encoder_pb.LoadModelRequest, context: Context
@@ -65,15 +66,21 @@ class EncoderService(encoder_grpc.EncoderServiceServicer):
         return encoder_pb.EncodeResponse(vectors=vectors.astype("<f4", copy=False).tobytes())
 
     async def batcher(self, name: str) -> Batcher:
-        """Return the batcher of a model, which is loaded if it was not."""
+        """Return the batcher of a model, which is loaded if it was not; the one not used longest makes way for it."""
+        if name not in self._by_name:  # a model that is here does not wait for one that is being loaded
+            await self._load_one(name)
+        self._by_name.move_to_end(name)
+        return self._by_name[name]
+
+    async def _load_one(self, name: str) -> None:
         async with self._loading:
-            if name not in self._by_name:
-                embedder = await asyncio.to_thread(self._load, name, self._settings)
-                if len(self._by_name) == MODELS_MAX:
-                    oldest = next(iter(self._by_name))
-                    await self._by_name.pop(oldest).close()
-                self._by_name[name] = Batcher(embedder)
-            return self._by_name[name]
+            if name in self._by_name:
+                return
+            embedder = await asyncio.to_thread(self._load, name, self._settings)
+            if len(self._by_name) == MODELS_MAX:
+                _, oldest = self._by_name.popitem(last=False)
+                await oldest.close()
+            self._by_name[name] = Batcher(embedder)
 
     async def close(self) -> None:
         """Stop every batcher."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from recommender.catalog.derived import ANALYSIS
@@ -63,12 +64,13 @@ def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True
 def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snapshot | None:
     """Return the current snapshot, or the newest older one if that is broken.
 
-    None if there is none that is whole, of the store's encoder, and not too far behind.
+    None if there is none that is whole, of the store's encoder, and not too far behind. One that is ahead of the store,
+    which was cut short or replaced by a backup then, is removed.
     """
     for path in finished_snapshots(folder):
         try:
             snapshot = Snapshot(path, verify=verify)
-        except (CorruptError, MismatchError) as error:
+        except (CorruptError, MismatchError, OSError) as error:  # OSError: pruned this moment
             log.warning("snapshot %s is not used: %s", path.name, error)
             continue
         if _fits(snapshot, store):
@@ -95,10 +97,18 @@ def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, Entr
 
 def _fits(snapshot: Snapshot, store: Store) -> bool:
     manifest, behind = snapshot.manifest, store.revision() - snapshot.manifest.revision
+    if behind < 0:
+        log.error(
+            "snapshot %s is removed: the store is at revision %d and has lost what came after",
+            snapshot.folder.name,
+            store.revision(),
+        )
+        shutil.rmtree(snapshot.folder, ignore_errors=True)  # later changes will have its revisions, and be others
+        return False
     if manifest.encoder != store.encoder or manifest.analysis != ANALYSIS:
         log.info("snapshot %s is of %s, %s; not used", snapshot.folder.name, manifest.encoder, manifest.analysis)
         return False
-    if not 0 <= behind <= max(REPLAYED_LEAST, REPLAYED_SHARE * snapshot.rows):
+    if behind > max(REPLAYED_LEAST, REPLAYED_SHARE * snapshot.rows):
         log.info("snapshot %s is %d changes behind; not used", snapshot.folder.name, behind)
         return False
     return True

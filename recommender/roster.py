@@ -77,10 +77,18 @@ class Roster:
     def others(self, own: int | None = None) -> Iterator[Other]:
         """Yield the seats that are taken, but for the own one."""
         for number in range(SEATS_MAX):
-            if number != own and self.is_taken(number):
-                about = os.pread(self._descriptor, _ABOUT_BYTES, number * _SEAT_BYTES)
-                with suppress(ValueError):
-                    yield Other(number, **json.loads(about.rstrip(b"\0")))
+            if number != own and (other := self.other(number)):
+                yield other
+
+    def other(self, number: int) -> Other | None:
+        """Return who has this seat; None if nobody has, or what is written there cannot be read."""
+        if not self.is_taken(number):
+            return None
+        about = os.pread(self._descriptor, _ABOUT_BYTES, number * _SEAT_BYTES)
+        try:
+            return Other(number, **json.loads(about.rstrip(b"\0")))
+        except (ValueError, TypeError):
+            return None
 
     def is_taken(self, number: int) -> bool:
         """Say whether a living process has this seat."""
@@ -174,7 +182,8 @@ class Seat:
         return [other.pid for other in behind]
 
     def _has_come(self, other: Other, revision: int) -> bool:
-        return self._roster.revision(other.number) >= revision or not self._roster.is_taken(other.number)
+        """Say whether nobody has to wait for it: whoever took its seat since then reads the change log after that."""
+        return self._roster.revision(other.number) >= revision or self._roster.other(other.number) != other
 
     async def _take_out(self, other: Other) -> None:
         if other.pid == os.getpid():
@@ -184,7 +193,7 @@ class Seat:
         with suppress(ProcessLookupError):
             os.kill(other.pid, signal.SIGKILL)
         deadline = time.monotonic() + _KILLED_S
-        while self._roster.is_taken(other.number) and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
+        while self._roster.other(other.number) == other and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
             await asyncio.sleep(_LOOK_S)
 
 

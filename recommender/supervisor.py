@@ -14,11 +14,11 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from recommender.catalog.manifest import Manifest, current_snapshot
 from recommender.catalog.snapshot_writer import make_current
@@ -38,6 +38,7 @@ _LOOK_S = 1.0
 _AFTER_FAILURE_S = 30.0
 _LEAST_CHANGES = 50
 _CHANGED_SHARE = 0.5
+T = TypeVar("T")
 _FIXED = ("host", "port", "workers")
 """Settings of the section `server` that only a new start changes."""
 
@@ -59,7 +60,8 @@ async def supervise(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    on_ready: called once with the address, when every worker answers. reload: reads the settings again, on SIGHUP.
+    on_ready: called once with the address, when every worker answers. reload: reads the settings again, on SIGHUP. Told
+    to stop before that, it ends what has been started.
     Raises NotFoundError if nothing was indexed, MismatchError if it was for another model than the configured one,
     StorageError if the port is taken; nothing runs then.
     """
@@ -96,7 +98,10 @@ class _Supervisor:
         with closing(self._store), reserved_port(server.host, server.port) as port:
             self._settings = _with_server(self._settings, port=port)
             try:
-                encoder, workers = await self._start_all(server.workers)
+                started = await _unless(stopping, self._start_all(server.workers))
+                if started is None:
+                    return
+                encoder, workers = started
                 on_ready(workers[0].about["address"])
                 keepers.append(asyncio.create_task(self._keep(encoder, self._start_encoder), name="keep the encoder"))
                 for slot, worker in enumerate(workers):
@@ -174,15 +179,18 @@ class _Supervisor:
                 process = await start()
 
     async def _compact(self) -> None:
-        """Write the next snapshot whenever enough has changed."""
+        """Write the next snapshot whenever enough has changed, or the current one is of another model."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
                 if await asyncio.to_thread(self._snapshot_is_due):
                     await self._write_snapshot("next")
+                continue
             except RelatedNewsError as error:
                 log.error("no new snapshot: %s", error)
-                await asyncio.sleep(_AFTER_FAILURE_S)
+            except Exception:
+                log.exception("no new snapshot")
+            await asyncio.sleep(_AFTER_FAILURE_S)
 
     def _snapshot_is_due(self) -> bool:
         folder = self._settings.data_dir / SNAPSHOTS
@@ -190,16 +198,20 @@ class _Supervisor:
             manifest = Manifest.read(current_snapshot(folder) or folder)
         except CorruptError:
             return True
+        if manifest.encoder != self._store.active_encoder():
+            return True
         changes = self._store.revision() - manifest.revision
         return is_due(changes, manifest.rows, self._settings.index.compact_after)
 
     @contextmanager
     def _logged(self, name: str) -> Iterator[None]:
-        """Log an error of ours; what does not start now is tried again."""
+        """Log an error; what does not start now, for whatever reason, is tried again."""
         try:
             yield
         except RelatedNewsError as error:
             log.error("%s does not start: %s", name, error)
+        except Exception:
+            log.exception("%s does not start", name)
 
     # Settings
 
@@ -224,6 +236,20 @@ class _Supervisor:
         await asyncio.gather(*(worker.end(patience_s) for worker in self._workers.values()))
         if self._encoder:
             await self._encoder.end(patience_s)
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` returns, or None if it was ended because `stopping` was set meanwhile."""
+    working, told = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+    finally:
+        told.cancel()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    return None
 
 
 def _with_server(settings: Settings, **changes: Any) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,14 @@ class FakeEmbedder:
     def _one(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         total = np.full(self._info.dimension, 1e-3)
         for word in words_of(text.lower()):
-            total += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(self._info.dimension)
+            total += _vector_of(word, self._info.dimension)
         unit: np.ndarray[tuple[int], np.dtype[np.float64]] = total / np.linalg.norm(total)
         return unit
+
+
+@lru_cache(maxsize=50_000)
+def _vector_of(word: str, dimension: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(dimension)
 
 
 def article(

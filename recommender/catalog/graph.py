@@ -48,7 +48,7 @@ def carried_over(old: faiss.IndexHNSWSQ, source: Rows, new: Iterable[Half]) -> f
     """Return a graph of the rows that `source` names, in its order; `old` stays as it is.
 
     source: int64 (rows,): rows of `old`, ascending, and -1 wherever the next one of `new` stands. new: blocks float16
-    (m, dimension).
+    (m, dimension). For a small share of rows gone: one that has lost all its neighbours, and theirs, is cut off.
     """
     graph = _only(old, source[source >= 0])
     for block in new:

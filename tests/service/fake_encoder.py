@@ -1,6 +1,7 @@
 """An encoder process without a model: what `recommender.encoder_process` is, around a fake encoder.
 
-A text that says "dawdle" is encoded only once somebody has written to the named pipe DATA_DIR/gate and closed it.
+A text that says "dawdle" is encoded only once somebody has written to the named pipe DATA_DIR/gate and closed it; so it
+is with loading the model "dawdle".
 Models have any name but "none", which there is not; each name gives other vectors. "wide" has more dimensions.
 """
 
@@ -36,6 +37,8 @@ def load(name: str, settings: Settings) -> Embedder:
     """Return the fake encoder of a name."""
     if name == "none":
         raise NotFoundError("model", name, fix="choose another")
+    if name == "dawdle":
+        (settings.data_dir / GATE).read_bytes()
     return _PipedEmbedder(name, settings.data_dir / GATE)
 
 

@@ -1,0 +1,212 @@
+"""The archive that follows its store: nothing that happens while it is busy with something else is passed over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recommender import archive as archive_module
+from recommender.archive import Archive
+from recommender.batching import Batcher
+from recommender.catalog.live import Live
+from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.segment import Scope
+from recommender.catalog.snapshot_writer import make_current, write_snapshot
+from recommender.catalog.store import Store, open_store
+from recommender.embedding import Encoder, model_of
+from recommender.errors import MismatchError, UnavailableError
+from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, replay
+from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
+from tests.service.crew import eventually
+from tests.service.hosting import Host
+
+FAKE, OTHER = FakeEmbedder(), FakeEmbedder("other")
+
+
+class Rig:
+    """An archive that follows its store on the tests' event loop, and that store opened once more beside it."""
+
+    def __init__(self, host: Host, data_dir: Path) -> None:
+        self.loop, self.data_dir, self.asked = host.loop, data_dir, 0
+        self.encoder_for: Callable[[str], Encoder] = lambda key: Batcher(FakeEmbedder(model_of(key)))
+        self.store = open_store(data_dir / STORE_FILE)
+        self.archive = self.loop.run(self._start())
+
+    async def _start(self) -> Archive:
+        store, live = open_archive(self.data_dir)
+        archive = Archive(self.data_dir, store, live, Batcher(FakeEmbedder()), self._encoder_for)
+        await archive.follow()
+        return archive
+
+    async def _encoder_for(self, key: str) -> Encoder:
+        self.asked += 1
+        return await asyncio.to_thread(self.encoder_for, key)
+
+    def snapshot(self) -> Path:
+        """Write a snapshot of the active encoder; it is the current one then."""
+        return write_snapshot(self.store, self.data_dir / SNAPSHOTS, DIMENSION)
+
+    def switch(self, embedder: FakeEmbedder) -> None:
+        """Let another encoder become active, with its snapshot."""
+        store = Store(self.store.path, embedder.info.key, lambda a: writes([a], embedder)[0].vectors)
+        snapshot = write_snapshot(store, self.data_dir / SNAPSHOTS, DIMENSION)
+        store.make_encoder_active()
+        make_current(snapshot)
+        store.close()
+
+    def close(self) -> None:
+        self.loop.run(self.archive.close())
+        self.store.close()
+
+
+@pytest.fixture
+def rig(host: Host, data_dir: Path) -> Iterator[Rig]:
+    """Follow a fresh copy of the newsroom."""
+    rig = Rig(host, data_dir)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once what failed."""
+    monkeypatch.setattr(archive_module, "_RETRY_S", 0.01)
+
+
+def test_who_rings_while_the_store_is_being_looked_at_is_heard(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that is committed just after the look is applied at once, and does not wait for the next turn."""
+    real, once = rig.archive._look, threading.Event()
+
+    def look() -> Any:
+        found = real()
+        if not once.is_set():
+            once.set()
+            rig.store.write(writes([article("new")]))
+            rig.loop.call(rig.archive._rung.set)
+            threading.Event().wait(0.05)
+        return found
+
+    monkeypatch.setattr(archive_module, "_POLL_S", 30.0)
+    monkeypatch.setattr(rig.archive, "_look", look)
+    rig.loop.call(rig.archive._rung.set)
+    assert eventually(lambda: rig.archive.live.find("new") is not None)
+
+
+def test_a_snapshot_that_comes_while_another_is_taken_up_is_taken_up_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any further change of the store."""
+    newest: list[Path] = []
+    real = rig.archive._load
+
+    def load(store: Store, dimension: int) -> Live:
+        live = real(store, dimension)
+        if not newest:
+            newest.append(rig.snapshot())
+            threading.Event().wait(0.2)
+        return live
+
+    monkeypatch.setattr(rig.archive, "_load", load)
+    rig.snapshot()
+    assert eventually(lambda: bool(newest) and rig.archive.live.folder == newest[0])
+
+
+def test_a_switch_that_is_taken_back_meanwhile_is_taken_back_here_too(rig: Rig) -> None:
+    """While this process still loads the other model, the first one becomes active again: writes go on."""
+    gate = threading.Event()
+
+    def slow(key: str) -> Encoder:
+        if key == OTHER.info.key:
+            assert gate.wait(10)
+        return Batcher(FakeEmbedder(model_of(key)))
+
+    rig.encoder_for = slow
+    rig.switch(OTHER)
+    assert eventually(lambda: rig.asked == 1)
+    rig.switch(FAKE)
+    threading.Event().wait(0.2)
+    gate.set()
+    assert eventually(lambda: rig.archive.store.encoder == FAKE.info.key and not rig.archive._switching)
+    outcomes, revision = rig.loop.run(rig.archive.upsert([article("new")], keep_rules=[True]))
+    assert (len(outcomes), revision) == (1, 41)
+    assert rig.archive.live.manifest.encoder == FAKE.info.key
+
+
+@pytest.mark.parametrize("error", [UnavailableError("being started"), OSError("no memory")])
+def test_what_cannot_be_taken_up_now_is_tried_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """An encoder that is being started again does not leave a worker on the old model for good."""
+    reasons = [error, error]
+
+    def failing(key: str) -> Encoder:
+        if reasons:
+            raise reasons.pop()
+        return Batcher(FakeEmbedder(model_of(key)))
+
+    rig.encoder_for = failing
+    rig.switch(OTHER)
+    assert eventually(lambda: rig.archive.store.encoder == OTHER.info.key)
+    assert rig.archive.live.manifest.encoder == rig.archive.encoder.info.key == OTHER.info.key
+    lines = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert [line.getMessage().endswith(f"is not taken up yet: {error}") for line in lines] == [True, True]
+    assert all(bool(line.exc_info) == isinstance(error, OSError) for line in lines)
+
+
+def test_what_does_not_fit_is_refused_once_and_the_old_one_answers(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Another release's model: one line, and pages are still filled by the model before."""
+
+    def refuse(key: str) -> Encoder:
+        raise MismatchError(f"there is no {key}")
+
+    rig.encoder_for = refuse
+    rig.switch(OTHER)
+    assert eventually(lambda: rig.asked == 1)
+    threading.Event().wait(0.3)
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert [line.split(": ", 1)[1] for line in lines] == [f"there is no {OTHER.info.key}"]
+    assert rig.archive.live.manifest.encoder == FAKE.info.key
+    assert rig.archive.live.find("harbour-0") is not None
+
+
+def test_a_current_snapshot_that_does_not_fit_is_looked_for_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """A reindex that was killed just after its switch leaves the old model's as the current one."""
+    caplog.set_level(logging.INFO, "recommender.archive")
+    old = current_snapshot(rig.data_dir / SNAPSHOTS)
+    assert old is not None
+    rig.switch(OTHER)
+    assert eventually(lambda: rig.archive.store.encoder == OTHER.info.key)
+    make_current(old)
+    threading.Event().wait(0.3)
+    assert rig.archive.live.manifest.encoder == OTHER.info.key
+    assert 1 <= len([r for r in caplog.records if "taken up in" in r.getMessage()]) <= 2
+
+
+def test_a_reader_keeps_its_snapshot_when_that_is_pruned(rig: Rig) -> None:
+    """An archive that does not follow goes on answering from files that have no name any more; then it catches up."""
+    old = current_snapshot(rig.data_dir / SNAPSHOTS)
+    assert old is not None
+    store = open_store(rig.store.path)
+    reader = open_live(store, rig.data_dir / SNAPSHOTS, DIMENSION)
+    before = [reader.record(row) for row in range(40)]
+    for number in range(3):
+        rig.store.write(writes([article(f"n{number}")]))
+        rig.snapshot()
+    assert not old.exists()
+    for number, record in enumerate(before):
+        assert reader.record(number).to_bytes() == record.to_bytes()
+        row = reader.find(record.id)
+        assert row is not None
+        vector = reader.main_vectors(np.array([row]))[0]
+        assert reader.search(vector, 1, 0, 2**62, Scope()).rows.tolist() == [row]
+    replay(store, reader)
+    assert (reader.count, reader.revision) == (43, 43)
+    store.close()
+    assert eventually(lambda: rig.archive.live.folder == current_snapshot(rig.data_dir / SNAPSHOTS))
