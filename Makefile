@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PROTOS := $(wildcard protos/related_news/v1/*.proto)
+PROTOS := $(wildcard protos/related_news/v1/*.proto protos/related_news/internal/v1/*.proto)
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import typer
 
-from recommender.archive import SNAPSHOTS, STORE_FILE
-from recommender.catalog.derived import ANALYSIS
+from recommender import opening
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot import Snapshot, current_snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import open_store
+from recommender.errors import NotFoundError
 
 
 def open_live(data_dir: Path) -> Live:
-    """Return the live view of an index's current snapshot, written anew if another release's analysis made it."""
-    folder = current_snapshot(data_dir / SNAPSHOTS)
-    if folder is None:
-        raise typer.BadParameter(f"{data_dir} has no snapshot; index an archive first")
-    snapshot = Snapshot(folder)
-    manifest = snapshot.manifest
-    if manifest.analysis != ANALYSIS:
-        store = open_store(data_dir / STORE_FILE, manifest.encoder)
-        try:
-            snapshot = Snapshot(write_snapshot(store, data_dir / SNAPSHOTS, manifest.dimension))
-        finally:
-            store.close()
-    return Live(snapshot)
+    """Return the live view of an index at its present revision, its snapshot written anew if this release needs to."""
+    try:
+        store = open_store(data_dir / opening.STORE_FILE)
+    except NotFoundError as error:
+        raise typer.BadParameter(str(error)) from None
+    with closing(store):
+        live = opening.open_live(store, data_dir / opening.SNAPSHOTS, store.dimension() or 0)
+        opening.replay(store, live)
+        return live

@@ -20,9 +20,9 @@ from benchmarks.machine import keep
 from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
-from recommender.archive import STORE_FILE
 from recommender.config import IndexSettings
 from recommender.embedding import load_embedder
+from recommender.opening import STORE_FILE
 from recommender.prepare import embed
 
 

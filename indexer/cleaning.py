@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from indexer.furniture import SUMMARY_TAIL, is_furniture, is_lead_line
 from indexer.sources.base import Anchor, Block, RawArticle
@@ -25,6 +25,10 @@ _NO_PAGE = re.compile(r"(?:#|mailto:|tel:|sms:|javascript:|data:|whatsapp:)|\Z",
 _LINE_BORDER = re.compile(r"\s*[|•·\n]\s*")
 _SENTENCE_END = re.compile(r"(?<!\.\.)(?<!\b[A-Z])[.。]$|[.!?。！？][\"”’)]?\s+[a-z]")
 _BULLET = re.compile(r"(?:([-•*·–])|1[.)])\s+")
+_MARKDOWN_LINK = re.compile(r"\[([^\[\]]{1,300})\]\(((?:https?:/)?/[^\s()<>]{1,2000})\)")
+_LAST_ADDRESS = re.compile(r"[\s–—|:<(\[-]*(https?://[^\s<>()\[\]]+)[>)\]]?$")
+_MARKS = "«»‹›→▸▶►*_ "
+"""Arrows and emphasis around a headline."""
 _NUMBERS = re.compile(r"\s\d{1,2}[.)]\s+")
 
 
@@ -62,14 +66,14 @@ def clean(raw: RawArticle) -> Cleaned:
     text is no editor link and its words stay.
     """
     parts = [(origin, _normal(part)) for origin, block in enumerate(raw.blocks) for part in _split_lines(block)]
-    blocks = [part for _, part in parts]
+    blocks = [_read_markdown(part) for _, part in parts]
     kept, found = _harvest(blocks, raw.url)
     kept = _without_lead(kept, blocks, raw)
     origins = [parts[i][0] for i in kept]
     links = (EditorLink(raw.id, f.target, _last_before(kept, origins, f.position), f.anchor) for f in found)
     texts: dict[int, list[str]] = {}
     for origin, i in zip(origins, kept, strict=True):
-        texts.setdefault(origin, []).append(blocks[i].text)
+        texts.setdefault(origin, []).append(parts[i][1].text)
     return Cleaned(
         paragraphs=_in_place(raw.blocks, texts),
         links=_distinct(links),
@@ -92,8 +96,10 @@ def _in_place(blocks: Sequence[Block], texts: dict[int, list[str]]) -> tuple[Par
 
 
 def clean_summary(summary: str) -> str:
-    """Return the summary, normalised, without a trailing "Read more", "Continue reading" or "[...]"."""
-    text = _normal_text(summary)
+    """Return the summary, normalised, without lines of related links and a trailing "Read more" or "[...]"."""
+    lines = [Block(text) for line in summary.splitlines() if (text := _normal_text(line))]
+    kept = _harvest(lines, "")[0] if len(lines) > 1 else range(len(lines))
+    text = _normal_text(" ".join(lines[i].text for i in kept))
     while len(text) <= SUMMARY_CHARS_MAX and (shorter := SUMMARY_TAIL.sub("", text).rstrip()) != text:
         text = shorter
     return "" if is_furniture(text) else text
@@ -108,6 +114,14 @@ def _normal_text(text: str) -> str:
 def _normal(block: Block) -> Block:
     anchors = tuple(Anchor(a.href.strip(), _normal_text(a.text)) for a in block.anchors)
     return Block(_normal_text(block.text), block.kind, anchors, block.boxed)
+
+
+def _read_markdown(block: Block) -> Block:
+    """Return a plain block with its Markdown links as anchors, to be judged; what is kept of it stays as it was."""
+    if block.anchors or "](" not in block.text:
+        return block
+    anchors = tuple(Anchor(match[2], match[1]) for match in _MARKDOWN_LINK.finditer(block.text))
+    return replace(block, text=_MARKDOWN_LINK.sub(r"\1", block.text), anchors=anchors)
 
 
 def _split_lines(block: Block) -> Iterator[Block]:
@@ -192,7 +206,7 @@ def _line_links(block: Block, anchors: Sequence[Anchor]) -> _Links:
         if links or labelled.weak:
             return links
         headlines = _headlines(labelled.rest)
-        return _targets(anchors) or tuple((line, line) for line in headlines) if headlines else ()
+        return _targets(anchors) or tuple(map(_plain_target, headlines)) if headlines else ()
     unlinked_chars = len(block.text) - sum(len(a.text) for a in anchors)
     if anchors and unlinked_chars <= LABEL_CHARS_MAX and is_label(_without_anchors(block.text, anchors)):
         return _targets(anchors)
@@ -211,7 +225,7 @@ def _list_after(label: Block, blocks: Sequence[Block], kept: Sequence[int], own_
             pictures.append((i, ()))
             continue
         if not links and block.kind == ParagraphKind.TEXT and plain < PLAIN_LIST_MAX and is_label(label.text):
-            links = tuple((line, line) for line in _list_headlines(block.text))
+            links = tuple(map(_plain_target, _list_headlines(block.text)))
             plain += 1
         if not links:
             break
@@ -223,6 +237,12 @@ def _list_after(label: Block, blocks: Sequence[Block], kept: Sequence[int], own_
 def _targets(anchors: Sequence[Anchor]) -> _Links:
     named = ((a.href, _headline(a.text)) for a in anchors)
     return tuple((href or words, words) for href, words in named if href or words)
+
+
+def _plain_target(line: str) -> tuple[str, str]:
+    """Return target and anchor of an unlinked headline: the address written after it, else its own words."""
+    address = _LAST_ADDRESS.search(line)
+    return (address[1], line[: address.start()]) if address else (line, line)
 
 
 def _usable(anchors: Iterable[Anchor], own_url: str) -> tuple[Anchor, ...]:
@@ -256,7 +276,7 @@ def _headline(text: str) -> str:
     if is_label(text):
         return ""
     labelled = split_label(text)
-    return (labelled.rest if labelled is not None else text).strip()
+    return _unwrap(labelled.rest if labelled is not None else text)
 
 
 def _headlines(text: str) -> tuple[str, ...]:
@@ -267,7 +287,7 @@ def _headlines(text: str) -> tuple[str, ...]:
 
 def _unwrap(text: str) -> str:
     """Take arrows off both ends, and a bracket whose partner stood before the label; "(updated)" stays whole."""
-    text = text.strip("«»‹›→▸▶► ")
+    text = text.strip(_MARKS)
     for opening, closing in ("()", "[]"):
         if text.endswith(closing) and text.count(opening) < text.count(closing):
             text = text[:-1].rstrip()

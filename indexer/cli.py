@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from indexer import client, demo, render
-from indexer.locking import only_run
+from indexer import backup as backups
+from indexer import client, demo, reindex, render
 from indexer.pipeline import StoppedError, run
 from indexer.sources import FORMATS, open_source
-from recommender.config import Settings, find_config, load_settings, to_toml
-from recommender.embedding import load_embedder
+from recommender.catalog.locking import only_run
+from recommender.config import Settings, address_of, find_config, load_settings, to_toml
+from recommender.embedding import Embedder, load_embedder
 from recommender.errors import InvalidInputError, RelatedNewsError
+from recommender.opening import model_for
 
 EXIT_FAILED = 1
 EXIT_SOME_REFUSED = 3
+UNBOUNDED = 100_000
+"""Columns, where there is no terminal."""
 
 app = typer.Typer(
     name="related-news",
@@ -48,13 +52,14 @@ def _options(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option(help="TOML file. Default: related-news.toml, if there is one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the index. Default: as in the settings.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to standard error.")] = False,
 ) -> None:
     arguments: dict[str, Any] = {}
     if data_dir is not None:
         arguments["data_dir"] = data_dir
     if verbose:
         arguments["log_level"] = "DEBUG"
+        _log("DEBUG")
     context.obj = (config, arguments)
 
 
@@ -76,9 +81,7 @@ def index(
     settings = _settings(context)
     with _plain_errors(), only_run(settings.data_dir):
         opened = open_source(source, format=format, site=settings.index.site, language=settings.index.language)
-        embedder = load_embedder(
-            settings.model.name, precision=settings.model.precision, threads=settings.model.threads
-        )
+        embedder = _embedder(settings)
         with render.index_progress(err) as listeners:
             report = run(
                 opened,
@@ -103,15 +106,24 @@ def serve(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
 ) -> None:
-    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C)."""
-    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C); SIGHUP reloads settings and layouts."""
+    given = (("host", host), ("port", port), ("workers", workers))
+    server = {name: value for name, value in given if value is not None}
     settings = _settings(context, server=server)
     _log_to_stderr(settings)
-    from recommender.server import serve as serve_forever
+    from recommender.supervisor import supervise
 
+    config, arguments = context.obj
     with _plain_errors():
-        asyncio.run(serve_forever(settings, lambda address: print(f"serving on {address}", flush=True)))
+        asyncio.run(
+            supervise(
+                settings,
+                lambda address: print(f"serving on {address}", flush=True),
+                lambda: load_settings(config, {**arguments, "server": server}),
+            )
+        )
 
 
 @app.command()
@@ -129,7 +141,7 @@ def related(
         if as_json:
             print(client.to_json(answer))
         else:
-            out.print(render.related_table(answer))
+            _print_table(render.related_table(answer))
 
 
 @app.command()
@@ -160,7 +172,7 @@ def status(context: typer.Context, as_json: AsJson = False, address: Address = N
         if as_json:
             print(client.to_json(answer))
         else:
-            out.print(render.status_table(answer))
+            _print_table(render.status_table(answer))
 
 
 @app.command()
@@ -221,6 +233,63 @@ def fit(
             out.print(f"written to {escape(str(to))}", highlight=False)
 
 
+@app.command(name="reindex")
+def run_reindex(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Local folder or Hub id. Default: the index's own model.")] = None,
+    back: Annotated[bool, typer.Option("--back", help="Go back to the model before the last switch.")] = False,
+    no_switch: Annotated[
+        bool, typer.Option("--no-switch", help="Only prepare; the same command without this then takes seconds.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move to another model or text recipe beside the running service, then switch without a failed request.
+
+    Without --model: a new snapshot, made from nothing. Killed and started again, it goes on where it was.
+    """
+    settings = _settings(context)
+    with _plain_errors():
+        if back and model:
+            raise InvalidInputError("--back", "and --model exclude each other", fix="give one of the two")
+        name = reindex.model_to_move_to(settings.data_dir, model, back=back)
+        if settings.model.name not in (None, name):
+            raise InvalidInputError(
+                "model.name",
+                f"is set to {settings.model.name}: the next start would refuse an index of {name}",
+                fix="unset it; the index remembers its model",
+            )
+        embedder = load_embedder(name, precision=settings.model.precision, threads=settings.model.threads)
+        with only_run(settings.data_dir), render.reindex_progress(err) as listeners:
+            report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, listeners=listeners)
+    if as_json:
+        out.print_json(data=render.reindex_values(report))
+    else:
+        out.print(render.reindex_summary(report), highlight=False)
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(help="Folder to make.")],
+) -> None:
+    """Copy the index as it is at this moment; the service goes on meanwhile."""
+    with _plain_errors():
+        about = backups.back_up(_settings(context).data_dir, target)
+        out.print(render.backup_summary(about, f"written to {target}"), highlight=False)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Folder that `backup` made.")],
+) -> None:
+    """Bring a backup up in data_dir, which must not have an index; every file is checked first."""
+    with _plain_errors():
+        data_dir = _settings(context).data_dir
+        about = backups.restore(source, data_dir)
+        out.print(render.backup_summary(about, f"restored to {data_dir}"), highlight=False)
+
+
 @app.command(name="settings")
 def print_settings(context: typer.Context) -> None:
     """Print the effective settings as TOML."""
@@ -251,6 +320,17 @@ def _settings(context: typer.Context, **more: dict[str, Any]) -> Settings:
         return load_settings(config, {**arguments, **more})
 
 
+def _embedder(settings: Settings) -> Embedder:
+    model = settings.model
+    name = model_for(settings.data_dir, model.name)
+    return load_embedder(name, precision=model.precision, threads=model.threads)
+
+
+def _print_table(table: RenderableType) -> None:
+    """Print for a terminal's width; elsewhere each row is one line, whole, for other programs to read."""
+    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED)).print(table)
+
+
 def _page(article_id: str | None, draft: Path | None) -> Any:
     if (article_id is None) == (draft is None):
         raise InvalidInputError("page", "is not clear", fix="give either an article id or --draft FILE")
@@ -260,7 +340,7 @@ def _page(article_id: str | None, draft: Path | None) -> Any:
 @contextmanager
 def _connected(context: typer.Context, address: str | None) -> Iterator[client.Client]:
     settings = _settings(context)
-    target = address or f"{settings.server.host}:{settings.server.port}"
+    target = address or address_of(settings.server.host, settings.server.port)
     with client.connect(target, message_bytes_max=settings.server.message_bytes_max) as connected:
         yield connected
 
@@ -285,8 +365,12 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("httpx", "httpcore", "filelock", "urllib3", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _log(settings.log_level)
+
+
+def _log(level: str) -> None:
+    """Log our own modules from `level` on, the libraries' warnings and errors beside them."""
+    libraries = max(logging.WARNING, logging.getLevelNamesMapping()[level])
+    logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for package in ("indexer", "recommender"):
+        logging.getLogger(package).setLevel(level)

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from indexer import client, render
-from indexer.locking import only_run
 from indexer.pipeline import run as run_pipeline
 from indexer.sources import open_source
+from recommender.catalog.locking import only_run
 from recommender.config import PREFIX
 from recommender.embedding import load_embedder
 from recommender.errors import UnavailableError

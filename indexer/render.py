@@ -18,6 +18,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -26,6 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from indexer import backup, reindex
 from indexer.pipeline import Listeners, Report
 from indexer.sources.base import BadRecord
 from recommender.catalog.articles import format_time
@@ -46,7 +48,24 @@ def index_progress(console: Console) -> Iterator[Listeners]:
         elif shown == _REFUSED_SHOWN + 1:
             console.print("[yellow]more refused records are only counted[/]")
 
-    with Progress(
+    with _bars(console) as progress:
+        articles = progress.add_task("indexing", total=None, rate="")
+        snapshot = progress.add_task("snapshot", total=None, visible=False, rate="")
+
+        def snapshot_advanced(done: int, total: int) -> None:
+            progress.update(snapshot, completed=done, total=total, visible=True)
+
+        yield Listeners(
+            started=lambda total: progress.update(articles, total=total),
+            advanced=lambda records: _advance(progress, articles, records),
+            refused=refused,
+            snapshot=snapshot_advanced,
+        )
+
+
+def _bars(console: Console) -> Progress:
+    """Return bars with count, share, rate and time left; silent where there is no terminal."""
+    return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,24 +76,55 @@ def index_progress(console: Console) -> Iterator[Listeners]:
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
-    ) as progress:
-        articles = progress.add_task("indexing", total=None, rate="")
+    )
+
+
+def _advance(progress: Progress, task: TaskID, done: int) -> None:
+    progress.advance(task, done)
+    speed = progress.tasks[task].speed
+    progress.update(task, rate=f"{speed:.0f}/s" if speed else "")
+
+
+@contextmanager
+def reindex_progress(console: Console) -> Iterator[reindex.Listeners]:
+    """Show bars with rate and time left on a terminal; nothing elsewhere."""
+    with _bars(console) as progress:
+        articles = progress.add_task("embedding", total=None, rate="")
         snapshot = progress.add_task("snapshot", total=None, visible=False, rate="")
-
-        def advanced(records: int) -> None:
-            progress.advance(articles, records)
-            speed = progress.tasks[articles].speed
-            progress.update(articles, rate=f"{speed:.0f}/s" if speed else "")
-
-        def snapshot_advanced(done: int, total: int) -> None:
-            progress.update(snapshot, completed=done, total=total, visible=True)
-
-        yield Listeners(
+        yield reindex.Listeners(
             started=lambda total: progress.update(articles, total=total),
-            advanced=advanced,
-            refused=refused,
-            snapshot=snapshot_advanced,
+            advanced=lambda done: _advance(progress, articles, done),
+            snapshot=lambda done, total: progress.update(snapshot, completed=done, total=total, visible=True),
         )
+
+
+def reindex_values(report: reindex.Report) -> dict[str, int | float | str]:
+    """Return a reindexing run's report as the object that `reindex --json` prints."""
+    return {
+        "before": report.before,
+        "now": report.now,
+        "embedded": report.embedded,
+        "services": report.services,
+        "seconds": round(report.seconds, 3),
+        "snapshot": str(report.snapshot),
+    }
+
+
+def reindex_summary(report: reindex.Report) -> RenderableType:
+    """Return a reindexing run's summary in a few lines."""
+    switched = report.before != report.now
+    lines = [
+        f"{report.embedded:,} articles embedded in {report.seconds:.1f} s",
+        f"the index is of {escape(report.now)}" + (f", before of {escape(report.before)}" if switched else ""),
+    ]
+    if switched:
+        lines.append(f"{report.services} running services take it up now; `related-news reindex --back` goes back")
+    return "\n".join(lines)
+
+
+def backup_summary(about: backup.About, where: str) -> RenderableType:
+    """Return what a backup holds in a line."""
+    return f"{about.articles:,} articles at revision {about.revision:,} {escape(where)}"
 
 
 def report_values(report: Report) -> dict[str, int | float | str]:
@@ -118,7 +168,8 @@ def index_summary(report: Report, data_dir: Path, model_languages: frozenset[str
 
 def related_table(answer: related_pb.ListRelatedResponse) -> RenderableType:
     """Return a flat list as a table."""
-    table = Table("score", "published", "section", "title", "why", "id", box=None, header_style="bold")
+    table = Table("score", "published", "section", "title", "why", box=None, header_style="bold")
+    table.add_column("id", overflow="fold")  # of an id that is cut short nothing more can be asked
     for link in answer.recommendations:
         card = link.article
         table.add_row(
@@ -135,6 +186,8 @@ def related_table(answer: related_pb.ListRelatedResponse) -> RenderableType:
 def status_table(status: articles_pb.GetIndexStatusResponse) -> RenderableType:
     """Return the status as a table."""
     table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     newest = _day(status.newest_published_at.seconds) if status.HasField("newest_published_at") else "none"
     rows = (
         ("articles", f"{status.article_count:,}"),

@@ -1,8 +1,8 @@
-"""The archive in a running service: store and live view together, on one event loop.
+"""The archive in a serving process: store and live view together, on one event loop.
 
-The loop's thread owns the live view. Disk and encoder work runs on two threads of their own, one each, so that a
-commit never waits for an encoding and the loop never waits for either. Every change, ours or another process's,
-reaches the live view the same way: from the store's change log.
+The loop's thread owns the live view. Disk work runs on a thread of its own, encoding in another process or thread, so
+that the loop never waits for either. Every change, ours or another process's, reaches the live view the same way: from
+the store's change log. A new snapshot, and with it a new model, is loaded beside the live view, then takes its place.
 """
 
 from __future__ import annotations
@@ -10,146 +10,300 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from recommender.catalog.articles import Article, Body
-from recommender.catalog.derived import ANALYSIS, Analysis, Vectors, analyse
+from recommender.catalog.derived import Analysis, Vectors, analyse
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot import Snapshot, current_snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import Change, Outcome, Store, Stored, Write, open_store
-from recommender.embedding import Embedder
-from recommender.errors import CorruptError, MismatchError, UnavailableError
-from recommender.prepare import embed
+from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.rows import Outcome, Write
+from recommender.catalog.store import Store, open_store
+from recommender.embedding import Encoder
+from recommender.errors import EncoderChangedError, MismatchError, RelatedNewsError, UnavailableError
+from recommender.opening import SNAPSHOTS, STORE_FILE, read_changes, replay, usable_snapshot
+from recommender.prepare import embed_by
+from recommender.roster import Seat
 
 log = logging.getLogger(__name__)
 
-STORE_FILE = "store.sqlite3"
-SNAPSHOTS = "snapshots"
-REPLAYED_MOST = 5_000
-"""A snapshot that lacks more changes than this is replaced at the start, instead of replaying them."""
 _POLL_S = 0.05
-_CHANGES_AT_ONCE = 200
+"""How often the store is looked at when nobody rings."""
+_RETRY_S = 1.0
+_WAIT_S = 5.0
+"""Longest wait for a revision or a switch of models when the caller sets no deadline."""
+_SWITCHES_MAX = 3
 
 T = TypeVar("T")
+EncoderFor = Callable[[str], Awaitable[Encoder]]
 
 
 class Archive:
     """Store and live view of one data folder. Use on one event loop."""
 
-    def __init__(self, store: Store, live: Live, embedder: Embedder) -> None:
-        """Serve `live`, which is an image of `store`; see `open_archive`."""
+    def __init__(self, data_dir: Path, store: Store, live: Live, encoder: Encoder, encoder_for: EncoderFor) -> None:
+        """Serve `live`, which is an image of `store`; see opening.py.
+
+        encoder_for: returns the encoder of a ModelInfo's key, for when another one becomes active.
+        """
+        self.data_dir = data_dir
         self.store = store
         self.live = live
-        self.embedder = embedder
+        self.encoder = encoder
         self.store_revision = live.revision
         self.last_change_s: float | None = None
+        self.takedown_timeout_s = 3.0
+        self._encoder_for = encoder_for
+        self._seat: Seat | None = None
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._encoder = ThreadPoolExecutor(1, "encoder")
         self._advanced = asyncio.Condition()
         self._catching_up = asyncio.Lock()
+        self._rung = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._taking_up: asyncio.Task[None] | None = None
+        self._switching = False
+        self._refused: set[tuple[str, Path | None]] = set()
+        self._retired_stores: list[Store] = []
+        self._retired_encoders: list[Encoder] = []
+        self.draining = False
+        """Answers that began before a switch may still use them."""
 
-    def follow(self) -> None:
-        """Start applying every change that any process commits to the store."""
+    async def follow(self, encoder_address: str = "") -> None:
+        """Take a seat, apply every change that is committed by now, and go on applying those that any process makes.
+
+        encoder_address: where this process's encoder listens, for others to find it.
+        """
+        self._seat = Seat(self.data_dir, self.live.revision, encoder_address)
+        self._seat.on_ring(self._rung.set)
+        await self.catch_up()
         self._following = asyncio.create_task(self._follow(), name="follow the store")
 
     async def close(self) -> None:
-        """Stop following and let both threads finish what they have begun."""
-        if self._following:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        """Stop following, give up the seat, and let the disk's thread finish what it has begun."""
+        tasks = [task for task in (self._following, self._taking_up) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._seat:
+            self._seat.leave()
+            self._seat = None
         await asyncio.to_thread(self._disk.shutdown)
-        await asyncio.to_thread(self._encoder.shutdown)
-        self.store.close()
+        for encoder in (self.encoder, *self._retired_encoders):
+            await encoder.close()
+        for store in (self.store, *self._retired_stores):
+            store.close()
+
+    # Writing
 
     async def upsert(self, articles: Sequence[Article], *, keep_rules: Sequence[bool]) -> tuple[list[Outcome], int]:
-        """Write articles; returns their outcomes and the revision, once it is durable and applied here.
+        """Write articles; returns their outcomes and the revision, once durable and applied by every serving process.
 
         keep_rules: parallel to articles; True leaves the rules that are stored as they are.
         """
-        changed = await self._on_disk(self._which_changed, articles, keep_rules)
-        analyses = await self._in_encoder(lambda: [analyse(article) for article in changed])
-        vectors = await self.embed(changed)
+        changed = await self.on_disk(self._which_changed, articles, keep_rules)
+        analyses = await asyncio.to_thread(lambda: [analyse(article) for article in changed])
         keeping = dict(zip((a.id for a in articles), keep_rules, strict=True))
-        writes = [
-            Write(article, vector, analysis, keep_rules=keeping[article.id])
-            for article, vector, analysis in zip(changed, vectors, analyses, strict=True)
-        ]
-        outcomes = await self._on_disk(self.store.write, writes)
-        revision = await self._applied()
-        by_id = {write.article.id: outcome for write, outcome in zip(writes, outcomes, strict=True)}
+
+        async def write(store: Store, encoder: Encoder) -> list[Outcome]:
+            vectors = await self._embed(changed, store, encoder)
+            writes = [
+                Write(article, vector, analysis, keep_rules=keeping[article.id])
+                for article, vector, analysis in zip(changed, vectors, analyses, strict=True)
+            ]
+            return await self.on_disk(store.write, writes)
+
+        outcomes = await self._with_active_encoder(write)
+        revision = await self._applied_everywhere()
+        by_id = {article.id: outcome for article, outcome in zip(changed, outcomes, strict=True)}
         return [by_id.get(article.id, Outcome.UNCHANGED) for article in articles], revision
 
     async def delete(self, ids: Sequence[str]) -> tuple[list[bool], int]:
-        """Withdraw articles; returns which were there and the revision, once it is durable and applied here."""
-        found = await self._on_disk(self.store.delete, ids)
-        return found, await self._applied()
+        """Withdraw articles; returns which were there and the revision, as `upsert` does."""
+        found = await self.on_disk(self.store.delete, ids)
+        return found, await self._applied_everywhere()
+
+    async def _applied_everywhere(self) -> int:
+        if self._seat:
+            self._seat.ring_others()
+        await self.catch_up()
+        revision = self.live.revision
+        if self._seat:
+            await self._seat.wait_for_others(revision, self.takedown_timeout_s)
+        return revision
+
+    # Reading
 
     async def get(self, article_id: str) -> Article | None:
         """Read one article from the store."""
-        return await self._on_disk(self.store.get, article_id)
+        return await self.on_disk(self.store.get, article_id)
 
-    async def embed(self, texts: Sequence[Article | Body]) -> list[Vectors]:
-        """Embed texts on the encoder's thread; texts that the store knows are not embedded again."""
-        hashes = [text.text_hash() if isinstance(text, Article) else b"" for text in texts]
-        known = await self._on_disk(self.store.vectors_of, [h for h in hashes if h])
-        missing = [text for text, h in zip(texts, hashes, strict=True) if h not in known]
-        made = iter(await self._in_encoder(embed, missing, self.embedder) if missing else ())
-        return [known[h] if h in known else next(made) for h in hashes]
+    async def read_draft(self, body: Body, timeout_s: float | None) -> tuple[Vectors, Analysis]:
+        """Embed and analyse a draft for the live view as it is when this returns. Raises DeadlineError."""
 
-    async def analyse(self, body: Body) -> Analysis:
-        """Analyse a draft off the loop's thread."""
-        return await self._in_encoder(analyse, body)
+        async def read() -> tuple[list[Vectors], Analysis]:
+            return await asyncio.gather(
+                embed_by([body], self.encoder, urgent=True, timeout_s=timeout_s), asyncio.to_thread(analyse, body)
+            )
+
+        for _ in range(_SWITCHES_MAX):
+            encoder = self.encoder
+            (vectors,), analysis = await read()
+            if encoder is self.encoder:
+                return vectors, analysis
+        raise UnavailableError("the model is being changed", fix="try again")
 
     async def wait_for(self, revision: int, timeout_s: float | None) -> None:
         """Return once `revision` is applied. Raises UnavailableError if it is not within `timeout_s` (None: 5 s)."""
-        if self.live.revision >= revision:
+
+        def is_here() -> bool:
+            return self.live.revision >= revision and not self._switching
+
+        if is_here():
             return
-        timeout_s = 5.0 if timeout_s is None else timeout_s
         try:
-            async with asyncio.timeout(timeout_s * 0.9), self._advanced:
-                await self._advanced.wait_for(lambda: self.live.revision >= revision)
+            async with asyncio.timeout((_WAIT_S if timeout_s is None else timeout_s) * 0.9), self._advanced:
+                await self._advanced.wait_for(is_here)
         except TimeoutError:
             raise UnavailableError(
                 f"revision {revision} is not here yet; this process is at {self.live.revision}",
                 fix="try again, or send a revision that a write returned",
             ) from None
 
-    async def catch_up(self) -> None:
-        """Apply every change that is committed by now."""
-        async with self._catching_up:
-            while True:
-                read = await self._on_disk(_read_changes, self.store, self.live.revision)
-                if read is None:
-                    break
-                self.live.apply(*read)
-                self.last_change_s = time.monotonic()
-            self.store_revision = max(self.store_revision, self.live.revision)
+    async def wait_for_more(self, revision: int, timeout_s: float) -> None:
+        """Return once something after `revision` is applied, after `timeout_s`, or when the process drains."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._advanced:
+                await self._advanced.wait_for(lambda: self.live.revision > revision or self.draining)
+
+    async def drain(self) -> None:
+        """Let those who wait for changes go."""
+        self.draining = True
         async with self._advanced:
             self._advanced.notify_all()
 
-    async def _applied(self) -> int:
-        await self.catch_up()
-        return self.live.revision
+    async def on_disk(self, work: Callable[..., T], *values: object) -> T:
+        """Do something with the store on the thread that is there for that."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *values)
+
+    # Following the store
+
+    async def catch_up(self) -> None:
+        """Apply every change that is committed by now."""
+        async with self._catching_up:
+            while changes := await self.on_disk(read_changes, self.store, self.live):
+                self.live.apply(*changes)
+                self.last_change_s = time.monotonic()
+            self._moved()
+        async with self._advanced:
+            self._advanced.notify_all()
+
+    def _moved(self) -> None:
+        self.store_revision = max(self.store_revision, self.live.revision)
+        if self._seat:
+            self._seat.report(self.live.revision)
 
     async def _follow(self) -> None:
-        seen = -1
+        seen: tuple[int, str, Path | None] | None = None
         while True:
             try:
-                version = await self._on_disk(self.store.data_version)
-                if version != seen:
-                    seen = version
+                found = await self.on_disk(self._look)
+                if found != seen:
+                    self._take_up_if_new(*found[1:])
                     await self.catch_up()
+                    seen = found
             except Exception:
                 log.exception("cannot read the store's changes; still answering from revision %d", self.live.revision)
-                seen = -1
-                await asyncio.sleep(1)
-            await asyncio.sleep(_POLL_S)
+                seen = None
+                await asyncio.sleep(_RETRY_S)
+            self._rung.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_S):
+                    await self._rung.wait()
+
+    def _look(self) -> tuple[int, str, Path | None]:
+        """Return what tells whether there is something new: the store's data version, its encoder, the snapshot."""
+        return self.store.data_version(), self.store.active_encoder(), current_snapshot(self.data_dir / SNAPSHOTS)
+
+    # Taking up a new snapshot, or a new encoder with its own
+
+    def _take_up_if_new(self, encoder: str, snapshot: Path | None) -> None:
+        new = encoder != self.store.encoder or (snapshot is not None and snapshot != self.live.folder)
+        if new and (encoder, snapshot) not in self._refused and self._taking_up is None:
+            self._switching = encoder != self.store.encoder
+            self._taking_up = asyncio.create_task(self._take_up(encoder, snapshot), name="take up a snapshot")
+
+    async def _take_up(self, key: str, snapshot: Path | None) -> None:
+        """Load beside the live view, replay, and let it take the live view's place between two answers."""
+        begun = time.monotonic()
+        try:
+            same = key == self.store.encoder
+            store = self.store if same else await asyncio.to_thread(open_store, self.data_dir / STORE_FILE, key)
+            encoder = self.encoder if same else await self._encoder_for(key)
+            live = await asyncio.to_thread(self._load, store, encoder.info.dimension)
+            async with self._catching_up:
+                while changes := await self.on_disk(read_changes, store, live):
+                    live.apply(*changes)
+                paused = time.monotonic()
+                if not same:
+                    self._retired_stores.append(self.store)
+                    self._retired_encoders.append(self.encoder)
+                self.store, self.live, self.encoder = store, live, encoder
+                self._switching = False
+                self._moved()
+            log.info(
+                "snapshot %s taken up in %.2f s, %.2f ms of it without answering",
+                live.folder.name,
+                time.monotonic() - begun,
+                (time.monotonic() - paused) * 1e3,
+            )
+        except RelatedNewsError as error:
+            log.error("snapshot %s of %s is not taken up: %s", snapshot and snapshot.name, key, error)
+            self._refused.add((key, snapshot))
+        finally:
+            self._taking_up = None
+        async with self._advanced:
+            self._advanced.notify_all()
+
+    def _load(self, store: Store, dimension: int) -> Live:
+        snapshot = usable_snapshot(store, self.data_dir / SNAPSHOTS, verify=False)
+        if snapshot is None or snapshot.manifest.dimension != dimension:
+            raise MismatchError("no snapshot fits the active model", fix="run `related-news reindex`")
+        live = Live(snapshot)
+        live.warm_up(self.live.recent_scopes())
+        replay(store, live)
+        return live
+
+    # Plumbing
+
+    async def _with_active_encoder(self, write: Callable[[Store, Encoder], Awaitable[T]]) -> T:
+        """Write with a store and its encoder; if another one has become active meanwhile, do it again with that."""
+        for _ in range(_SWITCHES_MAX):
+            store = self.store
+            try:
+                return await write(store, self.encoder)
+            except EncoderChangedError:
+                await self._switched_from(store)
+        raise UnavailableError("the model is being changed", fix="try again")
+
+    async def _switched_from(self, store: Store) -> None:
+        try:
+            async with asyncio.timeout(_WAIT_S), self._advanced:
+                await self._advanced.wait_for(lambda: self.store is not store)
+        except TimeoutError:
+            raise UnavailableError("the model is being changed", fix="try again") from None
+
+    async def _embed(self, articles: Sequence[Article], store: Store, encoder: Encoder) -> list[Vectors]:
+        """Embed articles; texts that the store knows are not embedded again."""
+        hashes = [article.text_hash() for article in articles]
+        known = await self.on_disk(store.vectors_of, hashes)
+        missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in known}
+        made = await embed_by(list(missing.values()), encoder, urgent=False)
+        known |= zip(missing, made, strict=True)
+        return [known[text] for text in hashes]
 
     def _which_changed(self, articles: Sequence[Article], keep_rules: Sequence[bool]) -> list[Article]:
         before = self.store.get_many([article.id for article in articles])
@@ -160,53 +314,3 @@ class Archive:
             if wanted != old:
                 changed.append(article)
         return changed
-
-    async def _on_disk(self, work: Callable[..., T], *values: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *values)
-
-    async def _in_encoder(self, work: Callable[..., T], *values: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._encoder, work, *values)
-
-
-def open_archive(data_dir: Path, embedder: Embedder) -> tuple[Store, Live]:
-    """Open a data folder for serving: its store, and the current snapshot or a new one if that is missing or broken.
-
-    Raises NotFoundError if nothing was indexed there, MismatchError if it was for another model.
-    """
-    store = open_store(data_dir / STORE_FILE, embedder.info.key)
-    folder = data_dir / SNAPSHOTS
-    snapshot = _usable_snapshot(folder, store)
-    if snapshot is None:
-        log.info("writing a snapshot of revision %d", store.revision())
-        snapshot = Snapshot(write_snapshot(store, folder, embedder.info.dimension), verify=False)
-    return store, Live(snapshot)
-
-
-def replay(store: Store, live: Live) -> None:
-    """Apply every change that is committed by now; for those who have no event loop."""
-    while changes_and_stored := _read_changes(store, live.revision):
-        live.apply(*changes_and_stored)
-
-
-def _read_changes(store: Store, revision: int) -> tuple[list[Change], dict[str, Stored]] | None:
-    """Return some changes after `revision` with the present state of their articles, or None if there are none."""
-    changes = store.changes_after(revision, _CHANGES_AT_ONCE)
-    return (changes, store.stored(list({change.article_id for change in changes}))) if changes else None
-
-
-def _usable_snapshot(folder: Path, store: Store) -> Snapshot | None:
-    current = current_snapshot(folder)
-    if current is None:
-        return None
-    try:
-        snapshot = Snapshot(current)
-    except (CorruptError, MismatchError) as error:
-        log.warning("snapshot unusable, it is rebuilt from the store: %s", error)
-        return None
-    manifest, revision = snapshot.manifest, store.revision()
-    behind = revision - manifest.revision
-    fits = manifest.encoder == store.encoder and manifest.analysis == ANALYSIS
-    if not fits or not 0 <= behind <= REPLAYED_MOST:
-        log.info("snapshot %s is for %s, revision %d; not used", current.name, manifest.encoder, manifest.revision)
-        return None
-    return snapshot

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,7 +22,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from recommender.embedding import EMBEDDED_MODEL, Precision
+from recommender.catalog.articles import make_language
+from recommender.embedding import Precision
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.policy import Layout, Slot, SlotFilters
 
@@ -38,8 +39,8 @@ class _Section(BaseModel):
 class ModelSettings(_Section):
     """Which encoder, and how it computes."""
 
-    name: str = EMBEDDED_MODEL
-    """The embedded default, a local folder, or a Hub id."""
+    name: str | None = None
+    """A local folder or a Hub id. Default: the model that the index was made with; for a new index the embedded one."""
     precision: Precision = "auto"
     """auto: bfloat16 where the processor computes in it, else float32."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
@@ -55,8 +56,12 @@ class ServerSettings(_Section):
     """0 takes a free port."""
     message_bytes_max: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 32 << 20
     """Largest request or response, bytes."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that answer calls; one encoder is shared by all."""
+    takedown_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
+    """A worker that has not applied a change after so long is replaced, and the write acknowledged, seconds."""
     concurrent_calls_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """More calls at once are refused with RESOURCE_EXHAUSTED."""
+    """More calls at once in a worker are refused with RESOURCE_EXHAUSTED."""
     pages_per_batch: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Most article ids in one BatchFillSlots."""
     articles_per_write: Annotated[int, Field(ge=1, le=10_000)] = 500
@@ -72,10 +77,21 @@ class IndexSettings(_Section):
 
     batch_articles: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Articles embedded and committed together; what an interrupted run has to do again at the most."""
+    compact_after: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """Changes after which the service writes a new snapshot in the background; in small archives fewer do."""
     site: str = ""
     """Site of records that name none."""
     language: str = ""
     """Language of records that name none, BCP 47."""
+
+    @field_validator("language")
+    @classmethod
+    def _is_tag(cls, value: str) -> str:
+        try:
+            make_language(value)
+        except InvalidInputError as error:
+            raise ValueError(error.problem) from None
+        return value
 
 
 class Settings(BaseSettings):
@@ -149,6 +165,11 @@ def load_settings(config: Path | None = None, arguments: Mapping[str, Any] | Non
         raise _explained(error, layers, str(path) if path else "settings") from None
 
 
+def address_of(host: str, port: int) -> str:
+    """Return host:port as gRPC reads it; an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def find_config(config: Path | None = None) -> Path | None:
     """Return the TOML file that `load_settings` reads, or None if there is none."""
     named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
@@ -169,6 +190,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="mend the file") from None
+    except OSError as error:
+        raise InvalidInputError(str(path), f"cannot be read: {error.strerror}", fix="check its permissions") from None
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +229,8 @@ def _explained(error: ValidationError, layers: Mapping[str, Any], file: str) -> 
     source = next((name for name, values in layers.items() if _has(values, first["loc"])), file)
     if first["type"] == "extra_forbidden":
         return InvalidInputError(f"{source}: {key}", "is not a setting", fix=_nearest(key, _siblings(first["loc"])))
-    return InvalidInputError(f"{source}: {key}", first["msg"], fix="see `related-news settings`")
+    problem = first["msg"].removeprefix("Value error, ")
+    return InvalidInputError(f"{source}: {key}", problem, fix="see `related-news settings`")
 
 
 def _has(values: Any, location: tuple[int | str, ...]) -> bool:

@@ -21,6 +21,7 @@ from recommender.catalog.articles import (
     Paragraph,
     ParagraphKind,
     Rules,
+    clean_text,
     make_article,
     make_language,
 )
@@ -29,6 +30,7 @@ from recommender.errors import InvalidInputError
 from recommender.policy import Layout
 from recommender.recommend import EVERY
 from recommender.slots import Empty
+from recommender.watching import Affected
 
 _KINDS: dict[int, ParagraphKind] = {
     common_pb.PARAGRAPH_KIND_UNSPECIFIED: ParagraphKind.TEXT,
@@ -167,7 +169,7 @@ def _days(message: Duration) -> float:
 
 
 def _labels(values: Iterable[str], field: str) -> frozenset[str] | None:
-    labels = frozenset(values)
+    labels = frozenset(map(clean_text, values))
     if len(labels) > _FILTER_LABELS_MAX:
         raise InvalidInputError(field, f"{len(labels)} values", fix=f"send at most {_FILTER_LABELS_MAX}")
     return labels or None
@@ -273,6 +275,16 @@ def list_to(related: RelatedList, warnings: list[str]) -> related_pb.ListRelated
     return related_pb.ListRelatedResponse(
         recommendations=map(_recommendation_to, related.recommendations),
         receipt=_receipt_to(related.receipt, warnings),
+    )
+
+
+def affected_to(affected: Affected) -> articles_pb.WatchAffectedPagesResponse:
+    """Return a change and the pages that it affects as a message."""
+    return articles_pb.WatchAffectedPagesResponse(
+        revision=affected.revision,
+        article_id=affected.article_id,
+        withdrawn=affected.withdrawn,
+        page_ids=affected.page_ids,
     )
 
 

@@ -48,6 +48,11 @@ class ModelInfo:
         return f"{self.name}@{self.weights_sha256[:12]}/{RECIPE}"
 
 
+def model_of(key: str) -> str:
+    """Return the model's name of a ModelInfo's key."""
+    return key.rsplit("@", 1)[0]
+
+
 class Embedder(Protocol):
     """Turns texts into vectors. Implementations are safe to call from several threads."""
 
@@ -58,6 +63,23 @@ class Embedder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors without blocking the event loop."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the model."""
+        ...
+
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised, in order."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
         ...
 
 

@@ -5,13 +5,15 @@ RelatedNewsError
 ├── NotFoundError              no such article, layout, file
 ├── AlreadyRunningError        a second writer of the same kind
 ├── MismatchError              model, recipe or version does not fit what is on disk
+│   └── EncoderChangedError    the store's active encoder is another one
 ├── UnavailableError           not now: warming, draining, busy
+├── OverloadError              too much of it at once
 ├── StorageError               our disk: read-only, full, broken
 │   ├── DiskFullError          no space left
 │   └── CorruptError           what is on disk is not what was written
 └── DeadlineError              the caller's time ran out before the work began
 
-service.py maps each class to one gRPC status; a test walks this tree and fails on an unmapped class.
+statuses.py maps each class to one gRPC status; a test walks this tree and fails on an unmapped class.
 """
 
 from __future__ import annotations
@@ -62,8 +64,16 @@ class MismatchError(RelatedNewsError):
     """What is configured (model, recipe, version) does not fit what is on disk."""
 
 
+class EncoderChangedError(MismatchError):
+    """The store's active encoder is not the one that this process embeds with."""
+
+
 class UnavailableError(RelatedNewsError):
     """The service cannot answer now, and may soon."""
+
+
+class OverloadError(RelatedNewsError):
+    """So much of this is being done already that no more can be taken on."""
 
 
 class StorageError(RelatedNewsError):

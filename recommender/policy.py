@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from recommender.catalog.articles import make_language
+from recommender.catalog.articles import clean_text, make_language
 from recommender.catalog.segment import Scope
 from recommender.errors import InvalidInputError
 
@@ -47,6 +47,11 @@ class SlotFilters(_Policy):
     tags: Labels = frozenset()
     languages: Labels = frozenset()
     sites: Labels = frozenset()
+
+    @field_validator("sections", "tags", "sites")
+    @classmethod
+    def _as_stored(cls, values: frozenset[str]) -> frozenset[str]:
+        return frozenset(map(clean_text, values))
 
     @field_validator("languages")
     @classmethod

@@ -6,14 +6,29 @@ from collections.abc import Sequence
 
 from recommender.catalog.articles import Article, Body
 from recommender.catalog.derived import Vectors
-from recommender.embedding import Embedder
-from recommender.recipe import combine, select_texts
+from recommender.embedding import Embedder, Encoder, Matrix
+from recommender.recipe import Texts, combine, select_texts
 
 
 def embed(texts: Sequence[Article | Body], embedder: Embedder) -> list[Vectors]:
     """Embed many texts in one call of the encoder; the result is in the order of `texts`."""
     selected = [select_texts(text) for text in texts]
-    encoded = embedder.encode([text for one in selected for text in one.all()])
+    return _combined(selected, embedder.encode(_flat(selected)))
+
+
+async def embed_by(
+    texts: Sequence[Article | Body], encoder: Encoder, *, urgent: bool, timeout_s: float | None = None
+) -> list[Vectors]:
+    """Embed many texts without blocking the event loop; the result is in the order of `texts`."""
+    selected = [select_texts(text) for text in texts]
+    return _combined(selected, await encoder.encode(_flat(selected), urgent=urgent, timeout_s=timeout_s))
+
+
+def _flat(selected: Sequence[Texts]) -> list[str]:
+    return [text for one in selected for text in one.all()]
+
+
+def _combined(selected: Sequence[Texts], encoded: Matrix) -> list[Vectors]:
     vectors, at = [], 0
     for one in selected:
         count = len(one.all())

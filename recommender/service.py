@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 from recommender.archive import Archive
 from recommender.catalog.articles import Article, check_id, clean_text, make_body, make_language, make_tags
 from recommender.convert import (
+    affected_to,
     article_from,
     article_to,
     as_of_from,
@@ -34,14 +35,17 @@ from recommender.convert import (
     time_from,
     timestamp,
 )
-from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, RelatedNewsError
+from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadError, RelatedNewsError
 from recommender.page import Draft
 from recommender.policy import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layout
 from recommender.rank import Ranker
 from recommender.recommend import EXCLUDED_IDS_MAX, Recommender, Request
 from recommender.statuses import problem_of
+from recommender.watching import Watcher
 
 K_DEFAULT = 10
+WATCHERS_MAX = 8
+"""Clients that a worker plans affected pages for at once."""
 LAYOUT_NAME_SHOWN = 80
 """Characters of an unknown layout's name that its refusal repeats: statuses travel in headers, which are small."""
 
@@ -49,28 +53,37 @@ Context = grpc.aio.ServicerContext[Any, Any]
 LayoutRequest = related_pb.FillSlotsRequest | related_pb.BatchFillSlotsRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one call may ask for."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A ranker that was fitted on evidence of one encoder."""
 
+    ranker: Ranker
+    encoder: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """On what terms calls are answered. layouts: by name; the built-in default is there unless they redefine it."""
+
+    layouts: Mapping[str, Layout]
     pages_per_batch: int = 100
     articles_per_write: int = 500
+    fitted: Fitted | None = None
 
 
 class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
     """Answers from the archive's live view, on the loop's thread."""
 
-    def __init__(self, archive: Archive, layouts: Mapping[str, Layout], limits: Limits, ranker: Ranker) -> None:
-        """layouts: by name; the built-in default is there unless they redefine it."""
+    def __init__(self, archive: Archive, terms: Terms) -> None:
+        """terms: may be set anew at any time."""
         self._archive = archive
-        self._layouts = {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **layouts}
-        self._limits = limits
-        self._ranker = ranker
+        self.terms = terms
+        self._default_ranker = Ranker()
 
     @property
-    def layout_names(self) -> list[str]:
-        """Names that FillSlots takes, in alphabetical order."""
-        return sorted(self._layouts)
+    def layouts(self) -> dict[str, Layout]:
+        """Layouts that FillSlots takes by name."""
+        return {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **self.terms.layouts}
 
     async def FillSlots(  # noqa: N802 - the contract's name
         self, request: related_pb.FillSlotsRequest, context: Context
@@ -96,14 +109,15 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         self, request: related_pb.BatchFillSlotsRequest, context: Context
     ) -> related_pb.BatchFillSlotsResponse:
         """Fill the pages of many stored articles; other calls get their turn between two pages."""
-        _check_count("article_ids", len(request.article_ids), self._limits.pages_per_batch)
+        _check_count("article_ids", len(request.article_ids), self.terms.pages_per_batch)
         layout = self._layout(request)
         scope, as_of_ms = scope_from(request.filters), as_of_from(request)
         await self._archive.wait_for(request.min_revision, context.time_remaining())
         response = related_pb.BatchFillSlotsResponse()
-        for article_id in request.article_ids:
+        for index, article_id in enumerate(request.article_ids):
             _check_deadline(context)
             try:
+                check_id(article_id, f"article_ids[{index}]")
                 plan = self._recommender().fill_slots(Request(article_id, as_of_ms, scope), layout)
                 filled = plan_to(plan, self._warnings(plan.receipt.page_language))
                 response.pages.append(related_pb.BatchPage(article_id=article_id, plan=filled))
@@ -112,17 +126,28 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             await asyncio.sleep(0)
         return response
 
+    def ranker(self) -> Ranker:
+        """Return the ranker that the settings name, or the default one while that does not fit the index."""
+        fitted = self.terms.fitted
+        fits = fitted is not None and fitted.encoder == self._archive.live.manifest.encoder
+        return fitted.ranker if fitted and fits else self._default_ranker
+
     def _recommender(self) -> Recommender:
-        return Recommender(self._archive.live, self._ranker)
+        return Recommender(self._archive.live, self.ranker())
 
     def _layout(self, request: LayoutRequest) -> Layout:
         if request.WhichOneof("layout_choice") == "layout":
             return layout_from(request.layout)
-        name = request.layout_name or DEFAULT_LAYOUT_NAME
-        if name not in self._layouts:
-            known = ", ".join(self.layout_names)
+        return self.layout_named(request.layout_name)
+
+    def layout_named(self, name: str) -> Layout:
+        """Return a layout by its name; "" is the default one. Raises NotFoundError."""
+        name = name or DEFAULT_LAYOUT_NAME
+        layouts = self.layouts
+        if name not in layouts:
+            known = ", ".join(sorted(layouts))
             raise NotFoundError("layout", name[:LAYOUT_NAME_SHOWN], fix=f"use one of: {known}; or give a layout inline")
-        return self._layouts[name]
+        return layouts[name]
 
     async def _request(
         self,
@@ -134,13 +159,12 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         chosen = request.WhichOneof("page")
         if chosen is None:
             raise InvalidInputError("page", "is missing", fix="send article_id or draft")
-        page = (
+        if chosen == "article_id":
             check_id(request.article_id, "article_id")
-            if chosen == "article_id"
-            else await self._draft(request.draft, as_of_ms, context)
-        )
         if request.min_revision:
             await self._archive.wait_for(request.min_revision, context.time_remaining())
+        by_id = chosen == "article_id"
+        page = request.article_id if by_id else await self._draft(request.draft, as_of_ms, context)
         return Request(page, as_of_ms, scope, on_page_ids)
 
     async def _draft(self, message: related_pb.Draft, as_of_ms: int, context: Context) -> Draft:
@@ -152,11 +176,11 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         except InvalidInputError as error:
             raise error.under("draft") from None
         _check_deadline(context)
-        vectors, analysis = await asyncio.gather(self._archive.embed([body]), self._archive.analyse(body))
+        vectors, analysis = await self._archive.read_draft(body, context.time_remaining())
         _check_deadline(context)
         return Draft(
             body=body,
-            vectors=vectors[0],
+            vectors=vectors,
             analysis=analysis,
             published_at_ms=published_at_ms,
             url=clean_text(message.url),
@@ -167,28 +191,33 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         )
 
     def _warnings(self, language: str) -> list[str]:
-        info = self._archive.embedder.info
-        if not language or not info.languages or language in info.languages:
-            return []
-        known = ", ".join(sorted(info.languages))
-        return [f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"]
+        info, fitted = self._archive.encoder.info, self.terms.fitted
+        warnings = []
+        if language and info.languages and language not in info.languages:
+            known = ", ".join(sorted(info.languages))
+            warnings.append(
+                f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"
+            )
+        if fitted and fitted.encoder != self._archive.live.manifest.encoder:
+            warnings.append(f"the fitted ranker is for {fitted.encoder}: ranked by the default; fit it again")
+        return warnings
 
 
 class ArticleService(articles_grpc.ArticleServiceServicer):
     """Keeps the archive."""
 
-    def __init__(self, archive: Archive, related: RelatedNewsService, limits: Limits) -> None:
-        """related: names the layouts in the status."""
+    def __init__(self, archive: Archive, related: RelatedNewsService) -> None:
+        """related: knows the layouts and limits."""
         self._archive = archive
         self._related = related
-        self._limits = limits
+        self._watchers = 0
 
     async def UpsertArticles(  # noqa: N802 - the contract's name
         self, request: articles_pb.UpsertArticlesRequest, context: Context
     ) -> articles_pb.UpsertArticlesResponse:
         """Add or replace articles."""
-        _check_count("articles", len(request.articles), self._limits.articles_per_write)
-        checked = _check_articles(request.articles)
+        _check_count("articles", len(request.articles), self._related.terms.articles_per_write)
+        checked = await asyncio.to_thread(_check_articles, request.articles)  # of 32 MiB it takes a second
         good = [article for article in checked if isinstance(article, Article)]
         _check_deadline(context)
         keep_rules = [
@@ -213,7 +242,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         self, request: articles_pb.DeleteArticlesRequest, context: Context
     ) -> articles_pb.DeleteArticlesResponse:
         """Withdraw articles."""
-        _check_count("ids", len(request.ids), self._limits.articles_per_write)
+        _check_count("ids", len(request.ids), self._related.terms.articles_per_write)
         ids = [check_id(article_id, f"ids[{i}]") for i, article_id in enumerate(request.ids)]
         _check_deadline(context)
         found, revision = await self._archive.delete(ids)
@@ -247,7 +276,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
             tail_count=live.changed,
             version=importlib.metadata.version("related-news"),
             published_per_day=live.published_per_day(clock_ms),
-            layouts=self._related.layout_names,
+            layouts=sorted(self._related.layouts),
         )
         newest = live.newest_ms(clock_ms)
         if newest is not None:
@@ -255,6 +284,29 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         if archive.last_change_s is not None:
             status.last_change_age.CopyFrom(duration(int((time.monotonic() - archive.last_change_s) * 1000)))
         return status
+
+    async def WatchAffectedPages(  # noqa: N802 - the contract's name
+        self, request: articles_pb.WatchAffectedPagesRequest, context: Context
+    ) -> AsyncIterator[articles_pb.WatchAffectedPagesResponse]:
+        """Stream the pages that each change affects."""
+        del context
+        latest = self._archive.live.revision
+        after = request.after_revision if request.HasField("after_revision") else latest
+        if after > latest:
+            raise InvalidInputError(
+                "after_revision", f"is {after}; the last one is {latest}", fix="send one you have seen"
+            )
+        layout = self._related.layout_named(request.layout_name)
+        if self._watchers >= WATCHERS_MAX:
+            raise OverloadError(
+                f"{self._watchers} clients watch here already", fix="share one feed, or try again later"
+            )
+        self._watchers += 1
+        try:
+            async for one in Watcher(self._archive, self._related.ranker, layout, now_ms).follow(after):
+                yield affected_to(one)
+        finally:
+            self._watchers -= 1
 
 
 def _check_articles(messages: Sequence[common_pb.Article]) -> list[Article | InvalidInputError]:

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from recommender.archive import SNAPSHOTS, STORE_FILE
 from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, make_article
 from recommender.catalog.derived import analyse
 from recommender.catalog.live import Live
+from recommender.catalog.rows import Write
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import Change, Store, Stored, Write, create_store
+from recommender.catalog.store import Change, Store, create_store, open_store
+from recommender.catalog.stored import Stored
 from recommender.catalog.wording import words_of
 from recommender.embedding import Matrix, ModelInfo
 from recommender.evidence import FEATURES
 from recommender.fitted import Fit
+from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
 from recommender.prepare import embed
 
 NOW_MS = 1_780_000_000_000
@@ -121,8 +123,15 @@ def replayed(snapshot: Snapshot, articles: Sequence[Article]) -> Live:
     """Return the live view of a snapshot after `articles` were written; makes no file."""
     live = Live(snapshot)
     changes = [Change(live.revision + n, a.id, deleted=False) for n, a in enumerate(articles, 1)]
-    live.apply(changes, stored(articles))
+    live.apply(changes, live.prepare(stored(articles).values()))
     return live
+
+
+def open_archive(folder: Path, embedder: FakeEmbedder | None = None) -> tuple[Store, Live]:
+    """Return store and live view of a data folder, as a service opens them."""
+    info = (embedder or FakeEmbedder()).info
+    store = open_store(folder / STORE_FILE, info.key)
+    return store, open_live(store, folder / SNAPSHOTS, info.dimension)
 
 
 def make_fit(**changes: Any) -> Fit:

@@ -12,7 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("recommender", "indexer")
-SERVICE_LAYER = {"recommender.interceptor", "recommender.server", "recommender.service", "recommender.statuses"}
+SERVICE_LAYER = {
+    "recommender.encoder_client",
+    "recommender.encoder_process",
+    "recommender.interceptor",
+    "recommender.server",
+    "recommender.service",
+    "recommender.statuses",
+}
 CLIENTS = {"indexer.client"}
 MESSAGES = SERVICE_LAYER | CLIENTS | {"recommender.convert", "indexer.render"}
 """These know the contract's messages."""
@@ -127,11 +134,14 @@ def test_sources_know_no_more_than_how_to_read() -> None:
 @pytest.mark.parametrize(
     ("packages", "allowed"),
     [
-        (("faiss",), {"recommender.catalog.vectors"}),
+        (("faiss",), {"recommender.catalog.graph", "recommender.catalog.vectors"}),
         (("torch", "sentence_transformers", "transformers", "huggingface_hub"), {"recommender.embedding"}),
         (("grpc", "grpc_health", "grpc_reflection", "grpc_status"), SERVICE_LAYER | CLIENTS),
         (("related_news", "google"), MESSAGES),
-        (("sqlite3",), {"recommender.catalog.schema", "recommender.catalog.sqlite", "recommender.catalog.store"}),
+        (
+            ("sqlite3",),
+            {f"recommender.catalog.{name}" for name in ("facts", "rows", "schema", "sqlite", "store", "stored")},
+        ),
         (("feedparser", "lxml", "trafilatura", "rich", "typer"), None),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -20,10 +20,11 @@ from indexer.evaluation.view import stage_progress
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from recommender.catalog.vectors import limit_threads
 from recommender.config import Settings
-from recommender.embedding import load_embedder
+from recommender.embedding import EMBEDDED_MODEL, load_embedder
 from recommender.errors import InvalidInputError, StorageError
 from recommender.evidence import Extras
 from recommender.fitted import Fit, FittedModel, load_fit
+from recommender.opening import model_for
 from recommender.rank import Ranker
 from recommender.recommend import Recommender
 
@@ -36,9 +37,9 @@ def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Co
     """Open the index to work on, showing the progress of what has to be indexed first."""
     begun = time.perf_counter()
     limit_threads(settings.server.faiss_threads)
-    model = settings.model
-    embedder = load_embedder(model.name, precision=model.precision, threads=model.threads)
-    data_dir = settings.data_dir
+    model, data_dir = settings.model, settings.data_dir
+    name = (model.name or EMBEDDED_MODEL) if articles is not None else model_for(data_dir, model.name)
+    embedder = load_embedder(name, precision=model.precision, threads=model.threads)
     if articles is not None:
         with render.index_progress(err) as listeners:
             data_dir = bring_up_to_date(articles, cache, settings, embedder, listeners)

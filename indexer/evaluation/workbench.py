@@ -11,15 +11,15 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from indexer.evaluation.links import HARVESTED, Gold, harvested_links, read_links, usable
-from indexer.locking import only_run
 from indexer.pipeline import Listeners, run
 from indexer.sources import open_source
-from recommender.archive import STORE_FILE, open_archive, replay
 from recommender.catalog.live import Live
+from recommender.catalog.locking import only_run
 from recommender.catalog.store import Store, open_store
 from recommender.config import Settings
 from recommender.embedding import Embedder
 from recommender.errors import InvalidInputError
+from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, replay
 
 _AT_ONCE = 500
 
@@ -57,8 +57,9 @@ def bring_up_to_date(
 @contextmanager
 def open_bench(data_dir: Path, embedder: Embedder) -> Iterator[Bench]:
     """Open an index as it is now."""
-    store, live = open_archive(data_dir, embedder)
+    store = open_store(data_dir / STORE_FILE, embedder.info.key)
     try:
+        live = open_live(store, data_dir / SNAPSHOTS, embedder.info.dimension)
         replay(store, live)
         yield Bench(store, live)
     finally:

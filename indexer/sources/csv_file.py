@@ -54,8 +54,8 @@ class CsvFile:
     def records(self) -> Iterator[RawArticle | BadRecord]:
         """Yield an article, or the reason against it, for every row that is not blank.
 
-        Raises InvalidInputError at the first step if the header lacks a column. Rows with bytes that are not UTF-8 or
-        with another number of columns than the header are bad records; reading goes on after them.
+        Raises InvalidInputError at the first step if the header cannot be read or lacks a column. Rows with bytes that
+        are not UTF-8 or with another number of columns than the header are bad records; reading goes on after them.
         """
         csv.field_size_limit(max(LINE_BYTES_MAX, csv.field_size_limit()))
         lines = _Lines(self._path)
@@ -65,7 +65,7 @@ class CsvFile:
             yield BadRecord(Where(self._path, 1), str(error))
             return
         delimiter = max(_DELIMITERS, key=header.count)
-        columns = _columns(self._path, next(csv.reader([header], delimiter=delimiter), []))
+        columns = _columns(self._path, _split_header(self._path, header, delimiter))
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         while True:
             where = Where(self._path, lines.number + 1)
@@ -74,7 +74,9 @@ class CsvFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadRecord(where, f"is not valid CSV: {error}; check the quotes")
+                swallowed = f"; lines {where.line} to {lines.number} were read as one row"
+                reason = f"is not valid CSV: {error}; check the quotes"
+                yield BadRecord(where, reason + (swallowed if lines.number > where.line else ""))
             except UnreadableError as error:
                 yield BadRecord(Where(self._path, lines.number), str(error))
                 return
@@ -143,6 +145,17 @@ class _Columns:
     def cell(self, row: list[str], field: str) -> str:
         place = self._places.get(field)
         return "" if place is None else row[place].strip()
+
+
+def _split_header(path: Path, header: str, delimiter: str) -> list[str]:
+    """Return the names in the first row; rows cannot be told in UTF-16, nor where they end in a carriage return."""
+    try:
+        if "\0" in header:
+            raise csv.Error("it holds NUL, as UTF-16 does")
+        return next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error as error:
+        problem = f"{path}: the first row cannot be read: {error}"
+        raise InvalidInputError("columns", problem, fix="save the file as UTF-8 with line feeds between rows") from None
 
 
 def _columns(path: Path, header: list[str]) -> _Columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import io
 import logging
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from indexer.sources.times import to_rfc3339
 
 SUMMARY_CHARS_MAX = 1_000
 """A description longer than this is the article itself: many feeds have no other place for it."""
+
+_ROOT_END = re.compile(rb"</\s*(?:\w+:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ class Feed:
     def records(self) -> Iterator[RawArticle | BadRecord]:
         """Yield an article, or the reason against it, for every entry. A broken feed is read as far as it can be."""
         try:
-            feed = _parse(read_whole(self._path))
+            data = read_whole(self._path)
+            feed = _parse(data)
         except UnreadableError as error:
             yield BadRecord(Where(self._path, 1), str(error))
             return
@@ -48,6 +52,9 @@ class Feed:
             _log.info("%s is not well-formed; read %d entries", self._path, len(feed.entries))
         for number, entry in enumerate(feed.entries, 1):
             yield self._record(Where(self._path, number), entry, feed.feed)
+        if feed.get("bozo") and feed.entries and not _ROOT_END.search(data):
+            reason = "the feed ends before its last tag: the last entry may be cut short, others may be missing"
+            yield BadRecord(Where(self._path, len(feed.entries)), f"{reason}; save it again")
 
     def count(self) -> int | None:
         """Return None: the entries are known only after parsing."""
@@ -105,7 +112,10 @@ def _texts(entry: Any, url: str) -> tuple[str, tuple[Block, ...]]:
 def _published_at(entry: Any) -> str:
     for name in ("published", "created", "updated"):
         if f"{name}_parsed" in entry and (moment := entry[f"{name}_parsed"]) is not None:
-            return datetime.fromtimestamp(calendar.timegm(moment), UTC).isoformat()
+            try:
+                return datetime.fromtimestamp(calendar.timegm(moment), UTC).isoformat()
+            except (ValueError, OverflowError):  # "0000-00-00", which databases write for no date, is parsed to year -1
+                pass
         if name in entry and (text := _text(entry, name)):
             return to_rfc3339(text)
     return ""

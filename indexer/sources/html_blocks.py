@@ -43,9 +43,8 @@ def fragment_blocks(html: str, base_url: str = "") -> tuple[Block, ...]:
 
 
 def fragment_text(html: str) -> str:
-    """Return the text of a piece of HTML as one line, captions and boxes of related links left out."""
-    blocks = fragment_blocks(html)
-    return " ".join(b.text.replace("\n", " ") for b in blocks if b.kind != ParagraphKind.MEDIA and not b.boxed)
+    """Return the text of a piece of HTML, a line for each block, captions and boxes of related links left out."""
+    return "\n".join(b.text for b in fragment_blocks(html) if b.kind != ParagraphKind.MEDIA and not b.boxed)
 
 
 def parse_html(html: str) -> Any | None:

@@ -149,7 +149,8 @@ LABELS: Mapping[str, tuple[str, ...]] = {
 
 WEAK_LABELS = (
     *("more", "more from us", "watch", "further reading", "don't miss", "background", "in case you missed it", "icymi"),
-    *("in this series", "mehr", "plus", "più", "más"),
+    *("in this series", "mehr", "plus", "più", "más", "read", "listen", "video", "analysis", "opinion", "explainer"),
+    *("explained", "timeline", "profile", "interview", "editor's pick", "editor's picks", "editors' picks"),
 )
 """Words that announce links only if what follows them is nothing but links."""
 

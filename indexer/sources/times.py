@@ -11,6 +11,7 @@ _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ]\s*(\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s*(Z|UTC|GMT|[+-]\d\d:?\d\d|[+-]\d\d)?)?"
 )
 _MAIL = re.compile(r"(?:[A-Za-z]{3},?\s+)?\d{1,2}[ -][A-Za-z]{3}[ -]\d{4}\s+\d{1,2}:\d\d")
+_SEPT = re.compile(r"\bSept\b", re.IGNORECASE)
 _WEEKDAY = re.compile(r"^(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+", re.IGNORECASE)
 _DAYS = ("%B %d, %Y", "%B %d %Y", "%b %d, %Y", "%b. %d, %Y", "%d %B %Y", "%d %b %Y", "%Y/%m/%d")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
@@ -51,7 +52,7 @@ def _mail(text: str) -> datetime | None:
 
 
 def _words(text: str) -> datetime | None:
-    text = _WEEKDAY.sub("", text)
+    text = _SEPT.sub("Sep", _WEEKDAY.sub("", text))  # the press writes "Sept. 1", Python reads "Sep"
     if len(text) > 40 or not any(ch.isdigit() for ch in text):
         return None
     for day, clock in product(_DAYS, _CLOCKS):

@@ -271,7 +271,7 @@ def check_id(value: str, field_name: str) -> str:
 def make_language(value: str) -> str:
     """Return a BCP 47 tag's primary language in lower case ("en-GB" gives "en"); empty stays empty."""
     primary = re.split(r"[-_]", value.strip(), maxsplit=1)[0].lower()
-    if primary and not re.fullmatch(r"[a-z]{2,8}", primary):
+    if primary and not re.fullmatch(r"[a-z]{2,3}", primary):
         raise InvalidInputError("language", f"{value[:40]!r} is not a language tag", fix='use BCP 47, such as "en"')
     return primary
 
@@ -281,10 +281,11 @@ def parse_time_ms(text: str, field_name: str = "published_at") -> int:
     fix = "use RFC 3339 with a zone, such as 2026-03-01T12:00:00Z"
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        if moment.tzinfo is None:
+            raise InvalidInputError(field_name, f"{text[:40]!r} has no time zone", fix=fix)
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the last hours of the year 9999 have no UTC
         raise InvalidInputError(field_name, f"cannot read {text[:40]!r} as a time", fix=fix) from None
-    if moment.tzinfo is None:
-        raise InvalidInputError(field_name, f"{text[:40]!r} has no time zone", fix=fix)
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 

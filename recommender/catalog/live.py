@@ -8,16 +8,20 @@ Not for several threads: one thread applies changes and answers, so that each an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.entry import Entry, make_entry
+from recommender.catalog.manifest import Manifest
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.segment import Columns, Record, Scope, Segment, label_code
-from recommender.catalog.snapshot import Manifest, Snapshot
-from recommender.catalog.store import Change, Stored
+from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.store import Change
+from recommender.catalog.stored import Stored
 from recommender.catalog.tail import Tail
 from recommender.catalog.vectors import Hits, Rows, Vector, best_of
 from recommender.catalog.wording import Packed, Weights
@@ -37,7 +41,7 @@ class Live:
     def __init__(self, snapshot: Snapshot) -> None:
         """Start at the snapshot's revision."""
         self._base = snapshot
-        self._tail = Tail(snapshot.manifest.dimension, snapshot.idf)
+        self._tail = Tail(snapshot.manifest.dimension)
         self._dead = np.zeros(snapshot.rows, np.bool_)
         self._dead_rows: list[int] = []
         self._revision = snapshot.manifest.revision
@@ -60,6 +64,19 @@ class Live:
         return self._base.manifest
 
     @property
+    def folder(self) -> Path:
+        """The snapshot's folder."""
+        return self._base.folder
+
+    def recent_scopes(self) -> list[Scope]:
+        """Return the scopes that were asked for lately."""
+        return self._base.recent_scopes()
+
+    def warm_up(self, scopes: Iterable[Scope]) -> None:
+        """Find the rows of these scopes now, so that no request has to wait for it."""
+        self._base.warm_up(scopes)
+
+    @property
     def changed(self) -> int:
         """Number of rows that the snapshot lacks or has wrong."""
         return self._tail.rows + len(self._dead_rows)
@@ -69,14 +86,18 @@ class Live:
         """The snapshot's idf table."""
         return self._base.idf
 
-    def apply(self, changes: Sequence[Change], stored: Mapping[str, Stored]) -> None:
-        """Apply changes in order. stored: the present state of the changed articles; one that is missing is withdrawn.
+    def prepare(self, stored: Iterable[Stored]) -> dict[str, Entry]:
+        """Make what `apply` takes of articles, by id. Safe on any thread, at any time."""
+        return {one.article.id: make_entry(one, self.idf) for one in stored}
+
+    def apply(self, changes: Sequence[Change], entries: Mapping[str, Entry]) -> None:
+        """Apply changes in order. entries: the present state of the changed articles; one that is missing is withdrawn.
 
         An article may be newer than its change: the later change, applied again, gives the same.
         """
         for article_id in dict.fromkeys(change.article_id for change in changes):
             self._bury(article_id)
-            if found := stored.get(article_id):
+            if found := entries.get(article_id):
                 self._tail.put(found)
             else:
                 self._tail.remove(article_id)
@@ -139,7 +160,7 @@ class Live:
         return self._gather(rows, lambda segment, local: segment.tags.jaccard(local, wanted))
 
     def id_hashes(self, rows: Rows) -> npt.NDArray[np.uint64]:
-        """Return uint64 (len(rows),): `snapshot.id_hash` of the rows' ids."""
+        """Return uint64 (len(rows),): `id_hash` of the rows' ids."""
         return self._gather(rows, lambda segment, local: segment.id_hashes[local])
 
     def sketches(self, rows: Rows) -> Sketch:
@@ -239,8 +260,12 @@ class Live:
         return int(segment.columns.public_at_ms[local])
 
     def label_share(self, column: str, label: str) -> float:
-        """Return the share of the snapshot's articles with this label; column: "section", "site"; 0 for no label."""
-        return self._base.label_share(column, label_code(label)) if label else 0.0
+        """Return the share of all articles with this label; column: "section", "site"; 0 for no label."""
+        if not label or not self.count:
+            return 0.0
+        code = label_code(label)
+        dead = np.count_nonzero(getattr(self._base.columns, column)[self._dead_rows] == code) if self._dead_rows else 0
+        return (self._base.label_count(column, code) - dead + self._tail.label_count(column, code)) / self.count
 
     def newest_ms(self, until_ms: int) -> int | None:
         """Return when the newest article up to `until_ms` became public; None if there is none."""

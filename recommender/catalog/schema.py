@@ -37,7 +37,7 @@ CREATE TABLE vectors (              -- kept when an article changes or goes: the
 );
 CREATE TABLE analyses (
     text_hash BLOB NOT NULL,
-    version TEXT NOT NULL,          -- prepare.ANALYSIS
+    version TEXT NOT NULL,          -- derived.ANALYSIS
     terms BLOB NOT NULL,            -- Terms.to_bytes
     sketch BLOB NOT NULL,
     PRIMARY KEY (text_hash, version)
@@ -54,7 +54,17 @@ CREATE TABLE editor_links (
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-_STEPS = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE changes ADD COLUMN before TEXT;  -- Before.to_json of the article that the change replaced; NULL if none
+CREATE TABLE statistics (           -- in how many articles each term stands, as of some past moment
+    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    analysis TEXT NOT NULL,         -- derived.ANALYSIS
+    counted_at_ms INTEGER NOT NULL,
+    data BLOB NOT NULL              -- TermStatistics.to_bytes
+);
+"""
+
+_STEPS = (_VERSION_1, _VERSION_2)
 """Step i takes a file from version i to i + 1."""
 
 SCHEMA_VERSION = len(_STEPS)

@@ -34,6 +34,12 @@ def label_code(label: str) -> int:
     return zlib.crc32(label.encode()) or 1 if label else 0
 
 
+def id_hash(article_id: str) -> np.uint64:
+    """Return the 64-bit hash under which segments file an id."""
+    data = article_id.encode()
+    return np.uint64((zlib.crc32(data) << 32) | zlib.adler32(data))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
     """One array an attribute, parallel, in row order. Codes are those of `label_code`; times are milliseconds UTC."""
@@ -249,7 +255,7 @@ class Segment(Protocol):
 
     @property
     def id_hashes(self) -> npt.NDArray[np.uint64]:
-        """Return uint64 (rows,): `snapshot.id_hash` of the rows' ids."""
+        """Return uint64 (rows,): `id_hash` of the rows' ids."""
         ...
 
     def find(self, article_id: str) -> int | None:

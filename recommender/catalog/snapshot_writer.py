@@ -1,215 +1,262 @@
-"""Writing a snapshot: one pass over the store for statistics, one for rows; bounded memory, never half-written."""
+"""Writing a snapshot: what has not changed is carried over from the one before, the rest is read from the store.
+
+Word weights come from the store's term statistics, which stay the same from snapshot to snapshot until the archive has
+grown or shrunk much. A snapshot with later changes replayed over it, the next one carried over from it, and one made
+from nothing therefore hold the same rows, to the bit.
+"""
 
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import time
 import uuid
-from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from recommender.catalog.derived import ANALYSIS
-from recommender.catalog.near_copies import SKETCH_SIZE
-from recommender.catalog.segment import COLUMN_TYPES, Columns, label_code, make_record
-from recommender.catalog.snapshot import (
+from recommender.catalog.entry import Entry, make_entry
+from recommender.catalog.locking import in_turn
+from recommender.catalog.manifest import (
     CURRENT,
     FORMAT,
     MANIFEST,
-    RECORDS,
-    VECTORS,
+    UNFINISHED,
     FileEntry,
     Manifest,
     crc32_of,
     current_snapshot,
-    id_hash,
+    finished_snapshots,
+    unfinished_snapshots,
 )
-from recommender.catalog.store import FrozenStore, Store, Stored
-from recommender.catalog.vectors import write_vectors
-from recommender.catalog.wording import SIGNATURE_TERMS, TermStatistics, Weights, make_signature
-from recommender.errors import DiskFullError, StorageError
+from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.snapshot_files import Batch, Graph, SnapshotFiles, batch_from, batch_of, flush
+from recommender.catalog.store import Store
+from recommender.catalog.stored import FrozenStore, Statistics
+from recommender.catalog.vectors import Rows
+from recommender.catalog.wording import TermStatistics, Weights
+from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
 
 KEPT_SNAPSHOTS = 2
-_SPOOL = "spool.f16"
-_BATCH_ROWS = 8_192
-_TEMPORARY = "new-"
+"""Snapshots kept of the current one's encoder; of each other encoder one is, so that one can go back to it."""
+STATISTICS_DRIFT = 1.1
+"""Term statistics are counted anew when the archive has so many times as many articles as they were counted over, or
+so many times fewer: an idf is off by 0.1 then, of about 7 that a telling word has."""
+STATISTICS_DAYS = 7
+"""And when they are so old and something has changed: a word that is new to them counts half as much as it should."""
+GRAPH_REMOVED_SHARE = 0.2
+"""The graph is built anew when so many of its rows have gone: measured on 60,000 generated vectors, recall@100 falls by
+.001 with a tenth of the rows gone and by .004 with a fifth."""
+CHANGED_SHARE = 0.5
+"""With more changes than this share of the rows, a snapshot made from nothing is the cheaper one."""
+_WRITER_LOCK = "writer.lock"
+_BATCH_ROWS = 4_096
+_DAY_MS = 86_400_000
 
 Progress = Callable[[int, int], None]
-"""Called with (articles done, articles in all) now and then."""
+"""Called with (rows done, rows in all) now and then."""
 
 
-def write_snapshot(store: Store, folder: Path, dimension: int, progress: Progress | None = None) -> Path:
-    """Write an image of the store's present revision under `folder`, make it current, and prune old ones.
+def write_snapshot(
+    store: Store, folder: Path, dimension: int, progress: Progress | None = None, *, from_nothing: bool = False
+) -> Path:
+    """Write an image of the store's present revision under `folder`, and prune old ones.
 
+    It becomes the current one if the store's encoder is the active one. Writers of other processes take turns.
     Returns the snapshot's folder. A crash at any moment leaves the previous snapshot current.
     Raises DiskFullError or StorageError, naming the folder, and then leaves nothing behind.
     """
-    with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    with _disk_errors(folder), in_turn(folder / _WRITER_LOCK):
+        _remove_unfinished(folder)
+        temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
         try:
             store.analyse_missing()
+            base = None if from_nothing else _newest_fitting(store, folder, dimension)
+            statistics = _statistics(store)
             with store.frozen() as frozen:
-                manifest = _write_files(frozen, temporary, store.encoder, dimension, progress or _silent)
-            return _publish(folder, temporary, manifest)
+                writing = _Writing(frozen, temporary, dimension, statistics, base, progress or _silent)
+                removed_rows = writing.write()
+            manifest = _manifest(frozen, temporary, store.encoder, statistics.version, dimension, removed_rows)
+            final = _publish(folder, temporary, manifest)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        try:
+            flush(folder)
+            if store.active_encoder() == store.encoder:
+                make_current(final)
+        except BaseException:
+            if current_snapshot(folder) != final:
+                shutil.rmtree(final, ignore_errors=True)
+            raise
+        _prune(folder)
+        return final
 
 
-def _write_files(frozen: FrozenStore, folder: Path, encoder: str, dimension: int, progress: Progress) -> Manifest:
-    statistics = TermStatistics.count(frozen.terms())
-    idf = statistics.idf()
-    _save(folder / "idf.npy", idf)
-    _write_rows(frozen, folder, idf, dimension, progress)
-    write_vectors(folder / VECTORS, dimension, _spooled(folder / _SPOOL, dimension))
-    (folder / _SPOOL).unlink()
-    files = sorted(path for path in folder.iterdir())
+def make_current(snapshot: Path) -> None:
+    """Let the file CURRENT beside a finished snapshot name it, by one rename."""
+    folder = snapshot.parent
+    temporary = folder / f"{CURRENT}.{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.write_text(snapshot.name + "\n", "utf-8")
+        flush(temporary)
+        temporary.rename(folder / CURRENT)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush(folder)
+
+
+def _newest_fitting(store: Store, folder: Path, dimension: int) -> Snapshot | None:
+    """Return the newest whole snapshot of the same making, to carry over from; None if there is none."""
+    made_of = (store.encoder, ANALYSIS, dimension)
+    for path in finished_snapshots(folder):
+        with suppress(CorruptError, MismatchError):
+            manifest = Manifest.read(path)
+            behind = store.revision() - manifest.revision
+            fits = (manifest.encoder, manifest.analysis, manifest.dimension) == made_of
+            if fits and 0 <= behind <= manifest.rows * CHANGED_SHARE:
+                return Snapshot(path)
+    return None
+
+
+def _statistics(store: Store) -> Statistics:
+    """Return the store's term statistics, counted anew if the archive has outgrown them."""
+    found, count = store.statistics(), store.count()
+    if found is not None:
+        documents, days = found.terms.documents, (_now_ms() - found.counted_at_ms) / _DAY_MS
+        if documents / STATISTICS_DRIFT <= count <= documents * STATISTICS_DRIFT and days <= STATISTICS_DAYS:
+            return found
+    with store.frozen() as frozen:
+        counted = TermStatistics.count(frozen.terms())
+    return store.add_statistics(counted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A snapshot in the making. base: what to carry over from: the graph, and, weighed by the same statistics, rows."""
+
+    frozen: FrozenStore
+    folder: Path
+    dimension: int
+    statistics: Statistics
+    base: Snapshot | None
+    progress: Progress
+
+    def write(self) -> int:
+        """Write all files but the manifest; returns Manifest.removed_rows."""
+        idf, base = self.statistics.terms.idf(), self.base
+        if base is None:
+            self._write(self._from_store(idf), idf, None)
+            return 0
+        changed = self.frozen.ids_changed_after(base.manifest.revision)
+        gone = [row for row in map(base.find, changed) if row is not None]
+        entries = sorted((make_entry(s, idf) for s in self.frozen.stored(changed)), key=lambda entry: entry.key)
+        source = _source(base, gone, entries)
+        removed = base.manifest.removed_rows + len(gone)
+        keeps_graph = base.vectors.has_graph and removed <= GRAPH_REMOVED_SHARE * len(source)
+        same_words = base.manifest.statistics == self.statistics.version
+        batches = _carried_over(base, source, entries) if same_words else self._from_store(idf)
+        self._write(batches, idf, Graph(base.vectors, source) if keeps_graph else None)
+        return removed if keeps_graph else 0
+
+    def _write(self, batches: Iterator[Batch], idf: Weights, graph: Graph | None) -> None:
+        done, rows = 0, self.frozen.count
+        self.progress(done, rows)
+        with SnapshotFiles(self.folder, rows, self.dimension, idf) as files:
+            for batch in batches:
+                files.append(batch)
+                done += len(batch.hashes)
+                self.progress(done, rows)
+            files.finish(graph)
+
+    def _from_store(self, idf: Weights) -> Iterator[Batch]:
+        entries = (make_entry(stored, idf) for stored in self.frozen.in_time_order())
+        while some := list(islice(entries, _BATCH_ROWS)):
+            yield batch_of(some)
+
+
+def _source(base: Snapshot, gone: Sequence[int], entries: Sequence[Entry]) -> Rows:
+    """Return for each row of the new snapshot its row in `base`, or -1 for the next one of `entries`."""
+    kept = np.ones(base.rows, np.bool_)
+    kept[list(gone)] = False
+    before = np.concatenate(([0], np.cumsum(kept)))
+    places = [before[base.place_of(*entry.key)] for entry in entries]
+    return np.insert(np.flatnonzero(kept), np.array(places, np.int64), -1)
+
+
+def _carried_over(base: Snapshot, source: Rows, entries: Sequence[Entry]) -> Iterator[Batch]:
+    new = iter(entries)
+    for low, high in _runs(source):
+        yield batch_of([next(new)]) if low < 0 else batch_from(base, low, high)
+
+
+def _runs(source: Rows) -> Iterator[tuple[int, int]]:
+    """Yield rows that follow each other in the base as [low, high), at most _BATCH_ROWS, and (-1, 0) for an entry."""
+    breaks = np.flatnonzero((np.diff(source) != 1) | (source[1:] == 0)) + 1
+    for run in np.split(source, breaks):
+        if len(run) and run[0] < 0:
+            yield -1, 0
+        else:
+            for part in np.array_split(run, -(-len(run) // _BATCH_ROWS)) if len(run) else ():
+                yield int(part[0]), int(part[-1]) + 1
+
+
+def _manifest(
+    frozen: FrozenStore, folder: Path, encoder: str, statistics: int, dimension: int, removed_rows: int
+) -> Manifest:
+    files = sorted(folder.iterdir())
     for path in files:
-        _flush(path)
+        flush(path)
     return Manifest(
         format=FORMAT,
         revision=frozen.revision,
         encoder=encoder,
         analysis=ANALYSIS,
+        statistics=statistics,
         dimension=dimension,
         rows=frozen.count,
-        documents=statistics.documents,
-        created_at_ms=time.time_ns() // 1_000_000,
+        removed_rows=removed_rows,
+        created_at_ms=_now_ms(),
         files={path.name: FileEntry(path.stat().st_size, crc32_of(path)) for path in files},
     )
 
 
-def _write_rows(frozen: FrozenStore, folder: Path, idf: Weights, dimension: int, progress: Progress) -> None:
-    rows = frozen.count
-    columns = [array(np.dtype(kind).char) for kind in COLUMN_TYPES.values()]
-    hashes = np.empty(rows, np.uint64)
-    tag_codes = array("I")
-    tag_offsets, record_offsets = array("q", [0]), array("q", [0])
-    with (
-        (folder / _SPOOL).open("wb") as spool,
-        (folder / RECORDS).open("wb") as records,
-        _RowFile(folder / "heads.npy", np.float16, (rows, dimension)) as heads,
-        _RowFile(folder / "signatures.npy", np.uint32, (rows, SIGNATURE_TERMS)) as signatures,
-        _RowFile(folder / "sketches.npy", np.uint16, (rows, SKETCH_SIZE)) as sketches,
-    ):
-        for row, stored in enumerate(frozen.in_time_order()):
-            signature = make_signature(stored.analysis.terms, idf)
-            record = make_record(stored.article, stored.analysis.terms, signature).to_bytes()
-            spool.write(stored.vectors.main.astype(np.float16).tobytes())
-            heads.append(stored.vectors.head)
-            signatures.append(signature.pack())
-            sketches.append(stored.analysis.sketch)
-            records.write(record)
-            record_offsets.append(record_offsets[-1] + len(record))
-            for column, value in zip(columns, Columns.row_of(stored.article, stored.analysis.terms.words), strict=True):
-                column.append(value)
-            hashes[row] = id_hash(stored.article.id)
-            tag_codes.extend(_tag_codes(stored))
-            tag_offsets.append(len(tag_codes))
-            if row % 1_000 == 0:
-                progress(row, rows)
-    for name, column in zip(COLUMN_TYPES, columns, strict=True):
-        _save(folder / f"column_{name}.npy", np.asarray(column))
-    order = np.argsort(hashes, kind="stable")
-    _save(folder / "id_hashes.npy", hashes[order])
-    _save(folder / "id_rows.npy", order.astype(np.int64))
-    _save(folder / "tag_codes.npy", np.asarray(tag_codes))
-    _save(folder / "tag_offsets.npy", np.asarray(tag_offsets))
-    _save(folder / "record_offsets.npy", np.asarray(record_offsets))
-    progress(rows, rows)
-
-
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write a .npy file. `np.save` does not say why it fails when the disk is full."""
-    with _RowFile(path, array.dtype, array.shape) as file:
-        file.append(array)
-
-
-def _tag_codes(stored: Stored) -> list[int]:
-    return [label_code(tag) for tag in stored.article.tags]
-
-
-class _RowFile:
-    """A .npy file written row by row. A memory map would end the process by SIGBUS when the disk is full."""
-
-    def __init__(self, path: Path, kind: npt.DTypeLike, shape: tuple[int, ...]) -> None:
-        self._kind = np.dtype(kind)
-        self._stream: BinaryIO = path.open("wb")
-        header = {"descr": np.lib.format.dtype_to_descr(self._kind), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(self._stream, header)
-
-    def append(self, row: npt.NDArray[Any]) -> None:
-        self._stream.write(row.astype(self._kind, copy=False).tobytes())
-
-    def __enter__(self) -> _RowFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-
-def _spooled(path: Path, dimension: int) -> Iterator[npt.NDArray[np.float16]]:
-    with path.open("rb") as stream:
-        while block := stream.read(_BATCH_ROWS * dimension * 2):
-            yield np.frombuffer(block, np.float16).reshape(-1, dimension)
-
-
 def _publish(folder: Path, temporary: Path, manifest: Manifest) -> Path:
+    """Give a finished snapshot its name."""
     final = folder / f"{manifest.revision:012d}-{temporary.name.rsplit('-', 1)[1]}"
     (temporary / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    (temporary / CURRENT).write_text(final.name + "\n", "utf-8")
-    for path in (temporary / MANIFEST, temporary / CURRENT, temporary):
-        _flush(path)
+    flush(temporary / MANIFEST)
+    flush(temporary)
     temporary.rename(final)
-    try:
-        _flush(folder)
-        (final / CURRENT).rename(folder / CURRENT)
-    except BaseException:
-        shutil.rmtree(final, ignore_errors=True)
-        raise
-    _flush(folder)
-    _prune(folder)
     return final
 
 
 def _prune(folder: Path) -> None:
-    """Remove old snapshots but the newest few; and what a crashed writer left. Mapped files stay readable."""
-    current = current_snapshot(folder)
-    finished = sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_TEMPORARY)), reverse=True)
-    kept = [p for p in finished if p != current][: KEPT_SNAPSHOTS - 1]
-    for path in finished:
-        if path != current and path not in kept:
+    """Remove old snapshots, and those that cannot be read. Mapped files stay readable."""
+    kept: Counter[str] = Counter()
+    for path in finished_snapshots(folder):
+        try:
+            encoder = Manifest.read(path).encoder
+        except (CorruptError, MismatchError):
             shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        if not _is_running(int(path.name.split("-")[1])):
+            continue
+        kept[encoder] += 1
+        if kept[encoder] > (KEPT_SNAPSHOTS if encoder == next(iter(kept)) else 1):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what writers left that died: whoever holds the lock is the only one."""
+    for path in unfinished_snapshots(folder):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -223,6 +270,10 @@ def _disk_errors(folder: Path) -> Iterator[None]:
                 fix="free space, then try again",
             ) from error
         raise StorageError(f"{folder}: cannot write a snapshot: {error.strerror}", fix="check the folder") from error
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _silent(done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from recommender.errors import CorruptError, DiskFullError, RelatedNewsError, StorageError, UnavailableError
@@ -19,6 +19,18 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """Copy a database as of one moment, while others write to it, and check the copy.
+
+    In one step: in several, a writer in between would start the copy again. Raises CorruptError if it is damaged.
+    """
+    with explained(target), closing(connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy, pages=-1)
+        (said,) = copy.execute("PRAGMA integrity_check").fetchone()
+        if said != "ok":
+            raise CorruptError(f"{path}: is damaged: {said}", fix="restore the store from a backup")
 
 
 @contextmanager

@@ -2,54 +2,48 @@
 
 Each change of an article gets the next revision, in the transaction that makes the change. Everything else in a data
 folder can be deleted and rebuilt from this one file.
+
+A store has one active encoder: every article has vectors of it, and writers who embed with another are refused.
+Vectors of other encoders may be there too; `make_encoder_active` makes one of those the active one.
 """
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recommender.catalog.articles import Article, EditorLink, article_from_json
 from recommender.catalog.derived import ANALYSIS, Analysis, Vectors, analyse
-from recommender.catalog.near_copies import Sketch
+from recommender.catalog.facts import ENCODER, PREVIOUS_ENCODER, check_encoder, read_fact, write_fact
+from recommender.catalog.rows import (
+    Before,
+    Outcome,
+    Write,
+    delete_article,
+    write_analysis,
+    write_article,
+    write_vectors,
+)
 from recommender.catalog.schema import migrate
 from recommender.catalog.sqlite import connect, explained
-from recommender.catalog.wording import Terms
-from recommender.errors import MismatchError, NotFoundError, StorageError
-
-_LOOKUP_IDS = 500
-
-
-class Outcome(enum.Enum):
-    """What a write did to one article."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Write:
-    """One article to write with what is derived from its text.
-
-    keep_rules: the stored rules stay as they are, and article.rules is used only if there are none stored.
-    links: the editor links harvested from its body; None leaves the stored ones.
-    """
-
-    article: Article
-    vectors: Vectors
-    analysis: Analysis
-    keep_rules: bool = False
-    links: tuple[EditorLink, ...] | None = None
+from recommender.catalog.stored import (
+    LOOKUP_IDS,
+    SELECT_STORED,
+    Embed,
+    FrozenStore,
+    Statistics,
+    Stored,
+    to_analysis,
+    to_stored,
+)
+from recommender.catalog.wording import TermStatistics
+from recommender.errors import NotFoundError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +53,8 @@ class Change:
     revision: int
     article_id: str
     deleted: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """One article as the store has it, with what is derived from its text."""
-
-    article: Article
-    vectors: Vectors
-    analysis: Analysis
+    before: Before | None = None
+    """What it replaced or withdrew; None if there was nothing, or a release before schema version 2 made the change."""
 
 
 class Store:
@@ -76,10 +63,14 @@ class Store:
     Writers take turns: a write waits BUSY_TIMEOUT_S for another one's transaction, then fails as UnavailableError.
     """
 
-    def __init__(self, path: Path, encoder: str) -> None:
-        """Open an existing store for vectors of `encoder`; see `open_store` and `create_store`."""
+    def __init__(self, path: Path, encoder: str, embed: Embed | None = None) -> None:
+        """Open an existing store for vectors of `encoder`; see `open_store` and `create_store`.
+
+        embed: makes the vectors of articles that lack them, which there are while `encoder` is not the active one.
+        """
         self.path = path
         self.encoder = encoder
+        self._embed = embed
         self._local = threading.local()
         self._write_lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
@@ -101,6 +92,17 @@ class Store:
         """Return a number that differs from this thread's last call if another connection has committed since."""
         with explained(self.path):
             return int(self._read("PRAGMA data_version").fetchone()[0])
+
+    def active_encoder(self) -> str:
+        """Return the encoder that every article has vectors of; this store's, until another process switches."""
+        with explained(self.path):
+            return read_fact(self._connection(), ENCODER) or self.encoder
+
+    def dimension(self) -> int | None:
+        """Return the components of this encoder's vectors; None if there are none yet."""
+        with explained(self.path):
+            found = self._read("SELECT data FROM vectors WHERE encoder = ? LIMIT 1", (self.encoder,)).fetchone()
+        return len(Vectors.from_bytes(found[0]).main) if found else None
 
     def count(self) -> int:
         """Return the number of articles."""
@@ -138,14 +140,43 @@ class Store:
 
     def changes_after(self, revision: int, limit: int) -> list[Change]:
         """Return at most `limit` changes after `revision`, in order."""
-        sql = "SELECT revision, article_id, deleted FROM changes WHERE revision > ? ORDER BY revision LIMIT ?"
+        sql = "SELECT revision, article_id, deleted, before FROM changes WHERE revision > ? ORDER BY revision LIMIT ?"
         with explained(self.path):
-            return [Change(r, i, bool(d)) for r, i, d in self._read(sql, (revision, limit))]
+            rows = self._read(sql, (revision, limit)).fetchall()
+        return [Change(r, i, bool(d), Before.from_json(before) if before else None) for r, i, d, before in rows]
+
+    def public_later(self, revision: int) -> list[tuple[int, str]]:
+        """Return (public_at_ms, id) of what was written up to `revision` and became public after that change.
+
+        Revision 0 stands for the beginning, before which nothing was written.
+        """
+        sql = (
+            "SELECT a.public_at_ms, a.id FROM articles a, changes c"
+            " WHERE c.revision = ? AND a.public_at_ms > c.at_ms AND a.revision <= c.revision"
+        )
+        with explained(self.path):
+            return list(self._read(sql, (revision,)))
 
     def stored(self, ids: Sequence[str]) -> dict[str, Stored]:
-        """Return those of `ids` that exist, with what is derived from their texts."""
-        rows = self._by_key(f"SELECT {_STORED_COLUMNS} FROM {_STORED_TABLES} WHERE a.id IN ({{}})", ids, self._keys())
-        return {stored.article.id: stored for stored in map(_to_stored, rows)}
+        """Return those of `ids` that exist, with what is derived from their texts.
+
+        One that has no vectors of this store's encoder is left out: it was written after another became active.
+        """
+        rows = self._by_key(f"{SELECT_STORED} WHERE a.id IN ({{}})", ids, (self.encoder, ANALYSIS))
+        return {stored.article.id: stored for stored in (to_stored(row) for row in rows if row[1] is not None)}
+
+    def analysis_of(self, text_hash: bytes) -> Analysis | None:
+        """Return the analysis of a text that was written at some time, None if it is of another release's version."""
+        sql = f"SELECT terms, sketch FROM analyses WHERE version = {_quote(ANALYSIS)} AND text_hash IN ({{}})"
+        found = next(self._by_key(sql, [text_hash]), None)
+        return to_analysis(*found) if found else None
+
+    def statistics(self) -> Statistics | None:
+        """Return the latest term statistics for this release's terms, None if there are none."""
+        sql = "SELECT version, counted_at_ms, data FROM statistics WHERE analysis = ? ORDER BY version DESC LIMIT 1"
+        with explained(self.path):
+            found = self._read(sql, (ANALYSIS,)).fetchone()
+        return Statistics(found[0], found[1], TermStatistics.from_bytes(found[2])) if found else None
 
     def links(self) -> Iterator[EditorLink]:
         """Yield every harvested editor link, by source and position."""
@@ -165,25 +196,36 @@ class Store:
 
     @contextmanager
     def frozen(self) -> Iterator[FrozenStore]:
-        """Open a view of the store at one revision, whatever is committed meanwhile."""
+        """Open a view of the store at one revision, whatever is committed meanwhile; with this store's encoder."""
         connection = connect(self.path)
         try:
             with explained(self.path):
                 connection.execute("BEGIN")
-                yield FrozenStore(connection, self.path, self._keys())
+                yield FrozenStore(connection, self.encoder, self._embed)
         finally:
             connection.close()
 
     # Writing
 
     def write(self, writes: Sequence[Write], now_ms: int | None = None) -> list[Outcome]:
-        """Add or replace articles in one transaction, durable on return; the outcomes are in the order of `writes`."""
+        """Add or replace articles in one transaction, durable on return; the outcomes are in the order of `writes`.
+
+        Raises EncoderChangedError if another encoder has become the active one; then nothing is written.
+        """
         if not writes:
             return []
         at_ms = _now_ms() if now_ms is None else now_ms
         with self._transaction() as connection:
-            before = self.get_many([w.article.id for w in writes if w.keep_rules])
-            return [_write_one(connection, w, before, self.encoder, at_ms) for w in writes]
+            check_encoder(connection, self.path, self.encoder)
+            stored = self.get_many([w.article.id for w in writes])
+            outcomes = []
+            for write in writes:
+                article_id = write.article.id
+                outcome, stored[article_id] = write_article(
+                    connection, write, stored.get(article_id), self.encoder, at_ms
+                )
+                outcomes.append(outcome)
+            return outcomes
 
     def analyse_missing(self) -> int:
         """Analyse the articles whose analysis is of another release's version; returns how many. Needs no model."""
@@ -200,14 +242,58 @@ class Store:
             made = [(text_hash, analyse(article_from_json(content))) for text_hash, content in rows]
             with self._transaction() as connection:
                 for text_hash, analysis in made:
-                    _write_analysis(connection, text_hash, analysis)
+                    write_analysis(connection, text_hash, analysis)
             done += len(made)
 
     def delete(self, ids: Sequence[str], now_ms: int | None = None) -> list[bool]:
         """Withdraw articles in one transaction, durable on return; False for each id that was not there."""
         at_ms = _now_ms() if now_ms is None else now_ms
         with self._transaction() as connection:
-            return [_delete_one(connection, article_id, at_ms) for article_id in ids]
+            return [delete_article(connection, article_id, at_ms) for article_id in ids]
+
+    def add_statistics(self, terms: TermStatistics, now_ms: int | None = None) -> Statistics:
+        """Keep new term statistics; the ones before the last few are dropped."""
+        at_ms = _now_ms() if now_ms is None else now_ms
+        sql = "INSERT INTO statistics (analysis, counted_at_ms, data) VALUES (?, ?, ?) RETURNING version"
+        with self._transaction() as connection:
+            (version,) = connection.execute(sql, (ANALYSIS, at_ms, terms.to_bytes())).fetchone()
+            connection.execute("DELETE FROM statistics WHERE version <= ?", (version - _STATISTICS_KEPT,))
+        return Statistics(version, at_ms, terms)
+
+    # Changing the encoder
+
+    def count_without_vectors(self) -> int:
+        """Return how many articles have no vectors of this store's encoder."""
+        with explained(self.path):
+            return int(self._read(f"SELECT COUNT(*) {_WITHOUT_VECTORS}", (self.encoder,)).fetchone()[0])
+
+    def without_vectors(self, limit: int, after: bytes = b"") -> dict[bytes, Article]:
+        """Return at most `limit` articles without vectors of this store's encoder, by text hash, one for each text.
+
+        after: only texts whose hash comes after this one; the result is in the order of hashes.
+        """
+        sql = f"SELECT a.text_hash, a.content {_WITHOUT_VECTORS} AND a.text_hash > ? GROUP BY a.text_hash LIMIT ?"
+        with explained(self.path):
+            rows = self._read(sql, (self.encoder, after, limit)).fetchall()
+        return {text_hash: article_from_json(content) for text_hash, content in rows}
+
+    def add_vectors(self, made: Mapping[bytes, Vectors]) -> None:
+        """Keep vectors of this store's encoder by text hash, durable on return."""
+        with self._transaction() as connection:
+            for text_hash, vectors in made.items():
+                write_vectors(connection, text_hash, self.encoder, vectors)
+
+    def make_encoder_active(self) -> None:
+        """Make this store's encoder the active one, in one transaction; what lacks vectors is embedded inside it."""
+        with self._transaction() as connection:
+            while missing := self.without_vectors(_EMBEDDED_AT_ONCE):
+                for text_hash, article in missing.items():
+                    assert self._embed is not None, "a store that is to become active can embed"
+                    write_vectors(connection, text_hash, self.encoder, self._embed(article))
+            active = read_fact(connection, ENCODER)
+            if active and active != self.encoder:
+                write_fact(connection, PREVIOUS_ENCODER, active)
+                write_fact(connection, ENCODER, self.encoder)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -238,159 +324,62 @@ class Store:
         self, sql: str, keys: Sequence[str] | Sequence[bytes], values: Sequence[object] = ()
     ) -> Iterator[tuple[Any, ...]]:
         with explained(self.path):
-            for start in range(0, len(keys), _LOOKUP_IDS):
-                part = keys[start : start + _LOOKUP_IDS]
+            for start in range(0, len(keys), LOOKUP_IDS):
+                part = keys[start : start + LOOKUP_IDS]
                 yield from self._read(sql.format(",".join("?" * len(part))), [*values, *part])
-
-    def _keys(self) -> tuple[str, str]:
-        return (self.encoder, ANALYSIS)
-
-
-class FrozenStore:
-    """The store at one revision; made by `Store.frozen`."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path, keys: tuple[str, str]) -> None:
-        """Read through `connection`, which is inside a transaction."""
-        self._connection = connection
-        self._path = path
-        self._keys = keys
-        self.revision = int(connection.execute("SELECT COALESCE(MAX(revision), 0) FROM changes").fetchone()[0])
-        self.count = int(connection.execute("SELECT COUNT(*) FROM articles").fetchone()[0])
-
-    def terms(self) -> Iterator[Terms]:
-        """Yield the terms of every article, in no particular order."""
-        sql = "SELECT t.terms FROM articles a JOIN analyses t ON t.text_hash = a.text_hash AND t.version = ?"
-        for row in self._connection.execute(sql, (ANALYSIS,)):
-            yield Terms.from_bytes(row[0])
-
-    def in_time_order(self) -> Iterator[Stored]:
-        """Yield every article by (public_at_ms, id). Raises MismatchError if one has no vectors of the encoder."""
-        sql = f"SELECT {_STORED_COLUMNS} FROM {_STORED_TABLES} ORDER BY a.public_at_ms, a.id"
-        for row in self._connection.execute(sql, self._keys):
-            yield _to_stored(row)
 
 
 def create_store(path: Path, encoder: str) -> Store:
     """Open the store at `path` for vectors of `encoder`, creating it if there is none; migrations are applied.
 
-    Raises MismatchError if it was made for another encoder, StorageError if the folder cannot be written.
+    Raises EncoderChangedError if another encoder is active, StorageError if the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create {path.parent}: {error.strerror}", fix="choose another data_dir") from error
-    with explained(path):
-        connection = connect(path)
-        try:
-            migrate(connection, str(path))
-            connection.execute("INSERT OR IGNORE INTO facts VALUES ('encoder', ?)", (encoder,))
-            _check_encoder(connection, path, encoder)
-        finally:
-            connection.close()
+    with explained(path), closing(connect(path)) as connection:
+        migrate(connection, str(path))
+        connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (ENCODER, encoder))
+        check_encoder(connection, path, encoder)
     return Store(path, encoder)
 
 
-def open_store(path: Path, encoder: str) -> Store:
-    """Open the store at `path`. Raises NotFoundError if there is none; else as `create_store`."""
+def open_store(path: Path, encoder: str | None = None) -> Store:
+    """Open the store at `path`, by default for its active encoder.
+
+    Raises NotFoundError if there is none; else as `create_store`.
+    """
     if not path.exists():
-        raise NotFoundError("data folder", str(path.parent), fix="run `related-news index ARTICLES` first")
-    return create_store(path, encoder)
+        raise _nothing_indexed(path)
+    return create_store(path, encoder or encoders_of(path)[0])
 
 
-def _check_encoder(connection: sqlite3.Connection, path: Path, encoder: str) -> None:
-    made_for = connection.execute("SELECT value FROM facts WHERE name = 'encoder'").fetchone()[0]
-    if made_for != encoder:
-        raise MismatchError(
-            f"{path} was indexed with {made_for}, the configured model is {encoder}",
-            fix="configure that model again, or index into another data_dir",
-        )
+def encoders_of(path: Path) -> tuple[str, str | None]:
+    """Return the active encoder of the store at `path`, and the one that was before the last switch, if there was one.
+
+    Raises NotFoundError if there is no store, CorruptError if the file is none.
+    """
+    if not path.exists():
+        raise _nothing_indexed(path)
+    with explained(path), closing(connect(path)) as connection:
+        migrate(connection, str(path))
+        active = read_fact(connection, ENCODER)
+        if active is None:
+            raise _nothing_indexed(path)
+        return active, read_fact(connection, PREVIOUS_ENCODER)
 
 
 _ANALYSED_AT_ONCE = 500
-_STORED_COLUMNS = "a.content, v.data, t.terms, t.sketch"
-_STORED_TABLES = (
-    "articles a LEFT JOIN vectors v ON v.text_hash = a.text_hash AND v.encoder = ?"
-    " LEFT JOIN analyses t ON t.text_hash = a.text_hash AND t.version = ?"
+_EMBEDDED_AT_ONCE = 64
+_STATISTICS_KEPT = 3
+_WITHOUT_VECTORS = (
+    "FROM articles a LEFT JOIN vectors v ON v.text_hash = a.text_hash AND v.encoder = ? WHERE v.text_hash IS NULL"
 )
 
 
-def _to_stored(row: Sequence[object]) -> Stored:
-    content, vectors, terms, sketch = row
-    assert isinstance(content, str)
-    article = article_from_json(content)
-    if not isinstance(vectors, bytes):
-        raise MismatchError(f"article {article.id!r} has no vectors of this model", fix="index the archive again")
-    if isinstance(terms, bytes) and isinstance(sketch, bytes):
-        analysis = Analysis(Terms.from_bytes(terms), _sketch(sketch))
-    else:  # made by a release with another ANALYSIS
-        analysis = analyse(article)
-    return Stored(article, Vectors.from_bytes(vectors), analysis)
-
-
-def _sketch(blob: bytes) -> Sketch:
-    return np.frombuffer(blob, np.uint16)
-
-
-def _write_one(
-    connection: sqlite3.Connection, write: Write, before: dict[str, Article], encoder: str, at_ms: int
-) -> Outcome:
-    article = write.article
-    if write.keep_rules and (old := before.get(article.id)):
-        article = replace(article, rules=old.rules)
-    content_hash, text_hash = article.content_hash(), article.text_hash()
-    content = article.to_json()
-    found = connection.execute("SELECT content FROM articles WHERE id = ?", (article.id,)).fetchone()
-    _write_links(connection, article.id, write.links)
-    if found and found[0] == content:
-        return Outcome.UNCHANGED
-    _write_derived(connection, text_hash, encoder, write)
-    revision = _log(connection, article.id, deleted=False, at_ms=at_ms)
-    connection.execute(
-        "INSERT OR REPLACE INTO articles (id, content, content_hash, text_hash, public_at_ms, revision)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (article.id, content, content_hash, text_hash, article.public_at_ms, revision),
-    )
-    connection.execute("DELETE FROM withdrawn WHERE article_id = ?", (article.id,))
-    return Outcome.CHANGED if found else Outcome.ADDED
-
-
-def _write_derived(connection: sqlite3.Connection, text_hash: bytes, encoder: str, write: Write) -> None:
-    connection.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", (text_hash, encoder, write.vectors.to_bytes()))
-    _write_analysis(connection, text_hash, write.analysis)
-
-
-def _write_analysis(connection: sqlite3.Connection, text_hash: bytes, analysis: Analysis) -> None:
-    connection.execute(
-        "INSERT OR IGNORE INTO analyses VALUES (?, ?, ?, ?)",
-        (text_hash, ANALYSIS, analysis.terms.to_bytes(), analysis.sketch.tobytes()),
-    )
-
-
-def _write_links(connection: sqlite3.Connection, source_id: str, links: Iterable[EditorLink] | None) -> None:
-    if links is None:
-        return
-    connection.execute("DELETE FROM editor_links WHERE source_id = ?", (source_id,))
-    connection.executemany(
-        "INSERT INTO editor_links VALUES (?, ?, ?, ?, ?)",
-        [(source_id, i, link.target, link.paragraph, link.anchor) for i, link in enumerate(links)],
-    )
-
-
-def _delete_one(connection: sqlite3.Connection, article_id: str, at_ms: int) -> bool:
-    if not connection.execute("DELETE FROM articles WHERE id = ?", (article_id,)).rowcount:
-        return False
-    connection.execute("DELETE FROM editor_links WHERE source_id = ?", (article_id,))
-    revision = _log(connection, article_id, deleted=True, at_ms=at_ms)
-    connection.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (article_id, revision))
-    return True
-
-
-def _log(connection: sqlite3.Connection, article_id: str, *, deleted: bool, at_ms: int) -> int:
-    cursor = connection.execute(
-        "INSERT INTO changes (article_id, deleted, at_ms) VALUES (?, ?, ?)", (article_id, int(deleted), at_ms)
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+def _nothing_indexed(path: Path) -> NotFoundError:
+    return NotFoundError("data folder", str(path.parent), fix="run `related-news index ARTICLES` first")
 
 
 def _quote(text: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
-from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, label_code, make_record
-from recommender.catalog.snapshot import id_hash
-from recommender.catalog.store import Stored
+from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags
 from recommender.catalog.vectors import Hits, Rows, Vector, best_of
-from recommender.catalog.wording import SIGNATURE_TERMS, Packed, Weights, make_signature
+from recommender.catalog.wording import SIGNATURE_TERMS, Packed
 
 
 class _Growing:
@@ -37,9 +36,8 @@ class _Growing:
 class Tail:
     """A Segment that grows. Rows are in the order of arrival; a row that was replaced or withdrawn is dead."""
 
-    def __init__(self, dimension: int, idf: Weights) -> None:
-        """Start empty. idf: that of the snapshot, so that both segments weigh words alike."""
-        self._idf = idf
+    def __init__(self, dimension: int) -> None:
+        """Start empty."""
         self._mains = _Growing(np.float32, dimension)
         self._heads = _Growing(np.float32, dimension)
         self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
@@ -52,22 +50,20 @@ class Tail:
         self._tags: Tags | None = None
         self._row_of: dict[str, int] = {}
 
-    def put(self, stored: Stored) -> None:
+    def put(self, entry: Entry) -> None:
         """Add an article; an earlier row of the same id dies."""
-        article, terms = stored.article, stored.analysis.terms
-        self.remove(article.id)
-        signature = make_signature(terms, self._idf)
-        self._mains.append(stored.vectors.main)
-        self._heads.append(stored.vectors.head)
-        self._signatures.append(signature.pack())
-        self._sketches.append(stored.analysis.sketch)
-        self._id_hashes.append(id_hash(article.id))
-        for growing, value in zip(self._columns.values(), Columns.row_of(article, terms.words), strict=True):
+        self.remove(entry.id)
+        self._mains.append(entry.main)
+        self._heads.append(entry.head)
+        self._signatures.append(entry.signature)
+        self._sketches.append(entry.sketch)
+        self._id_hashes.append(entry.id_hash)
+        for growing, value in zip(self._columns.values(), entry.columns, strict=True):
             growing.append(value)
         self._alive.append(True)
-        self._row_of[article.id] = len(self._records)
-        self._records.append(make_record(article, terms, signature))
-        self._tag_codes.append(tuple(map(label_code, article.tags)))
+        self._row_of[entry.id] = len(self._records)
+        self._records.append(entry.record)
+        self._tag_codes.append(entry.tag_codes)
         self._tags = None
 
     def remove(self, article_id: str) -> None:
@@ -99,6 +95,10 @@ class Tail:
             codes = np.fromiter((code for codes in self._tag_codes for code in codes), np.uint32, int(counts.sum()))
             self._tags = Tags(np.concatenate(([0], np.cumsum(counts))), codes)
         return self._tags
+
+    def label_count(self, column: str, code: int) -> int:
+        """Return the number of living rows whose column of that name holds `code`."""
+        return int(np.count_nonzero((self._columns[column].array == code) & self._alive.array))
 
     @property
     def signatures(self) -> Packed:

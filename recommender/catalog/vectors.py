@@ -1,4 +1,4 @@
-"""The vector side: inner-product search over rows in time order. The only module that imports faiss.
+"""The vector side: inner-product search over rows in time order. Only this module and graph.py know FAISS.
 
 Vectors live as half-precision codes, row-major, in one FAISS file that is memory-mapped: worker processes share it,
 and every way of searching reads the same memory.
@@ -12,7 +12,7 @@ FAISS threads: the process decides (`limit_threads`); FAISS releases the GIL whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,14 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog import graph
+from recommender.catalog.graph import Half
 from recommender.errors import CorruptError
 
 EXACT_ROWS = 20_000
 """At 32 ns a row (384 dims, one thread, measured) an exact scan of this many costs 0.65 ms."""
 GRAPH_ROWS = 50_000
 """Smaller files are scanned exactly throughout: 1.6 ms at the most."""
-GRAPH_NEIGHBOURS = 32
-GRAPH_EF_CONSTRUCTION = 120
 GRAPH_EF_SEARCH = 256
 """Recall@100 on 72,775 real embeddings: .983 at ef 100, .995 at 200 (design notes); more where a filter thins rows."""
 _TIE_SLACK = 16
@@ -55,28 +55,26 @@ def limit_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-def write_vectors(path: Path, dimension: int, batches: Iterator[npt.NDArray[np.float16]]) -> int:
-    """Write the vectors of all rows, in row order, to `path` as one FAISS file; returns the number of rows.
+def write_vectors(path: Path, dimension: int, batches: Iterable[Half]) -> None:
+    """Write the vectors of all rows, in row order, to `path` as one FAISS file.
 
     batches: float16 (m, dimension) each, normalised. A graph is added from GRAPH_ROWS rows on; that takes minutes for
     each million rows and holds the file in memory.
     """
-    codes = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    codes = graph.codes_index(dimension)
     for batch in batches:
         codes.add(batch.astype(np.float32))
-    rows = int(codes.ntotal)
+    _write(path, graph.build(codes) if codes.ntotal >= GRAPH_ROWS else codes)
+
+
+def write_changed_vectors(path: Path, old: VectorFile, source: Rows, new: Iterable[Half]) -> None:
+    """Write the vectors of `old` with some rows gone and others new, its graph carried over; see graph.carried_over."""
+    _write(path, graph.carried_over(old.index, source, new))
+
+
+def _write(path: Path, index: faiss.Index) -> None:
     with path.open("wb") as stream:  # FAISS itself only prints that the last block did not fit on the disk
-        faiss.write_index(_with_graph(codes) if rows >= GRAPH_ROWS else codes, faiss.PyCallbackIOWriter(stream.write))
-    return rows
-
-
-def _with_graph(codes: faiss.IndexScalarQuantizer) -> faiss.IndexHNSWSQ:
-    graph = faiss.IndexHNSWSQ(codes.d, faiss.ScalarQuantizer.QT_fp16, GRAPH_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = GRAPH_EF_CONSTRUCTION
-    step = 100_000
-    for start in range(0, codes.ntotal, step):
-        graph.add(codes.reconstruct_n(start, min(step, codes.ntotal - start)))
-    return graph
+        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
 
 
 class VectorFile:
@@ -96,7 +94,7 @@ class VectorFile:
             )
         self.rows = rows
         self.dimension = dimension
-        self._index = index
+        self.index = index
         self._has_graph = isinstance(index, faiss.IndexHNSW)
         self._flat = faiss.downcast_index(index.storage) if self._has_graph else index
         self._codes = self._map_codes()
@@ -108,9 +106,13 @@ class VectorFile:
         return flat.reshape(self.rows, 2 * self.dimension)
 
     @property
-    def kind(self) -> str:
-        """Name the structure: "flat" or "hnsw"."""
-        return "hnsw" if self._has_graph else "flat"
+    def has_graph(self) -> bool:
+        """Say whether there is a graph, or every search is a scan."""
+        return self._has_graph
+
+    def codes(self, low: int, high: int) -> Half:
+        """Return float16 (high - low, dimension): the vectors of rows [low, high) in the mapped file."""
+        return self._codes[low:high].view(np.float16)
 
     def vectors(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension), a copy."""
@@ -157,7 +159,7 @@ class VectorFile:
 
     def _view(self, codes: npt.NDArray[np.uint8]) -> faiss.IndexScalarQuantizer:
         """Return an index over `codes` without copying them; the caller keeps `codes` alive while it searches."""
-        index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        index = graph.codes_index(self.dimension)
         address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
         index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, self._flat.codes.owner)
         index.ntotal = len(codes)
@@ -170,7 +172,7 @@ class VectorFile:
             params.sel = faiss.IDSelectorBitmap(np.packbits(_within(allowed, low, high), bitorder="little"))
         elif (low, high) != (0, self.rows):
             params.sel = faiss.IDSelectorRange(low, high)
-        scores, rows = self._index.search(query[None], min(k, qualified), params=params)
+        scores, rows = self.index.search(query[None], min(k, qualified), params=params)
         found = rows[0] >= 0
         return best_of(scores[0][found], rows[0][found], k)
 

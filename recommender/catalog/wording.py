@@ -186,6 +186,16 @@ class TermStatistics:
             documents += 1
         return TermStatistics(counts, documents)
 
+    def to_bytes(self) -> bytes:
+        """Serialise for the store; `TermStatistics.from_bytes` reads it back."""
+        return struct.pack("<Q", self.documents) + zlib.compress(self.document_counts.tobytes(), 1)
+
+    @staticmethod
+    def from_bytes(blob: bytes) -> TermStatistics:
+        """Read back what `to_bytes` wrote."""
+        (documents,) = struct.unpack_from("<Q", blob)
+        return TermStatistics(np.frombuffer(zlib.decompress(blob[8:]), np.uint32), documents)
+
     def idf(self) -> Weights:
         """Return float32 (TERM_BUCKETS,): ln((n + 1) / (df + 1)), at least 0.
 

@@ -11,12 +11,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from indexer.evaluation import baselines
 from indexer.evaluation.links import GoldPage
 from indexer.evaluation.metrics import CUTOFF
-from recommender.archive import SNAPSHOTS
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import Store
+from recommender.opening import SNAPSHOTS
 from tests.building import DAY_MS, DIMENSION, NOW_MS, article, build_store
 from tests.service.hosting import newsroom
 

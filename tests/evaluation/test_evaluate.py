@@ -19,7 +19,6 @@ from indexer.evaluation.evaluate import CALIBRATION_BINS, Listener, measure, thr
 from indexer.evaluation.links import Gold, GoldLink, usable
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from indexer.pipeline import Listeners
-from recommender.archive import SNAPSHOTS
 from recommender.catalog.articles import Article, format_time
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.segment import Scope
@@ -28,6 +27,7 @@ from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.config import Settings
 from recommender.errors import InvalidInputError
 from recommender.fitted import FittedModel, load_fit
+from recommender.opening import SNAPSHOTS
 from recommender.rank import Ranker
 from recommender.recommend import EVERY, Recommender, Request
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_store, make_fit

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from indexer.evaluation.links import GoldLink, harvested_links, read_links, usable
-from recommender.archive import SNAPSHOTS, STORE_FILE
 from recommender.catalog.articles import Article, EditorLink, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import create_store
 from recommender.errors import InvalidInputError, NotFoundError
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_live, writes
 
 # Files

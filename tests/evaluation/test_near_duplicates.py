@@ -13,11 +13,10 @@ import pytest
 from indexer.evaluation import near_duplicates
 from indexer.pipeline import run
 from indexer.sources import open_source
-from recommender.archive import open_archive
 from recommender.catalog.live import Live
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.judging import NEAR_COPY
-from tests.building import FakeEmbedder, article, build_live
+from tests.building import FakeEmbedder, article, build_live, open_archive
 
 GOV = Path(os.environ.get("RELATED_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "gov-blogs"
 TITLE = "Talks on the strait resume"

@@ -241,10 +241,45 @@ def test_several_links_in_one_line() -> None:
     ]
 
 
-def test_weak_label_needs_links() -> None:
-    """The word "More:" announces links only when there are links."""
-    assert _targets(_body(FIRST, _linked(f"More: {HEADLINE}", (HREF, HEADLINE)))) == [(HREF, 0, HEADLINE)]
-    assert _texts(_body(FIRST, f"More: {HEADLINE}")) == [FIRST, f"More: {HEADLINE}"]
+@pytest.mark.parametrize("label", ["More", "READ", "Listen", "Analysis", "Editors’ picks"])
+def test_weak_label_needs_links(label: str) -> None:
+    """Words such as "More:" announce links only when there are links."""
+    assert _targets(_body(FIRST, _linked(f"{label}: {HEADLINE}", (HREF, HEADLINE)))) == [(HREF, 0, HEADLINE)]
+    assert _texts(_body(FIRST, f"{label}: {HEADLINE}")) == [FIRST, f"{label}: {HEADLINE}"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"Related News: [{HEADLINE}]({HREF})",
+        f"[Related News: {HEADLINE}]({HREF})",
+        f"**Related News:** [{HEADLINE}]({HREF})",
+        f"**[Related News: {HEADLINE}]({HREF})**",
+        f"See also:\n* [{HEADLINE}]({HREF})",
+        f"READ: [{HEADLINE}]({HREF})",
+        f"Related News: {HEADLINE} {HREF}",
+        f"Related News: {HEADLINE} ({HREF})",
+        f"See also:\n- {HEADLINE} – {HREF}",
+    ],
+)
+def test_addresses_in_plain_text_are_targets(line: str) -> None:
+    """A Markdown link, or an address after the headline, is where a labelled line leads."""
+    cleaned = _body(FIRST, line, SECOND)
+    assert _texts(cleaned) == [FIRST, SECOND]
+    assert _targets(cleaned) == [(HREF, 0, HEADLINE)]
+
+
+def test_emphasis_is_no_part_of_a_headline() -> None:
+    """Stars and underscores around label or headline are marks of the writing, not of the words."""
+    for line in (f"**Related News:** {HEADLINE}", f"*Read more: {HEADLINE}*", f"_See also: {HEADLINE}_"):
+        assert _targets(_body(FIRST, line)) == [(HEADLINE, 0, HEADLINE)]
+
+
+def test_markdown_in_running_text_stays_as_it_is() -> None:
+    """Only what announces related links is read as Markdown; a paragraph that is kept is kept as written."""
+    text = f"The ministers [agreed on a price]({HREF}) on Monday, after long talks."
+    assert _texts(_body(text, SECOND)) == [text, SECOND]
+    assert not _body(text, SECOND).links
 
 
 @pytest.mark.parametrize("kind", [ParagraphKind.HEADING, ParagraphKind.TEXT])
@@ -327,6 +362,16 @@ def test_read_more_link_to_the_page_itself_is_no_editor_link() -> None:
     cleaned = _body(FIRST, _linked("Read more", (HREF, "Read more")), url=HREF)
     assert _texts(cleaned) == [FIRST]
     assert not cleaned.links
+
+
+def test_summary_loses_its_related_links() -> None:
+    """Lines that announce links go from a summary of several lines, with what a bare label stands over; text stays."""
+    for line in (f"Related News: {HEADLINE}", f"Also read: {HEADLINE}", f"See also\n{HEADLINE}"):
+        assert clean_summary(f"Talks go on.\n{line}") == "Talks go on."
+    assert clean_summary("Talks go on.\nRecommended: two eggs. That is less.") == (
+        "Talks go on. Recommended: two eggs. That is less."
+    )
+    assert clean_summary(f"Related News: {HEADLINE}") == f"Related News: {HEADLINE}"
 
 
 @pytest.mark.parametrize(

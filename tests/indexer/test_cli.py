@@ -23,13 +23,12 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from indexer import cli
-from indexer.locking import only_run
-from recommender.archive import SNAPSHOTS, STORE_FILE, open_archive
+from recommender.catalog.locking import only_run
 from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.embedding import EMBEDDED_MODEL
 from recommender.errors import NotFoundError, UnavailableError
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.statuses import abortable
-from tests.building import DIMENSION, FakeEmbedder, build_store
+from tests.building import DIMENSION, FakeEmbedder, build_store, open_archive
 from tests.service.hosting import PAGE, ROOT, TIMEOUT_S, Served, draft, environment, fake_server, newsroom, served
 
 WIDTH = 120
@@ -42,6 +41,9 @@ COMMANDS = {
     "delete": ("--address", "Exit code 3 if one was not there."),
     "evaluate": ("--links", "--articles", "--near-duplicates", "--ranker", "--cross-fit", "--cache", "--json"),
     "fit": ("--links", "--articles", "--to", "--cache", "--json"),
+    "reindex": ("--model", "--back", "--no-switch", "--json"),
+    "backup": ("Copy the index as it is at this moment",),
+    "restore": ("Bring a backup up in data_dir",),
     "settings": ("Print the effective settings as TOML.",),
     "demo": ("--index-only",),
 }
@@ -117,9 +119,9 @@ def test_without_a_command_there_is_help_and_a_misspelt_one_is_put_right(invoke:
     nothing = invoke()
     assert nothing.exit_code == 2
     assert "Commands" in nothing.output
-    misspelt = invoke("indx")
+    misspelt = invoke("serv")
     assert misspelt.exit_code == 2
-    assert "Did you mean 'index'?" in misspelt.stderr
+    assert "Did you mean 'serve'?" in misspelt.stderr
 
 
 # index
@@ -210,7 +212,7 @@ def test_index_takes_its_settings_from_the_file_and_the_environment(
     assert invoke("--data-dir", "data", "index", path).exit_code == 0
     assert loaded == [("ours", "float32", 3)]
     assert not (tmp_path / "unused").exists()
-    store, _ = open_archive(tmp_path / "data", FakeEmbedder())
+    store, _ = open_archive(tmp_path / "data")
     stored = store.get_many(["a", "b"])
     store.close()
     assert {i: (a.site, a.language) for i, a in stored.items()} == {
@@ -257,7 +259,7 @@ def test_index_with_another_model_is_refused_by_name(
     monkeypatch.setattr(cli, "load_embedder", lambda *_, **__: other)
     assert failed(invoke("index", path)) == (
         f"error: data/{STORE_FILE} was indexed with {embedder.info.key}, the configured model is {other.info.key}"
-        " (configure that model again, or index into another data_dir)"
+        " (unset model.name, or run `related-news reindex` to change the model)"
     )
 
 
@@ -299,7 +301,7 @@ def test_settings_are_printed_as_toml_that_can_be_read_back(invoke: Invoke, tmp_
     assert first.exit_code == 0
     assert (values["data_dir"], values["log_level"]) == ("elsewhere", "DEBUG")
     assert (values["server"]["host"], values["server"]["port"]) == ("127.0.0.1", 50051)
-    assert values["model"]["name"] == EMBEDDED_MODEL
+    assert "name" not in values["model"]
     (tmp_path / "mine.toml").write_text(first.stdout)
     second = invoke("--config", "mine.toml", "settings")
     assert second.stdout.splitlines()[0] == "# from mine.toml"
@@ -403,6 +405,17 @@ def test_related_lists_so_many(invoke: Invoke, service: Served, options: list[st
     rows, receipt = table.stdout.split("revision ")
     assert re.findall(r"(\w+-\d) *$", rows, re.MULTILINE) == ids
     assert receipt.startswith(f"40, 40 candidates seen, {answer.receipt.ranker}\n")
+
+
+def test_where_there_is_no_terminal_a_row_is_one_line(
+    invoke: Invoke, service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program reads is neither wrapped nor cut, however narrow a terminal would be."""
+    monkeypatch.setattr(cli, "out", Console(width=40))
+    lines = invoke("related", PAGE, "-k", "3", "--address", service.client.address).stdout.splitlines()
+    assert [bool(re.fullmatch(r" \d\.\d\d .* \w+-\d *", line)) for line in lines[1:4]] == [True] * 3
+    assert lines[4].startswith("revision 40")
+    assert FakeEmbedder().info.key in invoke("status", "--address", service.client.address).stdout
 
 
 @pytest.mark.parametrize("k", ["-5", "-1", "0", "101", "1000000", "99999999999999999999"])
@@ -549,8 +562,9 @@ def test_a_service_that_cannot_answer_now_is_not_taken_for_none(invoke: Invoke) 
 
 FAKE_CLI = """
 import os
+import sys
 import indexer.cli
-import recommender.server
+from recommender import supervisor
 from tests.building import FakeEmbedder
 
 class Halting(FakeEmbedder):
@@ -560,7 +574,9 @@ class Halting(FakeEmbedder):
             input()
         return super().encode(texts)
 
-indexer.cli.load_embedder = recommender.server.load_embedder = lambda *_, **__: Halting()
+indexer.cli.load_embedder = lambda *_, **__: Halting()
+real = supervisor.Commands
+supervisor.Commands = lambda: real(encoder=(sys.executable, "-m", "tests.service.fake_encoder"))
 indexer.cli.main()
 """
 """The command line on a fake encoder, which waits for a line on standard input when a text says "halt"."""
@@ -595,7 +611,26 @@ def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None
         assert plan.receipt.candidates_seen == 6
         assert server.end() == 0
         assert server.process.stderr is not None
-        assert "recommender.server: draining" in server.process.stderr.read()
+        assert "recommender.supervisor: draining" in server.process.stderr.read()
+
+
+def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
+    """With -v a run tells on standard error what it passes over in silence else; the parsers' own logs stay out."""
+    (tmp_path / "feed.xml").write_text(
+        "<rss><channel><item><guid>1</guid><title>a & b</title><pubDate>2 Jan 2026 03:04 GMT</pubDate></item></channel>"
+        "</rss>"
+    )
+    (tmp_path / "page.html").write_text(f"<html><body>{'<p>The pilots met again on Monday.</p>' * 9}</body></html>")
+    arguments = ["--data-dir", str(tmp_path / "data"), "-v", "index"]
+    runs = [
+        subprocess.run(
+            command(*arguments, tmp_path / name), capture_output=True, text=True, cwd=ROOT, env=environment()
+        ).stderr
+        for name in ("feed.xml", "page.html")
+    ]
+    assert "INFO indexer.sources.feed: " in runs[0]
+    logged = [line for run in runs for line in run.splitlines() if not line.startswith("refused ")]
+    assert {line.split()[3].split(".")[0] for line in logged} == {"indexer"}
 
 
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from indexer import cli, demo
-from recommender.archive import SNAPSHOTS
-from recommender.catalog.snapshot import Manifest, current_snapshot
+from recommender.catalog.manifest import Manifest, current_snapshot
 from recommender.embedding import EMBEDDED_MODEL, Matrix, ModelInfo
+from recommender.opening import SNAPSHOTS
 from tests.building import FakeEmbedder
 from tests.service.hosting import connected, environment
 

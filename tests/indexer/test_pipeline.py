@@ -21,16 +21,18 @@ from indexer import pipeline
 from indexer.pipeline import Listeners, Report, StoppedError, run
 from indexer.sources import open_source
 from indexer.sources.base import BadRecord, Where
-from recommender.archive import SNAPSHOTS, STORE_FILE, open_archive
 from recommender.catalog.articles import Article, EditorLink, ParagraphKind, Rules
 from recommender.catalog.derived import analyse
+from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.rows import Write
 from recommender.catalog.schema import SCHEMA_VERSION
-from recommender.catalog.snapshot import Snapshot, current_snapshot
-from recommender.catalog.store import Store, Write, open_store
+from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.store import Store, open_store
 from recommender.embedding import Matrix
 from recommender.errors import MismatchError
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.prepare import embed
-from tests.building import FakeEmbedder
+from tests.building import FakeEmbedder, open_archive
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 20.0
@@ -154,7 +156,7 @@ def test_a_run_stores_every_article_and_writes_a_snapshot(articles: Path, data_d
         ("No date was set for the next round.", ParagraphKind.TEXT),
     ]
     assert report.snapshot == current_snapshot(data_dir / SNAPSHOTS)
-    store, live = open_archive(data_dir, FakeEmbedder())
+    store, live = open_archive(data_dir)
     store.close()
     assert (live.count, live.revision, live.changed) == (10, 10, 0)
 
@@ -237,7 +239,7 @@ def test_an_empty_source_makes_an_empty_index_that_can_be_served(tmp_path: Path,
     """No record is no error; the archive opens with nothing in it."""
     report = index(write(tmp_path / "none.jsonl", []), data_dir)
     assert counts(report) == {}
-    store, live = open_archive(data_dir, FakeEmbedder())
+    store, live = open_archive(data_dir)
     store.close()
     assert live.count == 0
 
@@ -575,7 +577,7 @@ def same_archive(one: Path, other: Path) -> bool:
     """Say whether two data folders hold the same articles with the same vectors, and serve them."""
     images = []
     for folder in (one, other):
-        store, live = open_archive(folder, FakeEmbedder())
+        store, live = open_archive(folder)
         stored = store.stored([f"id-{word}" for word in WORDS])
         images.append({i: (s.article, s.vectors.to_bytes(), live.find(i) is not None) for i, s in stored.items()})
         store.close()
@@ -627,7 +629,7 @@ def test_an_index_of_another_model_is_refused_by_name(articles: Path, data_dir: 
         index(articles, data_dir, other)
     assert str(caught.value) == (
         f"{data_dir / STORE_FILE} was indexed with {FakeEmbedder().info.key}, the configured model is {other.info.key}"
-        " (configure that model again, or index into another data_dir)"
+        " (unset model.name, or run `related-news reindex` to change the model)"
     )
     assert other.seen == []
     assert counts(index(articles, data_dir)) == {"read": 10, "unchanged": 10}

@@ -170,6 +170,17 @@ def test_a_list_is_a_table_with_its_receipt() -> None:
     ]
 
 
+def test_on_a_narrow_terminal_ids_and_models_are_folded_not_cut() -> None:
+    """Where a line is too short for an id or a model's name, all of its characters are still there."""
+    id = "port-strike-talks-resume-2026-10-05"
+    answer = related_pb.ListRelatedResponse(recommendations=[link(id, reason="same story: tide, pier; 3 days older")])
+    table = shown(render.related_table(answer), width=70).splitlines()
+    start = table[0].index("id")
+    assert "".join(line[start:] for line in table[1:-1]) == id
+    status = articles_pb.GetIndexStatusResponse(model="model@" + "0123456789" * 8)
+    assert status.model in "".join(shown(render.status_table(status), width=60).split())
+
+
 @pytest.mark.parametrize(
     ("age", "text"),
     [

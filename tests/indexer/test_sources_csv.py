@@ -99,10 +99,27 @@ def test_bad_rows_are_told_and_passed(tmp_path: Path, row: bytes, expected: str)
 
 
 def test_open_quote_does_not_swallow_the_rest_silently(tmp_path: Path) -> None:
-    """A quote that is never closed is reported."""
+    """A quote that is never closed is reported, with the lines that are lost by it."""
     found = _read(tmp_path, 'id,title,date\na,T,2026-01-02\nb,"T,2026-01-02\nc,T,2026-01-02\n')
     assert isinstance(found[0], RawArticle)
     assert isinstance(found[1], BadRecord) and found[1].where.line == 3 and "check the quotes" in found[1].reason
+    assert found[1].reason.endswith("; lines 3 to 4 were read as one row")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"id,title,date\ra,T,2026-01-02\rb,T,2026-01-02\r",
+        "\ufeffid\ttitle\tdate\na\tT\t2026\n".encode("utf-16-le"),
+    ],
+    ids=["bare carriage returns", "UTF-16"],
+)
+def test_a_file_whose_rows_cannot_be_told_is_refused(tmp_path: Path, data: bytes) -> None:
+    """Two ways in which spreadsheets save that are not understood: the file is named, and how to save it."""
+    with pytest.raises(InvalidInputError, match="the first row cannot be read") as error:
+        _read(tmp_path, data)
+    assert str(tmp_path) in str(error.value)
+    assert error.value.fix == "save the file as UTF-8 with line feeds between rows"
 
 
 def test_nul_and_torn_gzip(tmp_path: Path) -> None:

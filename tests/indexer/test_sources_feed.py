@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.cleaning import clean
 from indexer.sources import open_source
 from indexer.sources.base import Anchor, BadRecord, RawArticle
 from recommender.catalog.articles import ParagraphKind
@@ -93,6 +94,14 @@ def test_long_description_is_the_body(tmp_path: Path) -> None:
     assert (len(article.blocks), article.summary) == (2, "")
 
 
+def test_related_links_in_a_short_description_are_no_summary(tmp_path: Path) -> None:
+    """What a description says after its first paragraph to announce other articles never reaches the summary."""
+    item = "<item><guid>1</guid><title>T</title><description>{}</description></item>"
+    html = "<p>Talks go on.</p><p>Also read: <a href='/x'>Gas flows again through the line</a></p>"
+    (article,) = _articles(_read(tmp_path, RSS.format(item.format(html.replace("<", "&lt;")))))
+    assert clean(article).summary == "Talks go on."
+
+
 def test_media_thumbnail_is_the_last_resort(tmp_path: Path) -> None:
     """Without an image enclosure, media:content and then media:thumbnail give the image."""
     thumb = '<item><guid>1</guid><media:thumbnail url="https://e.example/t.jpg"/>{}</item>'
@@ -107,6 +116,16 @@ def test_unreadable_date_stays_as_it_is(tmp_path: Path) -> None:
     assert [a.published_at for a in _articles(_read(tmp_path, RSS.format(item)))] == ["next Tuesday", ""]
 
 
+@pytest.mark.parametrize("zero", ["0000-00-00T00:00:00Z", "0000-00-00 00:00:00"])
+def test_a_database_s_zero_date_concerns_its_entry_alone(tmp_path: Path, zero: str) -> None:
+    """It is passed on in the feed's own words, for the pipeline to refuse by name; the next entry is read."""
+    item = f"<item><guid>1</guid><title>T</title><dc:date>{zero}</dc:date></item>"
+    assert [a.published_at for a in _articles(_read(tmp_path, RSS.format(item + FULL)))] == [
+        zero,
+        "2026-01-02T01:04:05+00:00",
+    ]
+
+
 def test_entry_without_identity_is_told(tmp_path: Path) -> None:
     """An entry with neither guid nor link is a bad record; the next one is read."""
     bad, good = _read(tmp_path, RSS.format("<item><title>T</title></item>" + FULL))
@@ -115,12 +134,22 @@ def test_entry_without_identity_is_told(tmp_path: Path) -> None:
 
 
 def test_broken_feed_is_read_as_far_as_possible(tmp_path: Path) -> None:
-    """A feed that is torn, has stray ampersands or wrong bytes still gives its entries."""
+    """A feed that has stray ampersands or wrong bytes still gives its entries."""
     whole = RSS.format(FULL + FULL.replace("g1", "g2") + "<item><guid>g3</guid><title>a & b</title></item>")
     assert [a.id for a in _articles(_read(tmp_path, whole))] == ["g1", "g2", "g3"]
-    torn = whole[: whole.index("g2") + 200]
-    assert _articles(_read(tmp_path, torn))[0].id == "g1"
     assert _articles(_read(tmp_path, whole.encode().replace(b"Jane", b"J\xff\x00ne")))[0].id == "g1"
+
+
+@pytest.mark.parametrize(
+    "root", [RSS, RSS.replace("rss", "feed"), RSS.replace("rss", "rdf:RDF")], ids=["rss", "feed", "rdf"]
+)
+def test_feed_that_is_cut_off_is_told(tmp_path: Path, root: str) -> None:
+    """What a broken download has is read; then a bad record says that there may have been more."""
+    whole = root.format(FULL + FULL.replace("g1", "g2"))
+    first, _, told = _read(tmp_path, whole[: whole.index("g2") + 200])
+    assert isinstance(first, RawArticle) and first.id == "g1"
+    assert isinstance(told, BadRecord) and told.where.line == 2
+    assert told.reason.startswith("the feed ends before its last tag: ") and told.reason.endswith("; save it again")
 
 
 @pytest.mark.parametrize(

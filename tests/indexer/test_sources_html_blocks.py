@@ -158,7 +158,7 @@ def test_titles_lose_markup_and_entities() -> None:
     """A title or summary comes out as text; one without markup is left alone."""
     assert plain_text("Fish &amp; <em>chips</em>") == "Fish & chips"
     assert plain_text(" AT&T < BT ") == "AT&T < BT"
-    assert fragment_text("<p>One</p><figure><figcaption>No</figcaption></figure><p>two</p>") == "One two"
+    assert fragment_text("<p>One</p><figure><figcaption>No</figcaption></figure><p>two</p>") == "One\ntwo"
 
 
 def test_languages_that_are_none_are_ignored() -> None:

@@ -194,6 +194,12 @@ def test_a_file_that_is_not_toml(data: bytes, problem: str) -> None:
     assert refused(path) == f"broken.toml: {problem}"
 
 
+def test_a_file_that_cannot_be_read() -> None:
+    """The system's reason is told; this file of Linux is there, and refuses to be read."""
+    path = "/proc/self/mem"
+    assert refused(Path(path)) == f"{path}: cannot be read: Input/output error (check its permissions)"
+
+
 # Unknown keys
 
 SLOT = '[[layouts.l.slots]]\nname = "s"\nplacement = "end"\ncount = 1\n'
@@ -321,7 +327,8 @@ def test_variables_without_the_prefix_are_others_business(monkeypatch: pytest.Mo
         ("[server]\nfaiss_threads = 0", "server.faiss_threads", "Input should be greater than or equal to 1"),
         ("[index]\nbatch_articles = 0", "index.batch_articles", "Input should be greater than or equal to 1"),
         (f"{SLOT}min_score = 1.5", "layouts.l.slots.0.min_score", "Input should be less than or equal to 1"),
-        (f"{SLOT}{SLOT}", "layouts.l", "Value error, two slots have the same name"),
+        (f"{SLOT}{SLOT}", "layouts.l", "two slots have the same name"),
+        ('[index]\nlanguage = "English!"', "index.language", "'English!' is not a language tag"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_out_of_range(text: str, key: str, problem: str) -> None:

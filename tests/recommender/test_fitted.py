@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from recommender.archive import Archive, open_archive
 from recommender.catalog.derived import ANALYSIS
 from recommender.config import ServerSettings, Settings, load_settings
 from recommender.errors import CorruptError, MismatchError, NotFoundError
 from recommender.evidence import FEATURES, FEATURES_VERSION
 from recommender.fitted import FittedModel, load_fit
 from recommender.rank import Formula
-from recommender.server import Server, make_ranker
+from recommender.server import Server, make_terms
 from tests.building import FakeEmbedder, article, build_store, make_fit
-from tests.service.hosting import ROOT, TIMEOUT_S, Loop, connected, environment
+from tests.service.hosting import ROOT, TIMEOUT_S, Loop, connected, environment, fake_server, in_process
 
 ENCODER = FakeEmbedder().info.key
 AGAIN = "run `related-news fit` again"
@@ -173,7 +171,14 @@ def _settings(data_dir: Path, ranker: Path | None) -> Settings:
 def test_without_a_ranker_the_formula_ranks(tmp_path: Path) -> None:
     """The default needs no file."""
     assert Settings().ranker is None
-    assert isinstance(make_ranker(_settings(tmp_path, None), ENCODER).model, Formula)
+    assert make_terms(_settings(tmp_path, None), ENCODER).fitted is None
+
+
+def ranker_name(settings: Settings) -> str:
+    """Return the name of the ranker that a service of these settings ranks by."""
+    fitted = make_terms(settings, ENCODER).fitted
+    assert fitted is not None
+    return fitted.ranker.model.name
 
 
 def test_the_settings_name_a_ranker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +186,10 @@ def test_the_settings_name_a_ranker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = _write(tmp_path / "ranker.json", name="ours")
     config = tmp_path / "related-news.toml"
     config.write_text(f"ranker = '{path}'\n", "utf-8")
-    assert make_ranker(load_settings(config), ENCODER).model.name == "ours"
+    assert ranker_name(load_settings(config)) == "ours"
     other = _write(tmp_path / "other.json", name="another")
     monkeypatch.setenv("RELATED_NEWS_RANKER", str(other))
-    assert make_ranker(load_settings(config), ENCODER).model.name == "another"
+    assert ranker_name(load_settings(config)) == "another"
 
 
 @pytest.mark.parametrize(("fitted", "expected"), [(False, ["newer", "ours"]), (True, ["ours", "newer"])])
@@ -194,7 +199,7 @@ def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted:
     embedder = FakeEmbedder()
 
     async def start() -> tuple[Server, str]:
-        server = Server(settings, Archive(*open_archive(data_dir, embedder), embedder))
+        server = Server(settings, in_process(data_dir, embedder))
         return server, await server.start()
 
     loop = Loop()
@@ -239,13 +244,11 @@ def test_an_unusable_ranker_ends_the_start_with_one_line(
     path = tmp_path / "ranker.json"
     if changes is not None:
         _write(path, **changes)
-    code = (
-        "from recommender import server; from tests.building import FakeEmbedder; from indexer import cli;"
-        "server.load_embedder = lambda *_, **__: FakeEmbedder(); cli.main()"
-    )
+    config = tmp_path / "related-news.toml"
+    config.write_text(f"ranker = '{path}'\n", "utf-8")
     ended = subprocess.run(
-        [sys.executable, "-c", code, "--data-dir", str(data_dir), "serve", "--port", "0"],
-        env={**environment(), "RELATED_NEWS_RANKER": str(path), "RELATED_NEWS_LOG_LEVEL": "WARNING"},
+        fake_server(data_dir, "--config", str(config)),
+        env=environment(),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recommender.catalog.snapshot import id_hash
+from recommender.catalog.segment import id_hash
 from recommender.history import KNOWN_AFTER_MS, LinkHistory, PastLink
 
 DAY_MS = KNOWN_AFTER_MS

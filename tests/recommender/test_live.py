@@ -15,17 +15,19 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from recommender.archive import SNAPSHOTS, STORE_FILE
+from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer
 from recommender.catalog import live as live_module
-from recommender.catalog import snapshot, snapshot_writer
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import YEAR_MS, Live
+from recommender.catalog.manifest import MANIFEST
 from recommender.catalog.segment import Columns, Flag, Record, Scope
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import Change, Store, Stored, create_store
+from recommender.catalog.store import Change, Store, create_store
+from recommender.catalog.stored import Stored
 from recommender.catalog.vectors import Hits, Rows, Vector, limit_threads
 from recommender.catalog.wording import make_signature
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from tests.building import (
     DAY_MS,
     DIMENSION,
@@ -72,7 +74,7 @@ def found_ids(live: Live, hits: Hits) -> list[str]:
 def replay(live: Live, store: Store, at_once: int = 200) -> None:
     """Apply what the store has committed since, as a worker does."""
     while changes := store.changes_after(live.revision, at_once):
-        live.apply(changes, store.stored([change.article_id for change in changes]))
+        live.apply(changes, live.prepare(store.stored([change.article_id for change in changes]).values()))
 
 
 def image(store: Store, folder: Path) -> Live:
@@ -185,7 +187,7 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
     assert list(live.rows()) == sorted(rows.values())
     assert_gathers(live, sorted(rows.values()))
     hashes = live.id_hashes(np.array(sorted(rows.values()), np.int64))
-    assert hashes.tolist() == [int(snapshot.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
+    assert hashes.tolist() == [int(segment.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
     for tags in (["gas"], ["talks", "nowhere", "gas"]):
         overlaps = live.tag_overlaps(np.array(sorted(rows.values()), np.int64), tags)
         by_row = {row: expected[id].article.tags for id, row in rows.items()}
@@ -286,7 +288,11 @@ def test_replay_is_a_rebuild(operations: list[Put | Delete | Rule], data: st.Dat
     at = data.draw(st.integers(0, len(operations)), "operations before the snapshot")
     at_once = data.draw(st.integers(1, 20), "changes applied at once")
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot_writer, "_flush", lambda _: None)  # nothing here survives the test
+        for module in (snapshot_writer, snapshot_files):
+            patch.setattr(module, "flush", lambda _: None)  # nothing here survives the test
+        patch.setattr(snapshot_writer, "KEPT_SNAPSHOTS", 9)
+        patch.setattr(snapshot_writer, "STATISTICS_DRIFT", 1e9)
+        patch.setattr(snapshot_writer, "CHANGED_SHARE", data.draw(st.sampled_from([0.5, 1e9]), "share carried over"))
         patch.setattr(live_module, "_DEAD_FETCHED", data.draw(st.sampled_from([0, 2, 256]), "dead rows fetched"))
         store = create_store(Path(name) / STORE_FILE, FakeEmbedder().info.key)
         for operation in operations[:at]:
@@ -299,9 +305,29 @@ def test_replay_is_a_rebuild(operations: list[Put | Delete | Rule], data: st.Dat
         replay(live, store, at_once)
         expected = store.stored(IDS)
         assert_holds(live, expected, store.revision())
-        rebuilt = image(store, Path(name))
-        assert_holds(rebuilt, expected, store.revision())
+        next_one = image(store, Path(name))
+        assert_holds(next_one, expected, store.revision())
+        rebuilt = write_snapshot(store, Path(name) / SNAPSHOTS, DIMENSION, from_nothing=True)
+        for file in rebuilt.iterdir():
+            if file.name != MANIFEST:
+                assert (next_one.folder / file.name).read_bytes() == file.read_bytes(), file.name
+        made_anew = Live(Snapshot(rebuilt))
+        if made_anew.manifest.statistics == live.manifest.statistics:  # not where all articles came or went
+            assert_same_rows(live, made_anew)
         store.close()
+
+
+def assert_same_rows(one: Live, other: Live) -> None:
+    """Check that two live views hold the same articles with the same words, vectors and sketches, to the bit."""
+    rows = {one.record(int(row)).id: int(row) for row in one.rows()}
+    others = {other.record(int(row)).id: int(row) for row in other.rows()}
+    assert rows.keys() == others.keys()
+    for id, row in rows.items():
+        here, there = np.array([row]), np.array([others[id]])
+        assert one.signatures(here).tolist() == other.signatures(there).tolist()
+        assert one.sketches(here).tolist() == other.sketches(there).tolist()
+        assert one.main_vectors(here).tolist() == other.main_vectors(there).tolist()
+        assert one.record(row).to_bytes() == other.record(others[id]).to_bytes()
 
 
 # Single cases
@@ -345,11 +371,12 @@ def test_tags_overlap_as_sets_do(tagged: Live, wanted: list[str], asked: set[int
     assert overlaps.tolist() == pytest.approx([jaccard(TAGGED[n], wanted) for n in sorted(asked)])
 
 
-def test_a_label_s_share_is_that_of_the_snapshot(tmp_path: Path) -> None:
-    """Counted over the snapshot's articles; no label, an unknown one and an empty archive have none."""
+def test_a_label_s_share_is_that_of_all_articles(tmp_path: Path) -> None:
+    """Changed ones count as they are now; no label, an unknown one and an empty archive have none."""
     base = build_snapshot(tmp_path / "a", [article(f"{n}", section="sport" if n < 3 else "world") for n in range(4)])
-    live = replayed(base, [article("new", section="sport")])
-    assert live.label_share("section", "sport") == 0.75
+    live = replayed(base, [article("new", section="sport"), article("0", section="world")])
+    live.apply([deleted(live.revision + 1, "1")], {})
+    assert live.label_share("section", "sport") == live.label_share("section", "world") == 0.5
     assert live.label_share("site", "courier.example") == 1
     assert live.label_share("section", "nowhere") == live.label_share("section", "") == 0
     assert build_live(tmp_path / "b", []).label_share("section", "sport") == 0
@@ -360,7 +387,7 @@ def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path
     live = build_live(tmp_path, [])
     for count, tags in enumerate((["gas"], ["talks"], ["gas", "talks"]), 1):
         one = article(f"{count}", tags=tags)
-        live.apply([written(live.revision + 1, one.id)], stored([one]))
+        live.apply([written(live.revision + 1, one.id)], live.prepare(stored([one]).values()))
         expected = [1.0, 0.0, 0.5][:count]
         assert live.tag_overlaps(np.arange(count), ["gas"]).tolist() == expected
         with_gas = live.latest(Scope(tags=frozenset({"gas"})), 9, NOW_MS)
@@ -446,7 +473,7 @@ def test_a_change_may_be_applied_again_and_late(tmp_path: Path) -> None:
         changes = store.changes_after(live.revision, 10)
         present = store.stored(["a", "b"])
         for change in changes:
-            live.apply([change], present)
+            live.apply([change], live.prepare(present.values()))
             assert live.find("a") is None
             assert live.revision == change.revision
         assert (live.count, live.find("b") is not None) == (1, True)
@@ -463,7 +490,7 @@ def test_rows_of_the_tail_are_in_the_order_of_the_log(tmp_path: Path) -> None:
     """Every process that applies the same changes has the same rows, and so breaks ties alike."""
     live = build_live(tmp_path, [])
     some = [article(f"x{i}", title="Talks resume", paragraphs=()) for i in range(50)]
-    live.apply([written(i + 1, a.id) for i, a in enumerate(some)], stored(some))
+    live.apply([written(i + 1, a.id) for i, a in enumerate(some)], live.prepare(stored(some).values()))
     assert [live.find(a.id) for a in some] == list(range(50))
     newest_first = [a.id for a in reversed(some)]
     assert found_ids(live, live.search(query("Talks resume"), 7, *EVER, Scope())) == newest_first[:7]
@@ -474,7 +501,8 @@ def test_the_tail_grows_and_older_reads_stay_right(tmp_path: Path) -> None:
     live = build_live(tmp_path, [article("base")])
     for round_ in range(3):
         some = [article(f"x{i}", title=f"Title {i} {round_}", days_ago=i + 1, tags=[f"t{i % 7}"]) for i in range(100)]
-        live.apply([written(live.revision + 1 + i, a.id) for i, a in enumerate(some)], stored(some))
+        changes = [written(live.revision + 1 + i, a.id) for i, a in enumerate(some)]
+        live.apply(changes, live.prepare(stored(some).values()))
     assert (live.count, live.changed) == (101, 300)
     rows = np.array([live.find(f"x{i}") for i in range(100)])
     assert [live.record(row).title for row in rows.tolist()] == [f"Title {i} 2" for i in range(100)]
@@ -523,7 +551,7 @@ def test_ids_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         return np.uint64(7)
 
     monkeypatch.setattr(snapshot, "id_hash", one_hash)
-    monkeypatch.setattr(snapshot_writer, "id_hash", one_hash)
+    monkeypatch.setattr(entry, "id_hash", one_hash)
     live = build_live(tmp_path, [article(f"x{i}", days_ago=5 - i) for i in range(5)])
     assert [live.find(f"x{i}") for i in range(5)] == list(range(5))
     assert live.find("y") is None

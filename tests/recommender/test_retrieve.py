@@ -12,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender import retrieve as module
-from recommender.archive import SNAPSHOTS, STORE_FILE
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.derived import Vectors, analyse
 from recommender.catalog.live import Live
+from recommender.catalog.rows import Write
 from recommender.catalog.segment import Scope
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import Change, Stored, Write, create_store
+from recommender.catalog.store import Change, create_store
+from recommender.catalog.stored import Stored
 from recommender.catalog.vectors import limit_threads
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.page import Page, stored_page
 from recommender.retrieve import Found, retrieve
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article
@@ -91,7 +93,9 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     store.write([Write(s.article, s.vectors, s.analysis) for id, s in made.items() if id not in late], NOW_MS)
     live = Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION)))
     store.close()
-    live.apply([Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)], made)
+    live.apply(
+        [Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)], live.prepare(made.values())
+    )
     return live
 
 

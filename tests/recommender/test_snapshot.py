@@ -14,39 +14,45 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from threading import Thread
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from recommender import archive
-from recommender.archive import SNAPSHOTS, open_archive
-from recommender.catalog import snapshot_writer
+from recommender import opening
+from recommender.catalog import rows, snapshot_files, snapshot_writer, stored
 from recommender.catalog import store as store_module
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
 from recommender.catalog.derived import ANALYSIS, analyse
+from recommender.catalog.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
 from recommender.catalog.segment import Columns, Record
-from recommender.catalog.snapshot import CURRENT, FORMAT, MANIFEST, Manifest, Snapshot, current_snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import KEPT_SNAPSHOTS, write_snapshot
-from recommender.catalog.store import Store
+from recommender.catalog.store import Store, open_store
 from recommender.catalog.wording import TERM_BUCKETS, TermStatistics, make_signature
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
-from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, writes
+from recommender.opening import SNAPSHOTS, replay
+from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, open_archive, writes
 
 ROOT = Path(__file__).parents[2]
 FILES = (
     *(f"column_{field.name}.npy" for field in fields(Columns)),
+    "hashes.npy",
     "heads.npy",
-    "id_hashes.npy",
-    "id_rows.npy",
     "idf.npy",
     "record_offsets.npy",
     "records.bin",
+    "rows_by_hash.npy",
     "signatures.npy",
     "sketches.npy",
+    "sorted_hashes.npy",
     "tag_codes.npy",
     "tag_offsets.npy",
     "vectors.faiss",
 )
+KEPT = (CURRENT, "writer.lock")
+"""Names in a snapshots folder beside the snapshots'."""
 ARTICLES = [
     article(
         "full",
@@ -100,7 +106,7 @@ def write(store: Store) -> Path:
 
 def leftovers(folder: Path) -> list[str]:
     """Return what is under a snapshots folder beside finished snapshots and CURRENT."""
-    return [p.name for p in folder.iterdir() if p.name != CURRENT and not (p / MANIFEST).is_file()]
+    return [p.name for p in folder.iterdir() if p.name not in KEPT and not (p / MANIFEST).is_file()]
 
 
 # Contents
@@ -139,7 +145,7 @@ def test_the_manifest_tells_what_it_is_an_image_of(store: Store) -> None:
     store.delete(["bare"])
     path = write(store)
     manifest = Manifest.read(path)
-    assert (manifest.format, manifest.revision, manifest.rows, manifest.documents) == (FORMAT, 4, 2, 2)
+    assert (manifest.format, manifest.revision, manifest.rows, manifest.removed_rows) == (FORMAT, 4, 2, 0)
     assert (manifest.encoder, manifest.analysis, manifest.dimension) == (store.encoder, ANALYSIS, DIMENSION)
     assert {name: entry.size for name, entry in manifest.files.items()} == {
         name: (path / name).stat().st_size for name in FILES
@@ -160,7 +166,7 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
     store = build_store(tmp_path, [])
     snapshot = Snapshot(write(store))
     store.close()
-    assert (snapshot.rows, snapshot.manifest.revision, snapshot.kind) == (0, 0, "flat")
+    assert (snapshot.rows, snapshot.manifest.revision, snapshot.vectors.has_graph) == (0, 0, False)
     assert snapshot.find("a") is None
 
 
@@ -231,7 +237,7 @@ def test_a_damaged_file_is_named(folder: Path, whole: Path, name: str) -> None:
         for verify in (True, False) if told != FLIPPED else (True,):
             with pytest.raises(CorruptError) as caught:
                 Snapshot(folder, verify=verify)
-            assert str(caught.value) == f"{path}: {told} (the snapshot is rebuilt from the store)"
+            assert str(caught.value) == f"{path}: {told} (an older snapshot is used, or it is rebuilt from the store)"
     path.unlink(missing_ok=True)
     shutil.copyfile(whole / name, path)
     assert Snapshot(folder).rows == 3
@@ -244,7 +250,7 @@ def test_a_damaged_manifest_is_named(folder: Path, damage: str) -> None:
     with pytest.raises(CorruptError) as caught:
         Snapshot(folder)
     assert str(caught.value).startswith(f"{folder / MANIFEST}: unreadable: ")
-    assert caught.value.fix == "it is rebuilt from the store"
+    assert caught.value.fix == "an older snapshot is used, or it is rebuilt from the store"
 
 
 def test_no_bit_of_the_manifest_may_flip(folder: Path) -> None:
@@ -261,7 +267,9 @@ def test_no_bit_of_the_manifest_may_flip(folder: Path) -> None:
     assert Manifest.read(folder).rows == 3
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "3", '{"format": 1}', '{"format": 1, "checksum": 0}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "3", f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "checksum": 0}}']
+)
 def test_a_manifest_that_is_none_is_named(folder: Path, text: str) -> None:
     """Other JSON is no manifest."""
     own(folder / MANIFEST).write_text(text)
@@ -277,7 +285,7 @@ def test_a_manifest_of_another_format_is_refused_by_name(folder: Path) -> None:
         Snapshot(folder)
     assert str(caught.value) == (
         f"{folder / MANIFEST} has format {FORMAT + 1}, this release reads {FORMAT}"
-        " (delete the snapshots folder; it is rebuilt from the store)"
+        " (an older snapshot is used, or it is rebuilt from the store)"
     )
 
 
@@ -316,18 +324,15 @@ POINTERS = {
 
 @pytest.mark.parametrize("pointer", POINTERS)
 def test_a_pointer_to_nothing_is_no_snapshot(store: Store, pointer: str) -> None:
-    """Whatever stands in CURRENT, the service starts, on a new snapshot."""
+    """Whatever stands in CURRENT, the service starts, on the newest whole snapshot, which is the current one again."""
     old = write(store)
     folder = store.path.parent / SNAPSHOTS
     assert current_snapshot(folder) == old
     POINTERS[pointer](folder)
     assert current_snapshot(folder) is None
-    opened, live = open_archive(store.path.parent, FakeEmbedder())
+    opened, live = open_archive(store.path.parent)
     opened.close()
-    now = current_snapshot(folder)
-    assert now is not None
-    assert now != old
-    assert (Snapshot(now).rows, live.count) == (3, 3)
+    assert (current_snapshot(folder), live.count) == (old, 3)
 
 
 def test_there_may_be_no_folder(tmp_path: Path) -> None:
@@ -343,12 +348,27 @@ def test_a_service_starts_beside_a_damaged_snapshot(
     """It says in one line which file is broken, and goes on with a new snapshot of the store."""
     broken = write(store)
     DAMAGES[damage][0](broken / name)
-    opened, live = open_archive(store.path.parent, FakeEmbedder())
+    opened, live = open_archive(store.path.parent)
     opened.close()
     [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert warning.startswith(f"snapshot unusable, it is rebuilt from the store: {broken / name}: ")
+    assert warning.startswith(f"snapshot {broken.name} is not used: {broken / name}: ")
     assert live.count == 3
     assert current_snapshot(broken.parent) != broken
+
+
+@pytest.mark.parametrize("damage", ["cut in half", "middle byte flipped", "removed"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_service_goes_back_to_the_snapshot_before_a_damaged_one(store: Store, name: str, damage: str) -> None:
+    """The older snapshot becomes the current one, and what came after it is replayed."""
+    older = write(store)
+    store.write(writes([article("new")]))
+    broken = write(store)
+    DAMAGES[damage][0](broken / name)
+    opened, live = open_archive(store.path.parent)
+    assert (current_snapshot(older.parent), live.revision) == (older, 3)
+    replay(opened, live)
+    opened.close()
+    assert (live.revision, live.count, live.find("new")) == (4, 4, 3)
 
 
 def test_a_service_starts_on_the_archive_of_a_release_that_analysed_otherwise(
@@ -357,13 +377,13 @@ def test_a_service_starts_on_the_archive_of_a_release_that_analysed_otherwise(
     """Its snapshot is not used; a new one has today's terms, with nothing embedded again."""
     stale = analyse(article("x", title="Stale", paragraphs=["Stale words, of which there are five or more."]))
     with monkeypatch.context() as older:
-        for module in (store_module, snapshot_writer, archive):
+        for module in (opening, rows, snapshot_writer, store_module, stored):
             older.setattr(module, "ANALYSIS", "terms-0+sketch-0")
         store = build_store(tmp_path, [])
         store.write([replace(w, analysis=stale) for w in writes(ARTICLES)], NOW_MS)
         old = write(store)
         store.close()
-        opened, live = open_archive(tmp_path, FakeEmbedder())
+        opened, live = open_archive(tmp_path)
         assert current_snapshot(old.parent) == old
         assert set(live.record(0).surfaces) >= {"Stale"}
         opened.close()
@@ -384,7 +404,7 @@ def test_a_service_starts_on_the_archive_of_a_release_that_analysed_otherwise(
         assert live.signature(row).tolist() == make_signature(analysis.terms, live.idf).pack().tolist()
         assert live.sketches(np.array([row])).tolist() == [analysis.sketch.tolist()]
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "write_snapshot", None)
+        patch.setattr(opening, "write_snapshot", None)
         again, _ = open_archive(tmp_path, embedder)
         again.close()
 
@@ -415,19 +435,34 @@ def test_two_snapshots_of_one_revision(store: Store) -> None:
     assert current_snapshot(first.parent) == second
 
 
-def test_what_a_crashed_writer_left_is_pruned_and_a_running_one_is_left_alone(store: Store) -> None:
-    """Folders of processes that are gone go; that of a process that runs stays."""
-    folder = store.path.parent / SNAPSHOTS
-    folder.mkdir()
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    dead, running = folder / f"new-{gone.pid}-0badc0de", folder / f"new-{os.getppid()}-0badc0de"
-    for path in (dead, running):
-        path.mkdir()
-        (path / "heads.npy").write_bytes(b"half")
+def test_what_a_crashed_writer_left_is_removed(store: Store) -> None:
+    """A folder that was never finished is nobody's: writers take turns."""
+    half = store.path.parent / SNAPSHOTS / "new-0badc0de"
+    half.mkdir(parents=True)
+    (half / "heads.npy").write_bytes(b"half")
     write(store)
-    assert not dead.exists()
-    assert (running / "heads.npy").exists()
+    assert not half.exists()
+
+
+def test_writers_take_turns(store: Store) -> None:
+    """A second writer waits for the first, and both snapshots are whole."""
+    folder = store.path.parent / SNAPSHOTS
+    other = open_store(store.path)
+    second: list[Thread] = []
+
+    def meanwhile(*_: int) -> None:
+        if not second:
+            second.append(Thread(target=lambda: write(other)))
+            second[0].start()
+        assert len(list(folder.glob("new-*"))) == 1
+
+    first = write_snapshot(store, folder, DIMENSION, meanwhile)
+    second[0].join()
+    other.close()
+    current = current_snapshot(folder)
+    assert current is not None
+    assert current != first
+    assert [Snapshot(path).rows for path in (first, current)] == [3, 3]
 
 
 def test_a_failure_at_any_flush_leaves_a_whole_current_snapshot(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +497,7 @@ def test_a_failure_at_any_flush_leaves_a_whole_current_snapshot(store: Store, mo
     assert (current_snapshot(folder), Snapshot(new).rows) == (new, 4)
 
 
-@pytest.mark.parametrize("step", ["_write_rows", "write_vectors", "_publish", "_prune"])
+@pytest.mark.parametrize("step", ["_manifest", "_statistics", "_publish", "make_current", "_prune"])
 def test_an_interruption_leaves_no_rubbish(store: Store, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """An exception that is none of ours, such as a signal's, is passed on."""
     old = write(store)
@@ -486,7 +521,10 @@ def test_a_folder_that_cannot_be_written_is_named(store: Store) -> None:
     folder.touch()
     with pytest.raises(StorageError) as caught:
         write(store)
-    assert str(caught.value) == f"{folder}: cannot write a snapshot: File exists (check the folder)"
+    assert (
+        str(caught.value)
+        == f"{folder}: cannot be written: File exists (make data_dir writable for this user, or choose another)"
+    )
 
 
 def test_an_article_without_vectors_of_the_model_stops_the_writer(store: Store) -> None:
@@ -495,7 +533,7 @@ def test_an_article_without_vectors_of_the_model_stops_the_writer(store: Store) 
     other = Store(store.path, FakeEmbedder("other").info.key)
     with pytest.raises(MismatchError) as caught:
         write(other)
-    assert str(caught.value) == "article 'bare' has no vectors of this model (index the archive again)"
+    assert str(caught.value) == "article 'bare' has no vectors of this model (run `related-news reindex`)"
     assert (current_snapshot(old.parent), leftovers(old.parent)) == (old, [])
     other.close()
 
@@ -503,7 +541,7 @@ def test_an_article_without_vectors_of_the_model_stops_the_writer(store: Store) 
 _WRITER = """
 import sys
 from pathlib import Path
-from recommender.archive import SNAPSHOTS
+from recommender.opening import SNAPSHOTS
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import open_store
 from tests.building import DIMENSION, FakeEmbedder
@@ -535,35 +573,44 @@ def test_a_killed_writer_leaves_a_whole_current_snapshot(store: Store, seed: int
     assert Snapshot(current).rows == 3
     assert write(store) == current_snapshot(folder)
     assert leftovers(folder) == []
-    assert len(list(folder.iterdir())) == KEPT_SNAPSHOTS + 1
+    assert len(list(folder.iterdir())) == KEPT_SNAPSHOTS + len(KEPT)
 
 
 # A full disk
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("name", ["VECTORS", "RECORDS", "_SPOOL", "MANIFEST", "CURRENT"])
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (snapshot_files, "VECTORS"),
+        (snapshot_files, "RECORDS"),
+        (snapshot_files, "_SPOOL"),
+        (snapshot_writer, "MANIFEST"),
+    ],
+)
 def test_whichever_file_does_not_fit_the_old_snapshot_stays(
-    store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+    store: Store, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
     """No space left is an error of its own, and leaves nothing behind."""
     old = write(store)
     with monkeypatch.context() as patch:
-        patch.setattr(snapshot_writer, name, "/dev/full")
+        patch.setattr(module, name, "/dev/full")
         with pytest.raises(DiskFullError) as caught:
             write(store)
     assert str(caught.value) == (
         f"{old.parent}: no space left for a snapshot; the previous one stays in use (free space, then try again)"
     )
     assert (current_snapshot(old.parent), leftovers(old.parent)) == (old, [])
-    assert len(list(old.parent.iterdir())) == 2
+    assert {p.name for p in old.parent.iterdir()} == {old.name, *KEPT}
     assert Snapshot(old).rows == 3
 
 
 _FILLER = """
 import sys
 from pathlib import Path
-from recommender.catalog.snapshot import Snapshot, current_snapshot
+from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.errors import DiskFullError
 from tests.building import DIMENSION, build_store, article

@@ -21,12 +21,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recommender.catalog import schema, sqlite
+from recommender.catalog import rows, schema, sqlite
 from recommender.catalog import store as store_module
+from recommender.catalog import stored as stored_module
 from recommender.catalog.articles import Article, EditorLink, Rules
 from recommender.catalog.derived import ANALYSIS, Vectors, analyse
+from recommender.catalog.rows import Outcome, Write, before_of
 from recommender.catalog.schema import SCHEMA_VERSION
-from recommender.catalog.store import Change, Outcome, Store, Stored, Write, create_store, open_store
+from recommender.catalog.store import Change, Store, create_store, open_store
+from recommender.catalog.stored import Stored
 from recommender.errors import (
     CorruptError,
     DiskFullError,
@@ -107,7 +110,7 @@ def test_what_is_written_is_read_back(store: Store) -> None:
 
 def test_more_ids_than_one_statement_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look-ups of many ids go in parts and miss nothing at their seams."""
-    monkeypatch.setattr(store_module, "_LOOKUP_IDS", 4)
+    monkeypatch.setattr(store_module, "LOOKUP_IDS", 4)
     some = [article(f"x{i}") for i in range(11)]
     store.write(writes(some))
     store.delete(["x0", "x4", "x8"])
@@ -203,7 +206,8 @@ def test_deleting_says_what_was_there(store: Store) -> None:
     assert store.delete(["a"]) == [False]
     assert store.delete([]) == []
     assert store.withdrawn(["a", "b", "nothing"]) == {"a", "b"}
-    assert store.changes_after(2, 100) == [Change(3, "a", deleted=True), Change(4, "b", deleted=True)]
+    gone = [before_of(article(id)) for id in "ab"]
+    assert store.changes_after(2, 100) == [Change(3, "a", True, gone[0]), Change(4, "b", True, gone[1])]
 
 
 def test_a_withdrawn_article_that_is_written_again_is_new(store: Store) -> None:
@@ -258,7 +262,7 @@ def test_an_interrupted_write_leaves_nothing(store: Store, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_write_links", interrupt)
+        patch.setattr(rows, "_write_links", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.write(writes([article("a")]))
     assert store.count() == store.revision() == 0
@@ -321,14 +325,14 @@ def test_derived_values_are_kept_by_text(store: Store) -> None:
 
 
 def test_vectors_of_another_model_are_not_given_out(path: Path, store: Store) -> None:
-    """Vectors of one model are unknown to the other, which names the article that has none."""
+    """Vectors of one model are unknown to the other; an image of all names the article that has none."""
     store.write(writes([article("a")]))
     other = Store(path, FakeEmbedder("other").info.key)
     assert other.vectors_of([article("a").text_hash()]) == {}
-    for read in (lambda: other.stored(["a"]), lambda: list_in_time(other)):
-        with pytest.raises(MismatchError) as caught:
-            read()
-        assert str(caught.value) == "article 'a' has no vectors of this model (index the archive again)"
+    assert other.stored(["a"]) == {}
+    with pytest.raises(MismatchError) as caught:
+        list_in_time(other)
+    assert str(caught.value) == "article 'a' has no vectors of this model (run `related-news reindex`)"
     other.close()
 
 
@@ -342,7 +346,8 @@ def list_in_time(store: Store) -> list[str]:
 def older_release() -> Iterator[None]:
     """Let the store write analyses of another version."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "ANALYSIS", "terms-0+sketch-0")
+        for module in (rows, store_module, stored_module):
+            patch.setattr(module, "ANALYSIS", "terms-0+sketch-0")
         yield
 
 
@@ -718,7 +723,7 @@ def test_a_store_of_another_model_is_refused(path: Path, store: Store) -> None:
             open_(path, "other@0123/recipe")
         assert str(caught.value) == (
             f"{path} was indexed with {KEY}, the configured model is other@0123/recipe"
-            " (configure that model again, or index into another data_dir)"
+            " (unset model.name, or run `related-news reindex` to change the model)"
         )
     assert store.count() == 1
     open_store(path, KEY).close()

@@ -1,52 +1,51 @@
-"""Run `recommender.server.serve` with a fake encoder: python -m tests.service.fake_server DATA_DIR [PORT].
+"""Run `recommender.supervisor.supervise` with a fake encoder: python -m tests.service.fake_server DATA_DIR [OPTIONS].
 
-A text that says "dawdle" is encoded only once somebody has written to the named pipe DATA_DIR/gate and closed it.
+Everything else is real: the supervisor, its workers, and the process that writes snapshots. See fake_encoder.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from recommender import server
-from recommender.config import ServerSettings, Settings
-from recommender.embedding import Embedder, Matrix
+from recommender.config import Settings, load_settings
 from recommender.errors import RelatedNewsError
-from tests.building import FakeEmbedder
+from recommender.supervisor import Commands, supervise
 
-GATE = "gate"
-
-
-class _PipedEmbedder(FakeEmbedder):
-    """Waits at the pipe: opening it says that the text has arrived, its end lets the text go on."""
-
-    def __init__(self, gate: Path) -> None:
-        super().__init__()
-        self._gate = gate
-
-    def encode(self, texts: Sequence[str]) -> Matrix:
-        if any("dawdle" in text for text in texts):
-            self._gate.read_bytes()
-        return super().encode(texts)
+ENCODER = (sys.executable, "-m", "tests.service.fake_encoder")
 
 
-def main(data_dir: Path, port: int = 0) -> None:
+def main() -> None:
     """Serve until SIGTERM; an error of ours ends as on the command line, with one line and exit code 1."""
-    logging.basicConfig(level="WARNING", stream=sys.stderr)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--compact-after", type=int, default=2_000)
+    parser.add_argument("--takedown-timeout-s", type=float, default=3.0)
+    parser.add_argument("--log-level", default="CRITICAL")
+    parser.add_argument("--config", type=Path)
+    given = parser.parse_args()
+    logging.basicConfig(level=given.log_level, stream=sys.stderr)
 
-    def load(*_: object, **__: object) -> Embedder:
-        return _PipedEmbedder(data_dir / GATE)
+    def settings() -> Settings:
+        server = {"port": given.port, "workers": given.workers, "takedown_timeout_s": given.takedown_timeout_s}
+        values = {"data_dir": given.data_dir, "server": server, "index": {"compact_after": given.compact_after}}
+        if given.config:
+            return load_settings(given.config, {**values, "log_level": given.log_level.replace("CRITICAL", "ERROR")})
+        return Settings(**values, log_level=given.log_level.replace("CRITICAL", "ERROR"))
 
-    vars(server)["load_embedder"] = load
-    settings = Settings(data_dir=data_dir, server=ServerSettings(port=port))
+    def ready(address: str) -> None:
+        print(f"serving on {address}", flush=True)
+
     try:
-        asyncio.run(server.serve(settings, lambda address: print(f"serving on {address}", flush=True)))
+        asyncio.run(supervise(settings(), ready, settings, Commands(encoder=ENCODER)))
     except RelatedNewsError as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    main()

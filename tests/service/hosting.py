@@ -27,11 +27,15 @@ from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
-from recommender.archive import Archive, open_archive
+from recommender.archive import Archive
+from recommender.batching import Batcher
 from recommender.catalog.articles import Article
+from recommender.catalog.store import open_store
 from recommender.config import ServerSettings, Settings
 from recommender.convert import article_to, timestamp
 from recommender.embedding import Embedder, Matrix
+from recommender.errors import MismatchError
+from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
 from recommender.policy import Layout, Placement, Slot
 from recommender.server import Server
 from tests.building import NOW_MS, FakeEmbedder, article
@@ -320,8 +324,19 @@ async def _start(data_dir: Path, embedder: Embedder, settings: Mapping[str, Any]
     effective = Settings(
         data_dir=data_dir, server=ServerSettings(**{"port": 0, **settings}), layouts={SIDE_LAYOUT.name: SIDE_LAYOUT}
     )
-    server = Server(effective, Archive(*open_archive(data_dir, embedder), embedder))
+    server = Server(effective, in_process(data_dir, embedder))
     return _Started(server, await server.start())
+
+
+def in_process(data_dir: Path, embedder: Embedder) -> Archive:
+    """Return the archive of a data folder, its encoder in this process and the only one there is."""
+    store = open_store(data_dir / STORE_FILE, embedder.info.key)
+    live = open_live(store, data_dir / SNAPSHOTS, embedder.info.dimension)
+
+    async def no_other(key: str) -> Batcher:
+        raise MismatchError(f"this process has no encoder {key}")
+
+    return Archive(data_dir, store, live, Batcher(embedder), no_other)
 
 
 # A server in a process of its own

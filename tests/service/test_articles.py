@@ -16,9 +16,9 @@ from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.archive import STORE_FILE
 from recommender.catalog.store import Store, open_store
 from recommender.convert import timestamp
+from recommender.opening import STORE_FILE
 from tests.building import DAY_MS, NOW_MS, FakeEmbedder, article, writes
 from tests.service.hosting import (
     PAGE,
@@ -329,6 +329,24 @@ def test_concurrent_writers_lose_nothing(service: Client) -> None:
             assert refusal(partial(service.related.FillSlots, page)).code is grpc.StatusCode.NOT_FOUND
         else:
             assert service.related.FillSlots(page).plan.receipt.revision == status.revision
+
+
+def test_pages_are_filled_while_a_large_write_is_checked(reading: Client) -> None:
+    """Normalising 25 MB takes about a second, in which other calls are answered one after the other."""
+    paragraphs = ["Ho\u0308he u\u0308ber na\u0308chste Ha\u0308fen. " * 20] * 60
+    late = message("late", paragraphs=paragraphs)
+    late.published_at.seconds = 4_000_000_000  # refused after its texts are checked, so that nothing is embedded
+    request = articles_pb.UpsertArticlesRequest()
+    for number in range(500):
+        late.id = f"late-{number}"
+        request.articles.append(late)
+    writing = reading.articles.UpsertArticles.future(request, timeout=TIMEOUT_S)
+    filled = 0
+    while not writing.done():
+        reading.fill(article_id=PAGE)
+        filled += 1
+    assert {result.outcome for result in writing.result().results} == {REFUSED}
+    assert filled >= 8
 
 
 def test_a_restart_serves_what_was_acknowledged(host: Host, service: Client, data_dir: Path) -> None:

@@ -15,12 +15,12 @@ from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.archive import STORE_FILE, open_archive
 from recommender.catalog.store import create_store
 from recommender.convert import now_ms, timestamp
 from recommender.embedding import ModelInfo
 from recommender.errors import MismatchError, NotFoundError
-from tests.building import NOW_MS, FakeEmbedder
+from recommender.opening import STORE_FILE
+from tests.building import NOW_MS, FakeEmbedder, open_archive
 from tests.service.hosting import (
     ARTICLES,
     PAGE,
@@ -650,14 +650,14 @@ def test_an_index_of_another_model_is_a_mismatch_that_names_both(data_dir: Path)
         open_archive(data_dir, other)
     assert str(caught.value) == (
         f"{data_dir / STORE_FILE} was indexed with {FakeEmbedder().info.key}, the configured model is {other.info.key}"
-        " (configure that model again, or index into another data_dir)"
+        " (unset model.name, or run `related-news reindex` to change the model)"
     )
 
 
 def test_a_folder_without_an_index_says_to_make_one(tmp_path: Path) -> None:
     """Serving what was never indexed is a NotFoundError with the command, and creates nothing."""
     with pytest.raises(NotFoundError) as caught:
-        open_archive(tmp_path / "nothing", FakeEmbedder())
+        open_archive(tmp_path / "nothing")
     assert str(caught.value) == (
         f"unknown data folder '{tmp_path / 'nothing'}' (run `related-news index ARTICLES` first)"
     )

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from related_news.v1 import common_pb2 as common_pb
 
-from recommender.archive import SNAPSHOTS, STORE_FILE
+from recommender.opening import SNAPSHOTS, STORE_FILE
 from tests.service.hosting import (
     PAGE,
     ROOT,

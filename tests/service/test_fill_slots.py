@@ -239,6 +239,21 @@ def test_filters_choose_among_all_articles(reading: Client, filters: dict[str, A
     assert ids_of(reading.list(article_id=PAGE, k=100, filters=common_pb.Filters(**filters))) == wanted
 
 
+def test_labels_are_compared_as_articles_store_them(service: Client) -> None:
+    """Accents in one or two characters, and spaces around a label, make no difference in a filter of either kind."""
+    labels = {"section": "Économie", "tags": ["Pêche"], "site": "Québec"}
+    service.upsert(message("accents", **labels))
+    for filters in (
+        common_pb.Filters(sections=[" E\u0301conomie"], tags=["Pe\u0302che "], sites=["Que\u0301bec\n"]),
+        common_pb.Filters(sections=["Économie"], tags=["Pêche"], sites=["Québec"]),
+    ):
+        assert ids_of(service.list(article_id=PAGE, filters=filters)) == ["accents"]
+        asked = layout(end_slot(min_score=0.0, filters=filters))
+        assert ids_of(service.fill(article_id=PAGE, layout=asked, filters=common_pb.Filters(sites=["*"]))) == [
+            "accents"
+        ]
+
+
 # Lists
 
 
@@ -320,8 +335,8 @@ def test_a_bad_id_of_a_batch_fails_alone(reading: Client) -> None:
     problems = [(page.problem.code, page.problem.field, page.problem.message) for page in batch.pages[1:4]]
     assert problems == [
         ("NOT_FOUND", "", "unknown article 'unknown'"),
-        ("INVALID_ARGUMENT", "article_id", "article_id: is empty"),
-        ("INVALID_ARGUMENT", "article_id", "article_id: is 10,000 bytes long; at most 512"),
+        ("INVALID_ARGUMENT", "article_ids[2]", "article_ids[2]: is empty"),
+        ("INVALID_ARGUMENT", "article_ids[3]", "article_ids[3]: is 10,000 bytes long; at most 512"),
     ]
 
 

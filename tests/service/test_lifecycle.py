@@ -19,7 +19,7 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from recommender.config import Settings
 from recommender.errors import StorageError
 from recommender.server import SERVICE_NAMES
-from tests.service.fake_server import GATE
+from tests.service.fake_encoder import GATE
 from tests.service.hosting import (
     NOW,
     PAGE,
@@ -127,9 +127,8 @@ def test_a_taken_port_is_a_storage_error_that_names_it(host: Host, reading: Clie
 def test_a_process_on_a_taken_port_exits_with_one_line(reading: Client, data_dir: Path) -> None:
     """The process ends with exit code 1 and says why, instead of hanging or sharing the port."""
     port = reading.address.split(":")[1]
-    ended = subprocess.run(
-        fake_server(data_dir, port), capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=TIMEOUT_S
-    )
+    command = fake_server(data_dir, "--port", port)
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=TIMEOUT_S)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.splitlines()[-1] == (
         f"error: cannot listen on 127.0.0.1:{port} (choose another port, or stop who uses it)"

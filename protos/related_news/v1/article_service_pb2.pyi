@@ -352,3 +352,67 @@ class GetIndexStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetIndexStatusResponse: _TypeAlias = GetIndexStatusResponse  # noqa: Y015
+
+@_typing.final
+class WatchAffectedPagesRequest(_message.Message):
+    """From where on to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    LAYOUT_NAME_FIELD_NUMBER: _builtins.int
+    after_revision: _builtins.int
+    """Changes after this revision, the oldest first. Default when unset: those that come from now on."""
+    layout_name: _builtins.str
+    """The layout whose plans are meant, one that the server's settings name. Default: the one named "default"."""
+    def __init__(
+        self,
+        *,
+        after_revision: _builtins.int | None = ...,
+        layout_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_revision", b"_after_revision", "after_revision", b"after_revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_revision", b"_after_revision", "after_revision", b"after_revision", "layout_name", b"layout_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_revision: _TypeAlias = _typing.Literal["after_revision"]  # noqa: Y015
+    _WhichOneofArgType__after_revision: _TypeAlias = _typing.Literal["_after_revision", b"_after_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_revision) -> _WhichOneofReturnType__after_revision | None: ...
+
+Global___WatchAffectedPagesRequest: _TypeAlias = WatchAffectedPagesRequest  # noqa: Y015
+
+@_typing.final
+class WatchAffectedPagesResponse(_message.Message):
+    """One change, and the pages that it affects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    ARTICLE_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    PAGE_IDS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The change's revision; of an article whose time has come, the last one before. Send it as after_revision to go on."""
+    article_id: _builtins.str
+    """The article that was published, changed or withdrawn."""
+    withdrawn: _builtins.bool
+    """True if it was withdrawn."""
+    @_builtins.property
+    def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Stored pages whose plan may differ now, the changed article's own page first if it is one. Otherwise in no order."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        article_id: _builtins.str = ...,
+        withdrawn: _builtins.bool = ...,
+        page_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["article_id", b"article_id", "page_ids", b"page_ids", "revision", b"revision", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAffectedPagesResponse: _TypeAlias = WatchAffectedPagesResponse  # noqa: Y015

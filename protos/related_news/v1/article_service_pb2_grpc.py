@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ArticleServiceStub:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got.
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
     """
 
     def __init__(self, channel):
@@ -55,10 +56,16 @@ class ArticleServiceStub:
                 request_serializer=related__news_dot_v1_dot_article__service__pb2.GetIndexStatusRequest.SerializeToString,
                 response_deserializer=related__news_dot_v1_dot_article__service__pb2.GetIndexStatusResponse.FromString,
                 _registered_method=True)
+        self.WatchAffectedPages = channel.unary_stream(
+                '/related_news.v1.ArticleService/WatchAffectedPages',
+                request_serializer=related__news_dot_v1_dot_article__service__pb2.WatchAffectedPagesRequest.SerializeToString,
+                response_deserializer=related__news_dot_v1_dot_article__service__pb2.WatchAffectedPagesResponse.FromString,
+                _registered_method=True)
 
 
 class ArticleServiceServicer:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got.
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
     """
 
     def UpsertArticles(self, request, context):
@@ -91,6 +98,18 @@ class ArticleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchAffectedPages(self, request, context):
+        """Streams the stored pages whose plan may differ after each change, so that a CMS can purge or render them again. One
+        message a change, also when it affects no page; and one when an article's embargo or date comes. Goes on until the
+        client ends it; a client that was cut off goes on after the last revision that it has seen. Meant are plans of
+        default requests, without the places that a slot's fallback fills.
+
+        INVALID_ARGUMENT: after_revision lies in the future. NOT_FOUND: no such layout. RESOURCE_EXHAUSTED: too many watchers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArticleServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +133,11 @@ def add_ArticleServiceServicer_to_server(servicer, server):
                     request_deserializer=related__news_dot_v1_dot_article__service__pb2.GetIndexStatusRequest.FromString,
                     response_serializer=related__news_dot_v1_dot_article__service__pb2.GetIndexStatusResponse.SerializeToString,
             ),
+            'WatchAffectedPages': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAffectedPages,
+                    request_deserializer=related__news_dot_v1_dot_article__service__pb2.WatchAffectedPagesRequest.FromString,
+                    response_serializer=related__news_dot_v1_dot_article__service__pb2.WatchAffectedPagesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'related_news.v1.ArticleService', rpc_method_handlers)
@@ -123,7 +147,8 @@ def add_ArticleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArticleService:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got.
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
     """
 
     @staticmethod
@@ -224,6 +249,33 @@ class ArticleService:
             '/related_news.v1.ArticleService/GetIndexStatus',
             related__news_dot_v1_dot_article__service__pb2.GetIndexStatusRequest.SerializeToString,
             related__news_dot_v1_dot_article__service__pb2.GetIndexStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAffectedPages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/related_news.v1.ArticleService/WatchAffectedPages',
+            related__news_dot_v1_dot_article__service__pb2.WatchAffectedPagesRequest.SerializeToString,
+            related__news_dot_v1_dot_article__service__pb2.WatchAffectedPagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

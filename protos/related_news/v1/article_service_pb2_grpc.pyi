@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArticleServiceStub:
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got."""
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,10 +46,20 @@ class ArticleServiceStub:
     """Reads one article as stored. NOT_FOUND: no such article."""
     GetIndexStatus: _grpc.UnaryUnaryMultiCallable[_article_service_pb2.GetIndexStatusRequest, _article_service_pb2.GetIndexStatusResponse]
     """Says what is indexed, by which model, and how fresh it is."""
+    WatchAffectedPages: _grpc.UnaryStreamMultiCallable[_article_service_pb2.WatchAffectedPagesRequest, _article_service_pb2.WatchAffectedPagesResponse]
+    """Streams the stored pages whose plan may differ after each change, so that a CMS can purge or render them again. One
+    message a change, also when it affects no page; and one when an article's embargo or date comes. Goes on until the
+    client ends it; a client that was cut off goes on after the last revision that it has seen. Meant are plans of
+    default requests, without the places that a slot's fallback fills.
+
+    INVALID_ARGUMENT: after_revision lies in the future. NOT_FOUND: no such layout. RESOURCE_EXHAUSTED: too many watchers.
+    """
 
 @_typing.type_check_only
 class ArticleServiceAsyncStub(ArticleServiceStub):
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got."""
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertArticles: _aio.UnaryUnaryMultiCallable[_article_service_pb2.UpsertArticlesRequest, _article_service_pb2.UpsertArticlesResponse]  # type: ignore[assignment]
@@ -61,9 +73,19 @@ class ArticleServiceAsyncStub(ArticleServiceStub):
     """Reads one article as stored. NOT_FOUND: no such article."""
     GetIndexStatus: _aio.UnaryUnaryMultiCallable[_article_service_pb2.GetIndexStatusRequest, _article_service_pb2.GetIndexStatusResponse]  # type: ignore[assignment]
     """Says what is indexed, by which model, and how fresh it is."""
+    WatchAffectedPages: _aio.UnaryStreamMultiCallable[_article_service_pb2.WatchAffectedPagesRequest, _article_service_pb2.WatchAffectedPagesResponse]  # type: ignore[assignment]
+    """Streams the stored pages whose plan may differ after each change, so that a CMS can purge or render them again. One
+    message a change, also when it affects no page; and one when an article's embargo or date comes. Goes on until the
+    client ends it; a client that was cut off goes on after the last revision that it has seen. Meant are plans of
+    default requests, without the places that a slot's fallback fills.
+
+    INVALID_ARGUMENT: after_revision lies in the future. NOT_FOUND: no such layout. RESOURCE_EXHAUSTED: too many watchers.
+    """
 
 class ArticleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the archive. A write is answered after it is on disk, with the revision that it got."""
+    """Keeps the archive. A write is answered when it is on disk and applied by every worker of the service, with the revision
+    that it got: no answer that begins after that is without it.
+    """
 
     @_abc_1.abstractmethod
     def UpsertArticles(
@@ -99,5 +121,19 @@ class ArticleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_article_service_pb2.GetIndexStatusResponse, _abc.Awaitable[_article_service_pb2.GetIndexStatusResponse]]:
         """Says what is indexed, by which model, and how fresh it is."""
+
+    @_abc_1.abstractmethod
+    def WatchAffectedPages(
+        self,
+        request: _article_service_pb2.WatchAffectedPagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_article_service_pb2.WatchAffectedPagesResponse], _abc.AsyncIterator[_article_service_pb2.WatchAffectedPagesResponse]]:
+        """Streams the stored pages whose plan may differ after each change, so that a CMS can purge or render them again. One
+        message a change, also when it affects no page; and one when an article's embargo or date comes. Goes on until the
+        client ends it; a client that was cut off goes on after the last revision that it has seen. Meant are plans of
+        default requests, without the places that a slot's fallback fills.
+
+        INVALID_ARGUMENT: after_revision lies in the future. NOT_FOUND: no such layout. RESOURCE_EXHAUSTED: too many watchers.
+        """
 
 def add_ArticleServiceServicer_to_server(servicer: ArticleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from indexer.locking import LOCK_FILE, only_run
+from recommender.catalog.locking import INDEX_LOCK, only_run
 from recommender.errors import AlreadyRunningError, StorageError
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from indexer.locking import only_run
+from recommender.catalog.locking import only_run
 
 with only_run(Path(sys.argv[1])):
     print("holding", flush=True)
@@ -61,7 +61,7 @@ def test_a_second_run_in_the_same_process_is_refused_too(tmp_path: Path) -> None
 
 def test_a_holder_that_has_not_said_its_process_is_unknown(tmp_path: Path) -> None:
     """Between taking the lock and writing its id there is a moment; the refusal is as clear without the id."""
-    with (tmp_path / LOCK_FILE).open("w") as stream:
+    with (tmp_path / INDEX_LOCK).open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(AlreadyRunningError, match=r"\(process unknown\) is writing here"), only_run(tmp_path):
             pytest.fail("it got the lock")
@@ -76,9 +76,9 @@ def test_the_lock_is_free_however_its_holder_ends(tmp_path: Path, number: signal
         else:
             process.send_signal(number)
         process.wait()
-        assert (tmp_path / LOCK_FILE).read_text() == str(process.pid)
+        assert (tmp_path / INDEX_LOCK).read_text() == str(process.pid)
         with only_run(tmp_path):
-            assert (tmp_path / LOCK_FILE).read_text() == str(os.getpid())
+            assert (tmp_path / INDEX_LOCK).read_text() == str(os.getpid())
 
 
 def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), only_run(tmp_path):
         raise ZeroDivisionError
     with only_run(tmp_path):
-        assert (tmp_path / LOCK_FILE).exists()
+        assert (tmp_path / INDEX_LOCK).exists()
 
 
 def test_folders_do_not_lock_each_other_and_are_made(tmp_path: Path) -> None:
     """Each data folder has a lock of its own; a folder that is not there yet is made, with its parents."""
     with holder(tmp_path / "one"), only_run(tmp_path / "two" / "nested"):
-        assert (tmp_path / "two" / "nested" / LOCK_FILE).exists()
+        assert (tmp_path / "two" / "nested" / INDEX_LOCK).exists()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_folders_do_not_lock_each_other_and_are_made(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path, below: str, problem: str) -> None:
     """The folder, the system's reason and the remedy are in the message."""
     (tmp_path / "file").touch()
-    (tmp_path / "folder" / LOCK_FILE).mkdir(parents=True)
+    (tmp_path / "folder" / INDEX_LOCK).mkdir(parents=True)
     data_dir = tmp_path / below
     with pytest.raises(StorageError) as caught, only_run(data_dir):
         pytest.fail("it got the lock")

@@ -1,0 +1,109 @@
+"""How well WatchAffectedPages tells the pages that a change affects: against planning every page before and after.
+
+python -m benchmarks.affected DATA_DIR --changes 40
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.data import open_live
+from benchmarks.machine import keep
+from recommender.affected import AffectedPages, Former
+from recommender.catalog.live import Live
+from recommender.catalog.rows import before_of
+from recommender.catalog.store import Change, open_store
+from recommender.catalog.stored import Stored
+from recommender.catalog.vectors import limit_threads
+from recommender.opening import STORE_FILE
+from recommender.policy import DEFAULT_LAYOUT
+from recommender.rank import Ranker
+from recommender.recommend import Recommender, Request
+
+Plans = dict[str, list[tuple[str, int | None]]]
+
+
+def main(
+    data_dir: Annotated[Path, typer.Argument(help="Folder of an index; it is only read.")],
+    changes: Annotated[int, typer.Option(help="How many articles, drawn at random, are withdrawn and published.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
+) -> None:
+    """Measure, print and keep the result."""
+    limit_threads(1)
+    live = open_live(data_dir)
+    now_ms = int(live.columns(live.rows()).public_at_ms.max())
+    ids = [live.record(int(row)).id for row in live.rows()]
+    drawn = np.random.default_rng(seed).choice(len(ids), changes, replace=False)
+    with closing(open_store(data_dir / STORE_FILE)) as store:
+        stored = store.stored([ids[i] for i in drawn])
+    all_plans = _plans(live, ids, now_ms)
+    samples = []
+    for article_id, one in stored.items():
+        others = [other for other in ids if other != article_id]
+        _apply(live, article_id, None)
+        without = _plans(live, others, now_ms)
+        withdrawn = _told(live, article_id, _former(one), now_ms)
+        _apply(live, article_id, one)
+        published = _told(live, article_id, None, now_ms)
+        true = {page for page in others if without[page] != all_plans[page]}
+        samples.append({"true": len(true), "withdrawn": _of(withdrawn, true), "published": _of(published, true)})
+        print(json.dumps(samples[-1]))
+    values: dict[str, Any] = {"articles": live.count, "changes": changes, "seed": seed, "samples": samples}
+    values |= {kind: _summary(kind, samples) for kind in ("published", "withdrawn")}
+    print(json.dumps({kind: values[kind] for kind in ("published", "withdrawn")}, indent=1))
+    print(keep("affected", values))
+
+
+def _plans(live: Live, ids: list[str], now_ms: int) -> Plans:
+    recommender = Recommender(live)
+    plans: Plans = {}
+    for page in ids:
+        plan = recommender.fill_slots(Request(page, now_ms))
+        links = [p for _, places in plan.slots for p in places]
+        plans[page] = [(p.recommendation.record.id if p.recommendation else "", p.after_paragraph) for p in links]
+    return plans
+
+
+def _apply(live: Live, article_id: str, stored: Stored | None) -> None:
+    change = Change(live.revision + 1, article_id, deleted=stored is None)
+    live.apply([change], live.prepare([stored] if stored else []))
+
+
+def _former(stored: Stored) -> Former:
+    return Former(before_of(stored.article), stored.vectors, stored.analysis)
+
+
+def _told(live: Live, article_id: str, former: Former | None, now_ms: int) -> tuple[set[str], float, int]:
+    """Return the pages that are told, the seconds that took, and how many pages were planned for it."""
+    begun = time.perf_counter()
+    affected = AffectedPages(live, Ranker(), DEFAULT_LAYOUT, now_ms)
+    likely = affected.likely(article_id, former)
+    told = {one.page_id for one in likely if affected.confirms(one)}
+    return told, time.perf_counter() - begun, len(likely)
+
+
+def _of(told: tuple[set[str], float, int], true: set[str]) -> dict[str, float]:
+    return {"told": len(told[0]), "right": len(told[0] & true), "seconds": told[1], "planned": told[2]}
+
+
+def _summary(kind: str, samples: list[dict[str, Any]]) -> dict[str, float]:
+    true = sum(sample["true"] for sample in samples)
+    told, right = (sum(sample[kind][name] for sample in samples) for name in ("told", "right"))
+    return {
+        "precision": right / told if told else 1.0,
+        "recall": right / true if true else 1.0,
+        "told_per_change": told / len(samples),
+        "ms_per_change": 1e3 * sum(sample[kind]["seconds"] for sample in samples) / len(samples),
+        "planned_per_change": sum(sample[kind]["planned"] for sample in samples) / len(samples),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

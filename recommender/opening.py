@@ -1,0 +1,104 @@
+"""From a data folder to its live view: choose the newest snapshot that is whole and fits, replay what came after it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from recommender.catalog.derived import ANALYSIS
+from recommender.catalog.entry import Entry
+from recommender.catalog.live import Live
+from recommender.catalog.manifest import current_snapshot, finished_snapshots
+from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.snapshot_writer import make_current, write_snapshot
+from recommender.catalog.store import Change, Store, encoders_of
+from recommender.embedding import EMBEDDED_MODEL, model_of
+from recommender.errors import CorruptError, MismatchError
+
+log = logging.getLogger(__name__)
+
+STORE_FILE = "store.sqlite3"
+SNAPSHOTS = "snapshots"
+REPLAYED_LEAST = 5_000
+REPLAYED_SHARE = 0.2
+"""Up to so many changes, and up to this share of a snapshot's rows, are replayed at the start; with more, a new
+snapshot is written first."""
+CHANGES_AT_ONCE = 64
+"""So many changes are applied between two answers."""
+
+
+def model_for(data_dir: Path, configured: str | None) -> str:
+    """Return the name of the model to use for a data folder: the one that its index was made with.
+
+    configured: as in the settings; None for no preference. For a new index it is that, or the embedded default.
+    Raises MismatchError if the index was made with another model than the configured one.
+    """
+    path = data_dir / STORE_FILE
+    if not path.exists():
+        return configured or EMBEDDED_MODEL
+    key, _ = encoders_of(path)
+    if configured is not None and configured != model_of(key):
+        raise MismatchError(
+            f"{path} was indexed with {key}, the configured model is {configured}",
+            fix="unset model.name, or run `related-news reindex` to change the model",
+        )
+    return model_of(key)
+
+
+def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True) -> Live:
+    """Return the live view of a store, at or near its present revision; `replay` does the rest.
+
+    verify: compare checksums. An older snapshot becomes the current one if that is broken; a new one is written if
+    there is none that can be used.
+    """
+    snapshot = usable_snapshot(store, folder, verify=verify)
+    if snapshot is None:
+        log.info("writing a snapshot of revision %d", store.revision())
+        snapshot = Snapshot(write_snapshot(store, folder, dimension), verify=False)
+    elif snapshot.folder != current_snapshot(folder):
+        make_current(snapshot.folder)
+    return Live(snapshot)
+
+
+def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snapshot | None:
+    """Return the current snapshot, or the newest older one if that is broken.
+
+    None if there is none that is whole, of the store's encoder, and not too far behind.
+    """
+    for path in finished_snapshots(folder):
+        try:
+            snapshot = Snapshot(path, verify=verify)
+        except (CorruptError, MismatchError) as error:
+            log.warning("snapshot %s is not used: %s", path.name, error)
+            continue
+        if _fits(snapshot, store):
+            return snapshot
+    return None
+
+
+def replay(store: Store, live: Live) -> None:
+    """Apply every change that is committed by now to a live view that nobody else uses meanwhile."""
+    while changes := read_changes(store, live):
+        live.apply(*changes)
+
+
+def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, Entry]] | None:
+    """Return some changes after the live view's revision with their articles' present state, or None if there are none.
+
+    Safe on any thread, as long as `live` is not applied to on another.
+    """
+    changes = store.changes_after(live.revision, CHANGES_AT_ONCE)
+    if not changes:
+        return None
+    return changes, live.prepare(store.stored(list({change.article_id for change in changes})).values())
+
+
+def _fits(snapshot: Snapshot, store: Store) -> bool:
+    manifest, behind = snapshot.manifest, store.revision() - snapshot.manifest.revision
+    if manifest.encoder != store.encoder or manifest.analysis != ANALYSIS:
+        log.info("snapshot %s is of %s, %s; not used", snapshot.folder.name, manifest.encoder, manifest.analysis)
+        return False
+    if not 0 <= behind <= max(REPLAYED_LEAST, REPLAYED_SHARE * snapshot.rows):
+        log.info("snapshot %s is %d changes behind; not used", snapshot.folder.name, behind)
+        return False
+    return True

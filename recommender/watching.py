@@ -1,0 +1,88 @@
+"""The feed of affected pages: every change from a revision on, then those to come, and articles whose time has come."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from recommender.affected import AffectedPages, Former
+from recommender.archive import Archive
+from recommender.catalog.store import Change, Store
+from recommender.policy import Layout
+from recommender.rank import Ranker
+
+CHANGES_AT_ONCE = 64
+_IDLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """One change and the pages that it affects, the changed article's own first."""
+
+    revision: int
+    article_id: str
+    withdrawn: bool
+    page_ids: list[str]
+
+
+class Watcher:
+    """One client's feed. Plans pages between the answers of other calls; on the archive's event loop."""
+
+    def __init__(
+        self, archive: Archive, ranker: Callable[[], Ranker], layout: Layout, now_ms: Callable[[], int]
+    ) -> None:
+        """ranker: the service's present one. layout: whose plans are meant."""
+        self._archive = archive
+        self._ranker = ranker
+        self._layout = layout
+        self._now_ms = now_ms
+        self._waiting: list[tuple[int, str]] = []
+
+    async def follow(self, revision: int) -> AsyncIterator[Affected]:
+        """Yield every change after `revision`, the oldest first; and on, until the caller ends it.
+
+        Articles that were written before and become public after the change at `revision` count as changed then.
+        """
+        self._waiting = await self._archive.on_disk(self._archive.store.public_later, revision)
+        heapq.heapify(self._waiting)
+        while not self._archive.draining:
+            changes = await self._archive.on_disk(self._archive.store.changes_after, revision, CHANGES_AT_ONCE)
+            for change in changes:
+                await self._archive.wait_for(change.revision, None)
+                self._note(change.article_id)
+                yield await self._affected(change)
+                revision = change.revision
+            while self._waiting and self._waiting[0][0] <= self._now_ms():
+                _, article_id = heapq.heappop(self._waiting)
+                if self._archive.live.find(article_id) is not None:
+                    yield await self._affected(Change(revision, article_id, deleted=False))
+            if not changes:
+                await self._archive.wait_for_more(revision, _IDLE_S)
+
+    def _note(self, article_id: str) -> None:
+        """Remember when an article becomes public, if that lies ahead."""
+        live = self._archive.live
+        row = live.find(article_id)
+        if row is not None and live.public_at_ms(row) > self._now_ms():
+            heapq.heappush(self._waiting, (live.public_at_ms(row), article_id))
+
+    async def _affected(self, change: Change) -> Affected:
+        former = await self._archive.on_disk(_former, self._archive.store, change)
+        affected = AffectedPages(self._archive.live, self._ranker(), self._layout, self._now_ms())
+        pages = [] if change.deleted else affected.own_page(change.article_id)
+        for likely in affected.likely(change.article_id, former):
+            await asyncio.sleep(0)  # other calls have their turn
+            if affected.confirms(likely):
+                pages.append(likely.page_id)
+        return Affected(change.revision, change.article_id, change.deleted, pages)
+
+
+def _former(store: Store, change: Change) -> Former | None:
+    """Read what the store still has of an article as it was before a change."""
+    if change.before is None:
+        return None
+    text_hash = bytes.fromhex(change.before.text_hash)
+    vectors, analysis = store.vectors_of([text_hash]).get(text_hash), store.analysis_of(text_hash)
+    return Former(change.before, vectors, analysis) if vectors is not None and analysis is not None else None

@@ -1,0 +1,43 @@
+"""An encoder process without a model: what `recommender.encoder_process` is, around a fake encoder.
+
+A text that says "dawdle" is encoded only once somebody has written to the named pipe DATA_DIR/gate and closed it.
+Models have any name but "none", which there is not; each name gives other vectors. "wide" has more dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recommender.child import run_child
+from recommender.config import Settings
+from recommender.embedding import Embedder, Matrix
+from recommender.encoder_process import serve_encoder
+from recommender.errors import NotFoundError
+from tests.building import DIMENSION, FakeEmbedder
+
+GATE = "gate"
+
+
+class _PipedEmbedder(FakeEmbedder):
+    """Waits at the pipe: opening it says that the text has arrived, its end lets the text go on."""
+
+    def __init__(self, name: str, gate: Path) -> None:
+        super().__init__(name, 2 * DIMENSION if name == "wide" else DIMENSION)
+        self._gate = gate
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        if any("dawdle" in text for text in texts):
+            self._gate.read_bytes()
+        return super().encode(texts)
+
+
+def load(name: str, settings: Settings) -> Embedder:
+    """Return the fake encoder of a name."""
+    if name == "none":
+        raise NotFoundError("model", name, fix="choose another")
+    return _PipedEmbedder(name, settings.data_dir / GATE)
+
+
+if __name__ == "__main__":
+    run_child(lambda orders: serve_encoder(orders, load))

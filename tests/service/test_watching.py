@@ -1,0 +1,170 @@
+"""The feed of affected pages: what changed, which plans that may change, and where it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from related_news.v1 import article_service_pb2 as articles_pb
+from related_news.v1 import common_pb2 as common_pb
+from related_news.v1 import related_news_service_pb2 as related_pb
+
+from recommender import service as service_module
+from recommender.convert import timestamp
+from tests.service.hosting import PAGE, TIMEOUT_S, Client, Host, draft, ids_of, message, newsroom, refusal
+
+Answer = articles_pb.WatchAffectedPagesResponse
+PAGES = [one.id for one in newsroom()]
+
+
+@contextmanager
+def watched(client: Client, **values: Any) -> Iterator[Iterator[Answer]]:
+    """Open a feed, which the end of the block ends."""
+    call = client.articles.WatchAffectedPages(articles_pb.WatchAffectedPagesRequest(**values), timeout=TIMEOUT_S)
+    try:
+        yield iter(call)
+    finally:
+        call.cancel()
+
+
+def like_harbour(article_id: str, **changes: Any) -> common_pb.Article:
+    """Return an article that pages of the harbour link to."""
+    near = draft(title=f"Pier and crane and tide {article_id}")
+    values = {"title": near.title, "summary": near.summary, "paragraphs": [p.text for p in near.paragraphs]}
+    return message(article_id, section="harbour", **{**values, **changes})
+
+
+def plans(client: Client) -> dict[str, list[str]]:
+    """Return what every page shows now."""
+    request = related_pb.BatchFillSlotsRequest(article_ids=PAGES)
+    pages = client.related.BatchFillSlots(request, timeout=TIMEOUT_S).pages
+    return {page.article_id: ids_of(page.plan) for page in pages}
+
+
+def changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> set[str]:
+    """Return the pages that show something else."""
+    return {page for page in PAGES if before[page] != after[page]}
+
+
+def test_a_new_article_names_the_pages_that_link_to_it(service: Client) -> None:
+    """Its own page comes first, then exactly those whose plan has it now."""
+    before = plans(service)
+    with watched(service) as feed:
+        time.sleep(0.2)
+        revision = service.upsert(like_harbour("new")).revision
+        told = next(feed)
+    after = plans(service)
+    assert (told.revision, told.article_id, told.withdrawn) == (revision, "new", False)
+    assert told.page_ids[0] == "new"
+    assert set(told.page_ids[1:]) == {page for page in PAGES if "new" in after[page]}
+    assert set(told.page_ids[1:]) >= changed(before, after) > set()
+
+
+def close_to(service: Client, page: str, article_id: str) -> common_pb.Article:
+    """Return an article that shares much of a page's text without being a copy of it."""
+    theirs, near = service.get(page), draft("harbour")
+    paragraphs = [p.text for p in [*theirs.paragraphs[:3], *near.paragraphs[:5]]]
+    return like_harbour(article_id, title=f"{theirs.title} again", paragraphs=paragraphs, tags=list(theirs.tags))
+
+
+def test_a_withdrawn_article_names_the_pages_that_linked_to_it(service: Client) -> None:
+    """The page that it was closest to is told, and most that are told do change."""
+    revision = service.upsert(close_to(service, PAGE, "touchy")).revision
+    before = plans(service)
+    assert "touchy" in before[PAGE]
+    with watched(service, after_revision=revision) as feed:
+        service.delete("touchy")
+        told = next(feed)
+    affected = changed(before, plans(service))
+    assert (told.revision, told.article_id, told.withdrawn) == (revision + 1, "touchy", True)
+    assert PAGE in set(told.page_ids) & affected
+    assert len(set(told.page_ids) & affected) >= len(told.page_ids) / 2
+
+
+def test_a_changed_article_names_old_and_new_pages(service: Client) -> None:
+    """An article that turns to another subject affects pages of both."""
+    revision = service.upsert(close_to(service, PAGE, "turned")).revision
+    assert "turned" in plans(service)[PAGE]
+    with watched(service, after_revision=revision) as feed:
+        other = draft("orchards", title="Apple and blossom and frost")
+        paragraphs = [p.text for p in other.paragraphs]
+        service.upsert(like_harbour("turned", title=other.title, summary=other.summary, paragraphs=paragraphs))
+        told = set(next(feed).page_ids)
+    orchards = {page for page, links in plans(service).items() if "turned" in links}
+    assert PAGE not in orchards > set()
+    assert told >= orchards | {PAGE, "turned"}
+
+
+def test_a_client_goes_on_where_it_was_cut_off(service: Client) -> None:
+    """From a revision on, every later change comes once, in order, also those made while nobody watched."""
+    first = service.upsert(like_harbour("one")).revision
+    service.upsert(message("two", title="Ferry"))
+    service.delete("one")
+    for _ in range(2):
+        with watched(service, after_revision=first) as feed:
+            told = [next(feed), next(feed)]
+        assert [(one.revision, one.article_id, one.withdrawn) for one in told] == [
+            (first + 1, "two", False),
+            (first + 2, "one", True),
+        ]
+    with watched(service, after_revision=first + 2) as feed:
+        assert service.upsert(message("three", title="Quay")).revision == next(feed).revision == first + 3
+
+
+@pytest.mark.parametrize("written", ["before", "while"])
+def test_an_article_is_told_again_when_its_embargo_ends(service: Client, written: str) -> None:
+    """Nothing changes in the store at that moment, but pages do."""
+    sent = like_harbour("embargoed")
+    until_ms = time.time_ns() // 1_000_000 + 1_500
+    sent.rules.embargo_until.CopyFrom(timestamp(until_ms))
+    if written == "before":
+        service.upsert(sent)
+    with watched(service) as feed:
+        time.sleep(0.2)
+        if written == "while":
+            service.upsert(sent)
+            assert list(next(feed).page_ids) == ["embargoed"]
+        told = next(feed)
+        assert time.time_ns() // 1_000_000 >= until_ms
+    assert told.article_id == "embargoed"
+    assert set(told.page_ids[1:]) == {page for page, links in plans(service).items() if "embargoed" in links} > set()
+
+
+def test_the_feed_ends_when_the_service_drains(host: Host, data_dir: Any) -> None:
+    """A client that watches does not hold up a restart; its stream ends without an error."""
+    with host.server(data_dir) as (client, server), watched(client) as feed:
+        time.sleep(0.2)
+        begun = time.monotonic()
+        host.loop.run(server.stop())
+        assert time.monotonic() - begun < 5
+        assert list(feed) == []
+
+
+def test_bad_requests_are_refused(service: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revision that lies ahead, an unknown layout, and one client too many."""
+
+    def refused(**values: Any) -> tuple[grpc.StatusCode, str, Sequence[str]]:
+        def first() -> Answer:
+            with watched(service, **values) as feed:
+                return next(feed)
+
+        found = refusal(first)
+        return found.code, found.message, list(found.violations)
+
+    latest = service.status().revision
+    assert refused(after_revision=latest + 7) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        f"after_revision: is {latest + 7}; the last one is {latest} (send one you have seen)",
+        ["after_revision"],
+    )
+    assert refused(layout_name="nobody")[0] is grpc.StatusCode.NOT_FOUND
+    monkeypatch.setattr(service_module, "WATCHERS_MAX", 1)
+    with watched(service):
+        time.sleep(0.2)
+        code, text, _ = refused()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert text == "1 clients watch here already (share one feed, or try again later)"
