@@ -14,6 +14,7 @@ from benchmarks.data import open_live
 from benchmarks.machine import keep
 from indexer.evaluation.evaluate import Listener, compare_on, through
 from indexer.evaluation.links import read_links, usable
+from recommender.catalog.vectors import limit_threads
 from recommender.evidence import PARTS
 from recommender.rank import Formula, Ranker
 from recommender.recommend import Recommender
@@ -24,6 +25,7 @@ def main(
     links: Annotated[Path, typer.Argument(help="Editors' links, JSON Lines.")],
 ) -> None:
     """Measure, print a Markdown table and keep the result."""
+    limit_threads(1)
     live = open_live(data_dir)
     gold = usable(read_links(links), live)
     formulas = {"all": Formula()} | {f"without {part}": Formula(**{part: 0.0}) for part in PARTS}  # type: ignore[arg-type]
