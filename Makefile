@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lint types proto proto-check clean
+.PHONY: help setup demo serve test soak check lint types proto proto-check clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,12 @@ serve: $(READY) ## Index the sample newsroom if there is no index yet, and leave
 
 test: $(READY) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: $(READY) ## Break the live catalog on purpose, for about an hour; figures go to benchmarks/results
+	$(BIN)/python -m tests.soak damage
+	$(BIN)/python -m tests.soak sequences
+	$(BIN)/python -m tests.soak kills
+	$(BIN)/python -m tests.soak load
 
 check: $(READY) proto-check lint types test ## What CI runs
 

@@ -8,30 +8,58 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("faiss-cpu", "numpy", "torch", "sentence-transformers", "grpcio", "protobuf")
 
 
-def describe() -> dict[str, Any]:
-    """Return commit, processor, cores, Python and package versions. "+changes": the working tree was not clean."""
+def describe(packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Return commit, processor, cores, Python and versions of the usual and the named packages that are installed.
+
+    "+changes": the working tree was not clean.
+    """
     return {
         "commit": _git("rev-parse", "--short=12", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: version for name in (*_PACKAGES, *packages) if (version := _version(name))},
     }
 
 
-def keep(name: str, values: dict[str, Any]) -> Path:
-    """Write a result with the machine's description; returns the file, results/NAME-<UTC time>.json."""
+def keep(name: str, values: dict[str, Any], *, seed: int | None = None, packages: Iterable[str] = ()) -> Path:
+    """Write a result with the machine's description; returns the file, results/NAME-<UTC time>.json.
+
+    packages: whose versions matter besides the usual ones.
+    """
     at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = RESULTS / f"{name}-{at}.json"
-    path.write_text(json.dumps({"benchmark": name, "at": at, "machine": describe(), **values}, indent=1) + "\n")
+    head = {"benchmark": name, "at": at, "machine": describe(packages)} | ({} if seed is None else {"seed": seed})
+    path.write_text(json.dumps({**head, **values}, indent=1) + "\n")
     return path
+
+
+def pack_samples(seconds: Sequence[float]) -> str:
+    """Return latencies as microseconds of four digits in one line, in the order in which they were taken."""
+    return " ".join(f"{sample * 1e6:.4g}" if sample < 0.01 else f"{sample * 1e6:.0f}" for sample in seconds)
+
+
+def unpack_samples(packed: str) -> npt.NDArray[np.float64]:
+    """Return the microseconds of `pack_samples`, float64 (n,)."""
+    return np.array(packed.split(), np.float64)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _git(*words: str) -> str:

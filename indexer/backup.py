@@ -30,7 +30,14 @@ from recommender.catalog.snapshot_files import flush
 from recommender.catalog.snapshot_writer import make_current
 from recommender.catalog.sqlite import copy_database
 from recommender.catalog.store import open_store
-from recommender.errors import CorruptError, DiskFullError, InvalidInputError, NotFoundError, StorageError
+from recommender.errors import (
+    CorruptError,
+    DiskFullError,
+    InvalidInputError,
+    MismatchError,
+    NotFoundError,
+    StorageError,
+)
 from recommender.opening import SNAPSHOTS, STORE_FILE
 
 ABOUT = "backup.json"
@@ -77,16 +84,18 @@ def back_up(data_dir: Path, target: Path) -> About:
 def restore(backup: Path, data_dir: Path) -> About:
     """Bring a backup up as `data_dir`, which must not have an index.
 
-    Raises NotFoundError if `backup` is none, CorruptError naming the file that is not what was copied,
-    InvalidInputError if `data_dir` has an index; then `data_dir` is as it was.
+    What an index that is gone left there goes first: its log, which SQLite would read into the new store, and its
+    snapshots. Raises NotFoundError if `backup` is none, CorruptError naming the file that is not what was copied,
+    InvalidInputError if `data_dir` has an index, StorageError if it cannot be written; nothing is restored then.
     """
     about = read_about(backup)
     for name, entry in about.files.items():
         check_file(backup / name, entry, verify=True, fix="use another backup")
-    with only_run(data_dir):
+    with _disk_errors(data_dir), only_run(data_dir):
         if (data_dir / STORE_FILE).exists():
             raise InvalidInputError(str(data_dir), "has an index already", fix="choose another data_dir, or remove it")
-        with _disk_errors(data_dir), _removed_on_failure(data_dir / SNAPSHOTS, data_dir / _ARRIVING):
+        with _removed_on_failure(data_dir / SNAPSHOTS, data_dir / _ARRIVING):
+            _remove(*_leftovers(data_dir))
             for name in about.files:
                 copy = data_dir / (_ARRIVING if name == STORE_FILE else name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +114,19 @@ def read_about(backup: Path) -> About:
         values = json.loads((backup / ABOUT).read_text("utf-8"))
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}, this release reads {FORMAT}")
-        values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
+        values["files"] = {_inside(name): FileEntry(**entry) for name, entry in dict(values["files"]).items()}
         return About(**values)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError("backup", str(backup), fix="name a folder that `related-news backup` made") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(f"{backup / ABOUT}: unreadable: {error}", fix="use another backup") from None
+
+
+def _inside(name: str) -> str:
+    """Return a file's path in a backup. Raises ValueError if it leads out of it."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name!r} is not in it")
+    return name
 
 
 def _copy_snapshot(folder: Path, target: Path) -> None:
@@ -121,11 +137,27 @@ def _copy_snapshot(folder: Path, target: Path) -> None:
             return
         copy = target / current.name
         try:
-            shutil.copytree(current, copy)
+            copy.mkdir(parents=True)
+            for path in current.iterdir():
+                shutil.copyfile(path, copy / path.name)
             Manifest.read(copy).check_files(copy, verify=True)
             return
-        except (CorruptError, shutil.Error, FileNotFoundError):
-            shutil.rmtree(target, ignore_errors=True)
+        except (CorruptError, MismatchError, FileNotFoundError):
+            _remove(target)
+
+
+def _leftovers(data_dir: Path) -> Iterator[Path]:
+    """Yield what an index whose store was removed may have left."""
+    yield data_dir / SNAPSHOTS
+    yield from (data_dir / f"{STORE_FILE}{end}" for end in ("-wal", "-shm", "-journal"))
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -152,9 +184,7 @@ def _removed_on_failure(*paths: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for path in paths:
-            shutil.rmtree(path, ignore_errors=True)
-            path.unlink(missing_ok=True)
+        _remove(*paths)
         raise
 
 
@@ -162,7 +192,7 @@ def _removed_on_failure(*paths: Path) -> Iterator[None]:
 def _disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, DiskFullError) as error:
+        if isinstance(error, DiskFullError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"{target}: no space left", fix="free space, then try again") from error
         raise StorageError(f"{target}: cannot be written: {error.strerror}", fix="check the folder") from error

@@ -96,7 +96,7 @@ def index(
     if as_json:
         out.print_json(data=render.report_values(report))
     else:
-        out.print(render.index_summary(report, settings.data_dir, known))
+        out.print(render.index_summary(report, settings.data_dir, known), soft_wrap=True)
     if report.refused:
         raise typer.Exit(EXIT_SOME_REFUSED)
 
@@ -264,7 +264,7 @@ def run_reindex(
     if as_json:
         out.print_json(data=render.reindex_values(report))
     else:
-        out.print(render.reindex_summary(report), highlight=False)
+        out.print(render.reindex_summary(report), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -275,7 +275,7 @@ def backup(
     """Copy the index as it is at this moment; the service goes on meanwhile."""
     with _plain_errors():
         about = backups.back_up(_settings(context).data_dir, target)
-        out.print(render.backup_summary(about, f"written to {target}"), highlight=False)
+        out.print(render.backup_summary(about, f"written to {target}"), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -287,7 +287,7 @@ def restore(
     with _plain_errors():
         data_dir = _settings(context).data_dir
         about = backups.restore(source, data_dir)
-        out.print(render.backup_summary(about, f"restored to {data_dir}"), highlight=False)
+        out.print(render.backup_summary(about, f"restored to {data_dir}"), highlight=False, soft_wrap=True)
 
 
 @app.command(name="settings")

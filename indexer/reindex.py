@@ -29,7 +29,7 @@ BATCH_ARTICLES = 64
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """What a run reports while it goes on. total: articles to embed. advanced: articles since the last call."""
+    """What a run reports while it goes on. started: texts to embed. advanced: texts since the last call."""
 
     started: Callable[[int], None] = field(default=lambda _: None)
     advanced: Callable[[int], None] = field(default=lambda _: None)
@@ -90,7 +90,7 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, listener
 
 
 def _embed_missing(store: Store, embedder: Embedder, listeners: Listeners) -> int:
-    """Embed every text that lacks vectors, in the order of hashes; returns how many articles' texts that were."""
+    """Embed every article's text that lacks vectors, in the order of hashes; returns how many that were."""
     listeners.started(store.count_without_vectors())
     done, after = 0, b""
     while missing := store.without_vectors(BATCH_ARTICLES, after):

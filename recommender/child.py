@@ -26,6 +26,8 @@ class Orders:
     def __init__(self, first: dict[str, Any]) -> None:
         """first: the order that came at the start."""
         self.first = first
+        self.orphaned = False
+        """Its input has ended: the supervisor is gone, or ends."""
         self._later: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def ready(self, about: dict[str, Any]) -> None:
@@ -40,6 +42,7 @@ class Orders:
         """Take in orders until there are no more."""
         while line := await lines.readline():
             self._later.put_nowait(json.loads(line))
+        self.orphaned = True
         self.finish()
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:

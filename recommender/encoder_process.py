@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 MODELS_MAX = 3
 """Models held at once: the active one, and those of a switch there and back; the one not used longest makes way."""
 
+_LAST_CALLS_S = 1.0
+"""Workers that lose their supervisor at the same moment finish the calls that they have begun, and need this one."""
+
 Load = Callable[[str, Settings], Embedder]
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -107,6 +110,8 @@ async def serve_encoder(orders: Orders, load: Load) -> None:
     orders.ready({"dimension": info.dimension, "key": info.key})
     async for _ in orders:
         pass
+    if orders.orphaned:
+        await asyncio.sleep(_LAST_CALLS_S)
     await server.stop(settings.server.drain_s)
     await service.close()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 SAME_STORY_WORDING = 0.20
 SAME_STORY_DAYS = 45
 RELATED_WORDING = 0.12
 _NAMED_MOST = 3
-_LOOKED_AT = 12
+_LOOKED_AT = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Subject:
     """A term that two texts share: as written, how well it tells what they are about, and its paragraphs as bits."""
 
@@ -20,14 +20,16 @@ class Subject:
     weight: float
     mask: int
 
-    @property
-    def words(self) -> list[str]:
-        """Return its words in lower case."""
-        return self.surface.lower().split()
 
-    def within(self, other: Subject) -> bool:
-        """Say whether the other has all its words."""
-        return set(self.words) <= set(other.words)
+class _Name:
+    """What stands for one or several subjects. words: in lower case, in order; known: the same, as a set."""
+
+    __slots__ = ("known", "mask", "surface", "words")
+
+    def __init__(self, surface: str, mask: int) -> None:
+        self.surface, self.mask = surface, mask
+        self.words = surface.lower().split()
+        self.known = set(self.words)
 
 
 def reason(subjects: Sequence[Subject], *, wording: float, gap_days: float, evergreen: bool, fallback: bool) -> str:
@@ -50,39 +52,42 @@ def telling(subjects: Sequence[Subject]) -> list[str]:
     "Hong" and "Hong Kong" are one name; so are "World Health" and "Health Organization" where they stand in the same
     paragraphs.
     """
-    chosen: list[Subject] = []
-    for subject in sorted(subjects, key=lambda s: -s.weight * _clarity(s.surface))[:_LOOKED_AT]:
-        _add(chosen, subject)
-    return [subject.surface for subject in chosen[:_NAMED_MOST]]
+    chosen: list[_Name] = []
+    for subject in sorted(subjects, key=_telling_least)[:_LOOKED_AT]:
+        _add(chosen, _Name(subject.surface, subject.mask))
+    return [name.surface for name in chosen[:_NAMED_MOST]]
 
 
-def _add(chosen: list[Subject], name: Subject) -> None:
+def _add(chosen: list[_Name], name: _Name) -> None:
     """Add a name to those chosen: alone, joined to one that it overlaps, or in place of its parts."""
-    touched = next((i for i, other in enumerate(chosen) if set(other.words) & set(name.words)), None)
-    if touched is None:
-        chosen.append(name)
-    elif merged := _merged(chosen[touched], name):
-        chosen[touched] = merged
-        chosen[:] = [other for i, other in enumerate(chosen) if i == touched or not other.within(merged)]
+    for at, other in enumerate(chosen):
+        if not other.known.isdisjoint(name.known):
+            if merged := _merged(other, name):
+                chosen[at] = merged
+                chosen[:] = [one for one in chosen if one is merged or not one.known <= merged.known]
+            return
+    chosen.append(name)
 
 
-def _merged(first: Subject, second: Subject) -> Subject | None:
+def _merged(first: _Name, second: _Name) -> _Name | None:
     """Return the longer of two names that holds the other, or both as one where one goes on as the other begins."""
     for one, other in ((first, second), (second, first)):
-        if other.within(one):
+        if other.known <= one.known:
             return one
     if first.mask != second.mask:
         return None
     for one, other in ((first, second), (second, first)):
         if len(one.words) > 1 < len(other.words) and one.words[-1] == other.words[0]:
-            return replace(one, surface=f"{one.surface} {other.surface.split(maxsplit=1)[1]}")
+            return _Name(f"{one.surface} {other.surface.split(maxsplit=1)[1]}", one.mask)
     return None
 
 
-def _clarity(surface: str) -> float:
-    if not any(character.isalpha() for character in surface):
-        return 0.1
-    return 2.0 if surface[0].isupper() else 1.0
+def _telling_least(subject: Subject) -> float:
+    """Return what sorts the most telling subject first: a name tells twice as much as a word, a mere number little."""
+    surface = subject.surface
+    if surface[0].isupper():
+        return -2.0 * subject.weight
+    return -subject.weight if surface[0].isalpha() or any(map(str.isalpha, surface)) else -0.1 * subject.weight
 
 
 def _relation(wording: float, gap_days: float, evergreen: bool) -> str:

@@ -64,9 +64,7 @@ def stored_page(live: Live, row: int) -> Page:
     """Return the page of a stored article."""
     record = live.record(row)
     rows = np.array([row])
-    columns = live.columns(rows)
     ids, weights = unpack(live.signature(row))
-    flags = Flag(int(columns.flags[0]))
     return Page(
         row=row,
         id=record.id,
@@ -77,8 +75,8 @@ def stored_page(live: Live, row: int) -> Page:
         language=record.language,
         author=record.author,
         tags=record.tags,
-        published_at_ms=int(columns.published_at_ms[0]),
-        main=live.main_vectors(rows)[0],
+        published_at_ms=live.published_at_ms(row),
+        main=live.main_vector(row),
         head=live.head_vector(row),
         ids=ids,
         weights=weights,
@@ -86,7 +84,7 @@ def stored_page(live: Live, row: int) -> Page:
         masks=record.masks[: len(ids)],
         sketch=live.sketches(rows)[0],
         kinds=record.kinds,
-        never_source=bool(flags & Flag.NEVER_SOURCE),
+        never_source=bool(live.flags(row) & Flag.NEVER_SOURCE),
         never_with=record.never_with,
     )
 

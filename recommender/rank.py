@@ -11,9 +11,10 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from recommender.catalog.live import DAY_MS, Live
+from recommender.catalog.overlap import Overlap, TermTable, overlap_detail, overlaps
 from recommender.catalog.segment import Flag, label_code
 from recommender.catalog.vectors import Rows
-from recommender.catalog.wording import IN_TITLE, TERM_BUCKETS, Packed, overlap_detail, overlaps
+from recommender.catalog.wording import IN_TITLE, Packed
 from recommender.evidence import WORDING_OFFSET, Detail, Evidence, Extras, Floats
 from recommender.page import Page
 from recommender.retrieve import Found
@@ -128,20 +129,20 @@ class Scored:
 
 
 class Ranker:
-    """Gathers evidence and scores it. Owns scratch memory: one thread."""
+    """Gathers evidence and scores it. Owns a table to work with: one thread."""
 
     def __init__(self, model: Model | None = None, extras: Extras | None = None) -> None:
         """Rank by `model`, or the default formula. extras: gather these instead of what the model needs."""
         self.model = model or Formula()
         self._extras = extras or self.model.extras
-        self._scratch = np.zeros(TERM_BUCKETS, np.float32)
+        self._table = TermTable()
 
     def gather(self, live: Live, page: Page, found: Found, as_of_ms: int) -> Evidence:
         """Read the evidence of every candidate, as it was known at `as_of_ms`."""
         rows = found.rows
         columns = live.columns(rows)
         packed = live.signatures(rows)
-        overlap = overlaps(page.ids, page.weights, packed, self._scratch)
+        overlap = overlaps(page.ids, page.weights, packed, self._table)
         extras = self._extras
         return Evidence(
             rows=rows,
@@ -150,7 +151,7 @@ class Ranker:
             headline=live.head_cosines(rows, page.head),
             title=overlap.title,
             age_days=(np.abs(page.published_at_ms - columns.published_at_ms) / DAY_MS).astype(np.float32),
-            evergreen=((columns.flags & Flag.EVERGREEN) != 0).astype(np.float32),
+            evergreen=((columns.flags & Flag.EVERGREEN.value) != 0).astype(np.float32),
             section=_same(columns.section, page.section),
             tags=live.tag_overlaps(rows, page.tags),
             site=_same(columns.site, page.site),
@@ -159,18 +160,18 @@ class Ranker:
             published_at_ms=columns.published_at_ms,
             section_share=live.label_share("section", page.section),
             site_share=live.label_share("site", page.site),
-            detail=self._detail(live, page, rows, packed, overlap.cosine, extras, as_of_ms) if extras else None,
+            detail=self._detail(live, page, rows, packed, overlap, extras, as_of_ms) if extras else None,
         )
 
     def _detail(
-        self, live: Live, page: Page, rows: Rows, packed: Packed, wording: Floats, extras: Extras, as_of_ms: int
+        self, live: Live, page: Page, rows: Rows, packed: Packed, overlap: Overlap, extras: Extras, as_of_ms: int
     ) -> Detail:
         in_title = (page.masks & np.uint64(IN_TITLE)) != 0
-        more = overlap_detail(page.ids, page.weights, in_title, packed, self._scratch)
+        more = overlap_detail(page.weights, in_title, packed, overlap.met)
         none = np.zeros(len(rows), np.float32)
         linked = (none, none)
         if extras.history is not None:
-            linked = extras.history.evidence(live.id_hashes(rows), wording, as_of_ms)
+            linked = extras.history.evidence(live.id_hashes(rows), overlap.cosine, as_of_ms)
         return Detail(more.shared, more.strongest, more.own_title, more.titles, *linked)
 
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:

@@ -98,7 +98,9 @@ class _Answer:
         self.removed: Counter[str] = Counter()
         self._evidence: dict[tuple[Scope, int], Evidence] = {}
         self._scored: dict[tuple[Scope, int, float], Scored] = {}
-        self._seen: set[int] = set()
+        self._pools: dict[int, Pool] = {}
+        self._terms: dict[Slot, Scored] = {}
+        self._seen: list[npt.NDArray[np.int64]] = []
 
     # Stages
 
@@ -118,32 +120,40 @@ class _Answer:
         key = (scope, oldest_ms)
         if key not in self._evidence:
             found = retrieve(self.live, self.page, scope, self.as_of_ms, oldest_ms=oldest_ms, excluded=self.excluded)
-            self._seen.update(found.rows.tolist())
+            self._seen.append(found.rows)
             self.removed |= Counter(found.excluded)
             self._evidence[key] = self.ranker.gather(self.live, self.page, found, self.as_of_ms)
         return self._evidence[key]
 
     def scored_for(self, slot: Slot) -> Scored:
         """Return the candidates on the slot's own terms."""
-        scope = self.scope.narrowed(slot.filters.scope())
-        return self.score(scope, self._oldest_ms(slot), slot.freshness_half_life_days or self.half_life_days)
+        found = self._terms.get(slot)
+        if found is None:
+            scope = self.scope.narrowed(slot.filters.scope())
+            half_life_days = slot.freshness_half_life_days or self.half_life_days
+            found = self._terms[slot] = self.score(scope, self._oldest_ms(slot), half_life_days)
+        return found
 
     def pool(self, slot: Slot) -> Pool:
         """Return the slot's best candidates, and as many more as are below its least score, for the receipt."""
         scored = self.scored_for(slot)
-        order = scored.order()
-        vectors = self._vectors(scored.evidence.rows[order[:SHORTLIST]])
-        return Pool(scored.evidence.rows[order], scored.scores[order], vectors)
+        found = self._pools.get(id(scored))
+        if found is None:
+            order = scored.order()
+            rows = scored.evidence.rows[order]
+            self.judge.prepare(np.sort(rows[:SHORTLIST]))
+            found = self._pools[id(scored)] = Pool(rows, scored.scores[order], self._vectors(rows[:SHORTLIST]))
+        return found
 
     def latest(self, slot: Slot) -> Pool:
         """Return the candidates of the slot's fallback, the latest first; none if it has no fallback."""
-        rows = np.empty(0, np.int64)
-        if slot.fallback is Fallback.LATEST_IN_SECTION and self.page.section:
-            own = Scope(sections=frozenset({self.page.section}))
-            scope = self.scope.narrowed(slot.filters.scope()).narrowed(own)
-            rows = self.live.latest(scope, SHORTLIST + len(self.excluded), self.as_of_ms)
-            rows = rows[~np.isin(rows, list(self.excluded))][:SHORTLIST]
-            rows = rows[self._young_enough(slot, rows)]
+        if slot.fallback is not Fallback.LATEST_IN_SECTION or not self.page.section:
+            return Pool.none()
+        own = Scope(sections=frozenset({self.page.section}))
+        scope = self.scope.narrowed(slot.filters.scope()).narrowed(own)
+        rows = self.live.latest(scope, SHORTLIST + len(self.excluded), self.as_of_ms)
+        rows = rows[~np.isin(rows, list(self.excluded))][:SHORTLIST]
+        rows = rows[self._young_enough(slot, rows)]
         return Pool(rows, np.zeros(len(rows), np.float32), self._vectors(rows))
 
     def best(self, k: int, min_score: float) -> RelatedList:
@@ -168,7 +178,7 @@ class _Answer:
         order = np.argsort(rows)
         columns = self.live.columns(rows[order])
         passing = np.empty(len(rows), np.bool_)
-        passing[order] = (columns.public_at_ms >= self._oldest_ms(slot)) | ((columns.flags & Flag.EVERGREEN) != 0)
+        passing[order] = (columns.public_at_ms >= self._oldest_ms(slot)) | ((columns.flags & Flag.EVERGREEN.value) != 0)
         return passing
 
     def _oldest_ms(self, slot: Slot) -> int:
@@ -199,7 +209,7 @@ class _Answer:
 
     def _explain(self, scored: Scored, row: int, *, fallback: bool) -> Recommendation:
         record = self.judge.record(row)
-        published_at_ms = int(self.live.columns(np.array([row])).published_at_ms[0])
+        published_at_ms = self.live.published_at_ms(row)
         index = int(np.searchsorted(scored.evidence.rows, row))
         known = not fallback and index < len(scored.evidence.rows)
         return Recommendation(
@@ -225,10 +235,14 @@ class _Answer:
             ranker=self.ranker.model.name,
             layout=layout,
             as_of_ms=self.as_of_ms,
-            candidates_seen=len(self._seen) + sum(self.removed[rule] for rule in ("page_itself", "on_page")),
+            candidates_seen=_distinct(self._seen) + sum(self.removed[rule] for rule in ("page_itself", "on_page")),
             removals={rule: count for rule, count in self.removed.items() if count},
             page_language=self.page.language,
         )
+
+
+def _distinct(rows: list[npt.NDArray[np.int64]]) -> int:
+    return len(rows[0]) if len(rows) == 1 else len(np.unique(np.concatenate(rows))) if rows else 0
 
 
 def _find_page(live: Live, request: Request) -> Page:

@@ -48,11 +48,14 @@ def retrieve(
     rule that says so; so many more are fetched that nothing is missing.
     """
     excluded = excluded or {}
-    hits = []
+    unwanted = np.sort(np.fromiter(excluded, np.int64, len(excluded)))
+    hits, left_out = [], []
 
     def search(k: int, from_ms: int, until_ms: int, within: Scope) -> None:
         found = live.search(page.main, k + len(excluded), from_ms, until_ms, within)
-        hits.append(_split(found, excluded, k))
+        out = _is_among(found.rows, unwanted)
+        left_out.append(found.rows[out])
+        hits.append(Hits(found.rows[~out][:k], found.scores[~out][:k]))
 
     for articles, k in WINDOWS:
         from_ms, until_ms = live.window(scope, page.published_at_ms, as_of_ms, articles)
@@ -60,19 +63,25 @@ def retrieve(
     if oldest_ms > 0:
         search(EVERGREENS, 0, as_of_ms, replace(scope, evergreen_only=True))
     search(CANDIDATES, oldest_ms, as_of_ms, scope)
-    kept = _union([best for best, _ in hits], CANDIDATES)
-    left_out = np.unique(np.concatenate([out for _, out in hits])).tolist()
-    return Found(kept.rows, kept.scores, dict(Counter(excluded[row] for row in left_out)))
+    kept = _union(hits, CANDIDATES)
+    rules = Counter(excluded[row] for row in set(np.concatenate(left_out).tolist()))
+    return Found(kept.rows, kept.scores, dict(rules))
 
 
-def _split(hits: Hits, excluded: dict[int, str], k: int) -> tuple[Hits, Rows]:
-    """Return the k best hits that are not excluded, and the rows that are."""
-    out = np.isin(hits.rows, list(excluded))
-    return Hits(hits.rows[~out][:k], hits.scores[~out][:k]), hits.rows[out]
+def _is_among(rows: Rows, some: Rows) -> npt.NDArray[np.bool_]:
+    """Say which rows are among `some`, ascending."""
+    if not len(some):
+        return np.zeros(len(rows), np.bool_)
+    among: npt.NDArray[np.bool_] = some[np.minimum(some.searchsorted(rows), len(some) - 1)] == rows
+    return among
 
 
 def _union(hits: list[Hits], most: int) -> Hits:
     """Return the first `most` distinct rows of the concatenated hits, ascending."""
-    rows, first = np.unique(np.concatenate([h.rows for h in hits]), return_index=True)
-    kept = np.sort(np.argpartition(first, most)[:most]) if len(rows) > most else np.arange(len(rows))
-    return Hits(rows[kept], np.concatenate([h.scores for h in hits])[first[kept]])
+    rows, scores = np.concatenate([h.rows for h in hits]), np.concatenate([h.scores for h in hits])
+    order = rows.argsort(kind="stable")
+    ordered = rows[order]
+    first = order[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)]]
+    if len(first) > most:
+        first = first[np.sort(first.argpartition(most)[:most])]
+    return Hits(rows[first], scores[first])

@@ -11,6 +11,7 @@ import enum
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +52,11 @@ class Pool:
     rows: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     vectors: npt.NDArray[np.float32]
+
+    @staticmethod
+    def none() -> Pool:
+        """Return no candidates."""
+        return Pool(np.empty(0, np.int64), np.empty(0, np.float32), np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ def allowed_positions(kinds: str, slot: Slot, taken: Sequence[int]) -> list[int]
     with enough text paragraphs between it and those in `taken`. None on a page that is too short.
     """
     before = _text_before(kinds)
-    if not len(before) or before[-1] < slot.min_text_paragraphs:
+    if not before or before[-1] < slot.min_text_paragraphs:
         return []
     return [
         position
@@ -164,23 +170,23 @@ def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, 
 
     A fallback is the latest of its pool: diversity has no say there.
     """
+    if count <= 0 or not len(pool.rows):
+        return []
     diversity = 0.0 if fallback else slot.diversity
     chosen: list[Filled] = []
-    rows, scores, vectors = pool.rows[:SHORTLIST], pool.scores[:SHORTLIST], pool.vectors[: len(pool.rows)]
-    left = ~np.isin(rows, board.rows)
-    likeness = _likeness(vectors, board.vectors)
-    while len(chosen) < count and left.any():
-        value = (1 - diversity) * scores - diversity * likeness
-        index = int(np.argmax(np.where(left, value, -np.inf)))
-        left[index] = False
-        row = int(rows[index])
-        if rule := judge.clash(row, board.rows):
+    rows, scores, vectors = pool.rows[:SHORTLIST].tolist(), pool.scores[:SHORTLIST], pool.vectors[: len(pool.rows)]
+    likeness = diversity * _likeness(vectors, board.vectors)
+    worth = (1 - diversity) * scores
+    worth[[row in board.rows for row in rows]] = -np.inf
+    while len(chosen) < count and worth[index := int((worth - likeness).argmax())] != -np.inf:
+        worth[index] = -np.inf
+        if rule := judge.clash(rows[index], board.rows):
             board.removed[rule] += 1
             continue
-        board.rows.append(row)
+        board.rows.append(rows[index])
         board.vectors.append(vectors[index])
-        likeness = np.maximum(likeness, vectors @ vectors[index])
-        chosen.append(Filled(row, 0.0 if fallback else float(scores[index]), fallback=fallback))
+        np.maximum(likeness, diversity * (vectors @ vectors[index]), out=likeness)
+        chosen.append(Filled(rows[index], 0.0 if fallback else float(scores[index]), fallback=fallback))
     chosen.sort(key=lambda place: (place.fallback, -place.score))
     return chosen
 
@@ -209,7 +215,8 @@ def _best_spots(positions: list[int], fits: npt.NDArray[np.float32], kinds: str,
     joint = len(fits) <= JOINT_LINKS
     worth = (fits if joint else fits.max(axis=0, keepdims=True)).tolist()
     every = (1 << len(fits)) - 1 if joint else len(fits)
-    before = _text_before(kinds)[positions].tolist()
+    text_before = _text_before(kinds)
+    before = [text_before[position] for position in positions]
     best: list[dict[int, tuple[float, tuple[int, ...]]]] = [{0: (0.0, ())}]
     earlier = 0
     for index, position in enumerate(positions):
@@ -236,9 +243,9 @@ def _spaced(positions: list[int], kinds: str, slot: Slot) -> list[int]:
     return kept
 
 
-def _text_before(kinds: str) -> npt.NDArray[np.int64]:
-    """Return int64 (paragraphs,): how many text paragraphs there are up to each, itself included."""
-    return np.cumsum([kind == _TEXT for kind in kinds], dtype=np.int64)
+def _text_before(kinds: str) -> list[int]:
+    """Return for each paragraph how many text paragraphs there are up to it, itself included."""
+    return list(accumulate(kind == _TEXT for kind in kinds))
 
 
 def _likeness(vectors: npt.NDArray[np.float32], chosen: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -134,7 +134,7 @@ def test_sources_know_no_more_than_how_to_read() -> None:
 @pytest.mark.parametrize(
     ("packages", "allowed"),
     [
-        (("faiss",), {"recommender.catalog.graph", "recommender.catalog.vectors"}),
+        (("faiss",), {"recommender.catalog.compressed", "recommender.catalog.vectors"}),
         (("torch", "sentence_transformers", "transformers", "huggingface_hub"), {"recommender.embedding"}),
         (("grpc", "grpc_health", "grpc_reflection", "grpc_status"), SERVICE_LAYER | CLIENTS),
         (("related_news", "google"), MESSAGES),

@@ -10,8 +10,8 @@ from pathlib import Path
 from recommender.catalog.articles import EditorLink
 from recommender.catalog.live import Live
 from recommender.catalog.store import Store
+from recommender.catalog.wording import headline_key
 from recommender.errors import InvalidInputError, NotFoundError
-from recommender.judging import headline_key
 
 HARVESTED = "harvested"
 """Instead of a file: the links that cleaning found in the archive's own articles."""

@@ -19,7 +19,7 @@ from recommender.catalog.entry import Entry, make_entry
 from recommender.catalog.manifest import Manifest
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.segment import Columns, Record, Scope, Segment, label_code
-from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.snapshot import Alive, Snapshot
 from recommender.catalog.store import Change
 from recommender.catalog.stored import Stored
 from recommender.catalog.tail import Tail
@@ -31,7 +31,6 @@ T = TypeVar("T", bound=np.generic)
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS
 _BEGINNING, _END = 0, 2**63 - 1
-_DEAD_FETCHED = 256
 _EVERYTHING = Scope()
 
 
@@ -43,6 +42,7 @@ class Live:
         self._base = snapshot
         self._tail = Tail(snapshot.manifest.dimension)
         self._dead = np.zeros(snapshot.rows, np.bool_)
+        self._alive_bits = np.full(-(-snapshot.rows // 8), 255, np.uint8)
         self._dead_rows: list[int] = []
         self._revision = snapshot.manifest.revision
 
@@ -108,6 +108,7 @@ class Live:
         row = self._base.find(article_id)
         if row is not None and not self._dead[row]:
             self._dead[row] = True
+            self._alive_bits[row >> 3] &= np.uint8(255 ^ (1 << (row & 7)))
             self._dead_rows.append(row)
 
     # Reading single articles
@@ -124,6 +125,11 @@ class Live:
         """Read the record of one row."""
         segment, local = self._place(row)
         return segment.record(local)
+
+    def main_vector(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
+        segment, local = self._place(row)
+        return segment.main_vector(local)
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
@@ -188,27 +194,14 @@ class Live:
     # Searching
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
-        """Return the k best living rows in `scope` that became public in [from_ms, until_ms], best first.
-
-        A few dead rows are fetched beside the k and dropped, as many as there are, so that none is missing; many are
-        kept out of the search itself.
-        """
-        hits = self._search_base(query, k, from_ms, until_ms, scope)
+        """Return the k best living rows in `scope` that became public in [from_ms, until_ms], best first."""
+        alive = Alive(self._alive_bits, len(self._dead_rows)) if self._dead_rows else None
+        hits = self._base.search(query, k, from_ms, until_ms, scope, alive=alive)
         if not self._tail.living:
             return hits
         tail = self._tail.search(query, k, from_ms, until_ms, scope)
         rows = np.concatenate((hits.rows, tail.rows + self._base.rows))
         return best_of(np.concatenate((hits.scores, tail.scores)), rows, k)
-
-    def _search_base(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
-        dead = len(self._dead_rows)
-        if dead > _DEAD_FETCHED:
-            return self._base.search(query, k, from_ms, until_ms, scope, alive=~self._dead)
-        hits = self._base.search(query, k + dead, from_ms, until_ms, scope)
-        if not dead:
-            return hits
-        alive = ~self._dead[hits.rows]
-        return Hits(hits.rows[alive][:k], hits.scores[alive][:k])
 
     def window(self, scope: Scope, at_ms: int, until_ms: int, n: int) -> tuple[int, int]:
         """Return the times between which the n articles in `scope` before `at_ms`, and n / 2 after it, became public.
@@ -258,6 +251,11 @@ class Live:
         """Return when the article of `row` became public."""
         segment, local = self._place(row)
         return int(segment.columns.public_at_ms[local])
+
+    def flags(self, row: int) -> int:
+        """Return the bits of `Flag` of the article of `row`."""
+        segment, local = self._place(row)
+        return int(segment.columns.flags[local])
 
     def label_share(self, column: str, label: str) -> float:
         """Return the share of all articles with this label; column: "section", "site"; 0 for no label."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recommender.errors import AlreadyRunningError, StorageError
@@ -28,8 +28,9 @@ def only_run(data_dir: Path) -> Iterator[None]:
             raise AlreadyRunningError(
                 f"{data_dir}: another indexing run (process {holder}) is writing here", fix="wait for it, or end it"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # a full disk: whoever is refused is told of an unknown process then
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
 
 

@@ -35,8 +35,8 @@ class FileEntry:
 class Manifest:
     """What a snapshot is an image of.
 
-    statistics: version of the store's term statistics that words are weighed by. removed_rows: rows that left the
-    vectors' graph since it was built from nothing. created_at_ms: UTC.
+    statistics: version of the store's term statistics that words are weighed by. trained_rows: rows that there
+    were when the codebooks of its compressed vectors were made. created_at_ms: UTC.
     """
 
     format: int
@@ -46,7 +46,7 @@ class Manifest:
     statistics: int
     dimension: int
     rows: int
-    removed_rows: int
+    trained_rows: int
     created_at_ms: int
     files: dict[str, FileEntry]
 

@@ -7,6 +7,7 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from recommender.catalog.articles import Article, Paragraph, ParagraphKind
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.vectors import Allowed, Hits, Rows, Vector
-from recommender.catalog.wording import Masks, Packed, Signature, Terms
+from recommender.catalog.wording import Masks, Packed, Signature, Terms, headline_key
 
 Codes = npt.NDArray[np.uint32]
 Times = npt.NDArray[np.int64]
@@ -27,6 +28,8 @@ class Flag(enum.IntFlag):
     NEVER_TARGET = 1
     NEVER_SOURCE = 2
     EVERGREEN = 4
+    NEVER_WITH = 8
+    """There are articles that it never stands with."""
 
 
 def label_code(label: str) -> int:
@@ -42,7 +45,10 @@ def id_hash(article_id: str) -> np.uint64:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """One array an attribute, parallel, in row order. Codes are those of `label_code`; times are milliseconds UTC."""
+    """One array an attribute, parallel, in row order. Codes are those of `label_code`; times are milliseconds UTC.
+
+    url, headline: codes of the address and of the headline's `headline_key`, which equal ones have in common.
+    """
 
     published_at_ms: Times
     public_at_ms: Times
@@ -50,6 +56,8 @@ class Columns:
     site: Codes
     language: Codes
     author: Codes
+    url: Codes
+    headline: Codes
     words: Codes
     flags: npt.NDArray[np.uint8]
 
@@ -71,15 +79,17 @@ class Columns:
             Flag.NEVER_TARGET * rules.never_target
             | Flag.NEVER_SOURCE * rules.never_source
             | Flag.EVERGREEN * rules.evergreen
+            | Flag.NEVER_WITH * bool(rules.never_with)
         )
-        labels = (article.section, article.site, article.language, article.author)
+        headline = headline_key(article.title)
+        labels = (article.section, article.site, article.language, article.author, article.url, headline)
         return (article.published_at_ms, article.public_at_ms, *map(label_code, labels), words, int(flags))
 
 
 COLUMN_TYPES = dict(
     zip(
         (f.name for f in fields(Columns)),
-        (np.int64, np.int64, np.uint32, np.uint32, np.uint32, np.uint32, np.uint32, np.uint8),
+        (np.int64, np.int64, *(7 * (np.uint32,)), np.uint8),
         strict=True,
     )
 )
@@ -162,6 +172,9 @@ def _both(first: frozenset[str] | None, second: frozenset[str] | None) -> frozen
     return first & second
 
 
+_SIZES = struct.Struct("<III")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """What is read of one article only when it is the page, or chosen.
@@ -187,17 +200,24 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """Serialise; `Record.from_bytes` reads it back."""
-        values = [getattr(self, f.name) for f in fields(self) if f.name != "masks"]
-        text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
-        return struct.pack("<I", len(text)) + text + self.masks.tobytes()
+        values = [getattr(self, f.name) for f in fields(self) if f.name not in ("id", "surfaces", "masks")]
+        texts = self.id, json.dumps(values, ensure_ascii=False, separators=(",", ":")), "\n".join(self.surfaces)
+        parts = [text.encode() for text in texts]
+        return b"".join((_SIZES.pack(*map(len, parts)), *parts, self.masks.tobytes()))
 
     @staticmethod
     def from_bytes(blob: bytes) -> Record:
         """Read back what `to_bytes` wrote."""
-        (size,) = struct.unpack_from("<I", blob)
-        values: list[Any] = [tuple(v) if isinstance(v, list) else v for v in json.loads(blob[4 : 4 + size])]
-        values.append(np.frombuffer(blob, np.uint64, offset=4 + size))
-        return Record(*values)
+        begin, text, surfaces, masks = accumulate((_SIZES.size, *_SIZES.unpack_from(blob)))
+        values: list[Any] = [tuple(v) if isinstance(v, list) else v for v in json.loads(blob[text:surfaces])]
+        values.append(tuple(blob[surfaces:masks].decode().split("\n")) if surfaces < masks else ())
+        values.append(np.frombuffer(blob, np.uint64, offset=masks))
+        return Record(blob[begin:text].decode(), *values)
+
+    @staticmethod
+    def is_of(blob: bytes, article_id: str) -> bool:
+        """Say whether what `to_bytes` wrote is the record of this article; quicker than reading all of it."""
+        return blob[_SIZES.size : _SIZES.size + _SIZES.unpack_from(blob)[0]] == article_id.encode()
 
 
 def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
@@ -272,6 +292,10 @@ class Segment(Protocol):
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
+        ...
+
+    def main_vector(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
         ...
 
     def head_vector(self, row: int) -> Vector:

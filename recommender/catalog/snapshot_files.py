@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,25 +16,28 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.compressed import Half, ListNumbers, PartCodes, Quantizers, can_compress, train
 from recommender.catalog.entry import Entry
-from recommender.catalog.graph import Half
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Codes, Columns
-from recommender.catalog.snapshot import RECORDS, VECTORS, Snapshot
-from recommender.catalog.vectors import Rows, VectorFile, write_changed_vectors, write_vectors
+from recommender.catalog.snapshot import RECORDS, Snapshot
+from recommender.catalog.vectors import SCANNED_ROWS, Rows
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed, Weights
 
-_SPOOL = "spool.f16"
-_SPOOL_ROWS = 8_192
+COMPRESSED_ROWS = SCANNED_ROWS
+"""Fewer rows are scanned exactly."""
+_ENCODED_ROWS = 65_536
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Graph:
-    """The vectors whose graph is carried over. source: for each new row its row there, or -1 for a new vector."""
+class Compressed:
+    """Codes to carry over. quantizers: theirs, for new rows too. source: for each new row its row, or -1."""
 
-    vectors: VectorFile
+    quantizers: Quantizers
+    codes: PartCodes
+    lists: ListNumbers
     source: Rows
 
 
@@ -78,8 +81,8 @@ def batch_from(snapshot: Snapshot, low: int, high: int) -> Batch:
     tags = snapshot.tags
     record_sizes, records = snapshot.records(low, high)
     return Batch(
-        mains=snapshot.vectors.codes(low, high),
-        heads=snapshot.heads[rows],
+        mains=snapshot.mains.half[rows],
+        heads=snapshot.heads.half[rows],
         signatures=snapshot.signatures[rows],
         sketches=snapshot.sketches[rows],
         columns=Columns(*(getattr(snapshot.columns, f.name)[rows] for f in fields(Columns))),
@@ -97,20 +100,22 @@ class SnapshotFiles:
     def __init__(self, folder: Path, rows: int, dimension: int, idf: Weights) -> None:
         """Begin a snapshot of `rows` rows in `folder`, which is empty."""
         self._folder = folder
+        self._rows = rows
         self._dimension = dimension
-        self._stack = ExitStack()
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._tag_counts, self._record_sizes = array("q"), array("q")
-        self._spool = self._stack.enter_context((folder / _SPOOL).open("wb"))
-        self._records = self._stack.enter_context((folder / RECORDS).open("wb"))
-        self._arrays = {
-            "heads": self._array("heads", np.float16, rows, dimension),
-            "signatures": self._array("signatures", np.uint32, rows, SIGNATURE_TERMS),
-            "sketches": self._array("sketches", np.uint16, rows, SKETCH_SIZE),
-        }
-        self._columns = {name: self._array(f"column_{name}", kind, rows) for name, kind in COLUMN_TYPES.items()}
         self._tag_codes: list[Codes] = []
-        _save(folder / "idf.npy", idf)
+        with ExitStack() as self._stack:
+            self._records = self._stack.enter_context((folder / RECORDS).open("wb"))
+            self._arrays = {
+                "mains": self._array("mains", np.float16, rows, dimension),
+                "heads": self._array("heads", np.float16, rows, dimension),
+                "signatures": self._array("signatures", np.uint32, rows, SIGNATURE_TERMS),
+                "sketches": self._array("sketches", np.uint16, rows, SKETCH_SIZE),
+            }
+            self._columns = {name: self._array(f"column_{name}", kind, rows) for name, kind in COLUMN_TYPES.items()}
+            self._save("idf", idf)
+            self._stack = self._stack.pop_all()  # open until `finish`
 
     def _array(self, name: str, kind: npt.DTypeLike, *shape: int) -> BinaryIO:
         stream = self._stack.enter_context((self._folder / f"{name}.npy").open("wb"))
@@ -119,7 +124,6 @@ class SnapshotFiles:
 
     def append(self, batch: Batch) -> None:
         """Write the next rows."""
-        self._spool.write(batch.mains.tobytes())
         self._records.write(batch.records)
         for name, stream in self._arrays.items():
             stream.write(getattr(batch, name).tobytes())
@@ -130,33 +134,44 @@ class SnapshotFiles:
         self._tag_counts.extend(batch.tag_counts.tolist())
         self._record_sizes.extend(batch.record_sizes.tolist())
 
-    def finish(self, graph: Graph | None) -> None:
-        """Write what depends on all rows. graph: the one to carry over; None builds one if there are rows enough."""
+    def finish(self, carried: Compressed | None) -> None:
+        """Write what depends on all rows. carried: compressed codes to keep; None makes all anew."""
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
         order = np.argsort(hashes, kind="stable")
         codes = np.concatenate(self._tag_codes) if self._tag_codes else np.empty(0, np.uint32)
-        _save(self._folder / "hashes.npy", hashes)
-        _save(self._folder / "sorted_hashes.npy", hashes[order])
-        _save(self._folder / "rows_by_hash.npy", order.astype(np.int64))
-        _save(self._folder / "tag_codes.npy", codes)
-        _save(self._folder / "tag_offsets.npy", _offsets(self._tag_counts))
-        _save(self._folder / "record_offsets.npy", _offsets(self._record_sizes))
         self._stack.close()
-        if graph is None:
-            write_vectors(self._folder / VECTORS, self._dimension, self._mains())
-        else:
-            new = np.flatnonzero(graph.source < 0)
-            write_changed_vectors(self._folder / VECTORS, graph.vectors, graph.source, self._mains_at(new))
-        (self._folder / _SPOOL).unlink()
+        self._save("hashes", hashes)
+        self._save("sorted_hashes", hashes[order])
+        self._save("rows_by_hash", order.astype(np.int64))
+        self._save("tag_codes", codes)
+        self._save("tag_offsets", _offsets(self._tag_counts))
+        self._save("record_offsets", _offsets(self._record_sizes))
+        self._compress(carried)
 
-    def _mains(self) -> Iterator[Half]:
-        with (self._folder / _SPOOL).open("rb") as stream:
-            while block := stream.read(_SPOOL_ROWS * self._dimension * 2):
-                yield np.frombuffer(block, np.float16).reshape(-1, self._dimension)
+    def _compress(self, carried: Compressed | None) -> None:
+        """Write compressed codes, if there are rows enough for them."""
+        quantizers = Quantizers(np.empty((0, self._dimension), np.float32), np.empty((0, 0, 0), np.float32))
+        codes, lists = np.empty((0, 0), np.uint8), np.empty(0, np.uint16)
+        if self._rows >= COMPRESSED_ROWS and can_compress(self._dimension):
+            mains: Half = np.load(self._folder / "mains.npy", "r", allow_pickle=False)
+            quantizers = carried.quantizers if carried else train(mains, self._rows)
+            codes = np.empty((self._rows, self._dimension // 8), np.uint8)
+            lists = np.empty(self._rows, np.uint16)
+            new = np.arange(self._rows)
+            if carried:
+                kept, new = carried.source >= 0, np.flatnonzero(carried.source < 0)
+                codes[kept], lists[kept] = carried.codes[carried.source[kept]], carried.lists[carried.source[kept]]
+            for rows in np.array_split(new, -(-len(new) // _ENCODED_ROWS)) if len(new) else ():
+                codes[rows], lists[rows] = quantizers.encode(mains[rows].astype(np.float32))
+        self._save("codes", codes)
+        self._save("lists", lists)
+        self._save("centroids", quantizers.centroids)
+        self._save("codebooks", quantizers.codebooks)
 
-    def _mains_at(self, rows: Rows) -> Iterator[Half]:
-        if len(rows):
-            yield np.memmap(self._folder / _SPOOL, np.float16, "r").reshape(-1, self._dimension)[rows]
+    def _save(self, name: str, values: npt.NDArray[Any]) -> None:
+        with (self._folder / f"{name}.npy").open("wb") as stream:
+            _write_header(stream, values.dtype, values.shape)
+            stream.write(values.tobytes())
 
     def __enter__(self) -> SnapshotFiles:
         return self
@@ -176,12 +191,6 @@ def flush(path: Path) -> None:
 
 def _offsets(sizes: array[int]) -> Counts:
     return np.concatenate(([0], np.cumsum(np.asarray(sizes, np.int64))))
-
-
-def _save(path: Path, values: npt.NDArray[Any]) -> None:
-    with path.open("wb") as stream:
-        _write_header(stream, values.dtype, values.shape)
-        stream.write(values.tobytes())
 
 
 def _write_header(stream: BinaryIO, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -36,7 +36,7 @@ from recommender.catalog.manifest import (
     unfinished_snapshots,
 )
 from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_files import Batch, Graph, SnapshotFiles, batch_from, batch_of, flush
+from recommender.catalog.snapshot_files import Batch, Compressed, SnapshotFiles, batch_from, batch_of, flush
 from recommender.catalog.store import Store
 from recommender.catalog.stored import FrozenStore, Statistics
 from recommender.catalog.vectors import Rows
@@ -50,9 +50,9 @@ STATISTICS_DRIFT = 1.1
 so many times fewer: an idf is off by 0.1 then, of about 7 that a telling word has."""
 STATISTICS_DAYS = 7
 """And when they are so old and something has changed: a word that is new to them counts half as much as it should."""
-GRAPH_REMOVED_SHARE = 0.2
-"""The graph is built anew when so many of its rows have gone: measured on 60,000 generated vectors, recall@100 falls by
-.001 with a tenth of the rows gone and by .004 with a fifth."""
+TRAINED_TIMES = 2.0
+"""Vectors are compressed anew when there are so many times as many rows as the codebooks were made for, or so many
+times fewer."""
 CHANGED_SHARE = 0.5
 """With more changes than this share of the rows, a snapshot made from nothing is the cheaper one."""
 _WRITER_LOCK = "writer.lock"
@@ -82,8 +82,8 @@ def write_snapshot(
             statistics = _statistics(store)
             with store.frozen() as frozen:
                 writing = _Writing(frozen, temporary, dimension, statistics, base, progress or _silent)
-                removed_rows = writing.write()
-            manifest = _manifest(frozen, temporary, store.encoder, statistics.version, dimension, removed_rows)
+                trained_rows = writing.write()
+            manifest = _manifest(frozen, temporary, store.encoder, statistics.version, dimension, trained_rows)
             final = _publish(folder, temporary, manifest)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -96,7 +96,7 @@ def write_snapshot(
             if current_snapshot(folder) != final:
                 shutil.rmtree(final, ignore_errors=True)
             raise
-        _prune(folder)
+        _prune(folder, final)
         return final
 
 
@@ -141,7 +141,7 @@ def _statistics(store: Store) -> Statistics:
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """A snapshot in the making. base: what to carry over from: the graph, and, weighed by the same statistics, rows."""
+    """A snapshot in the making. base: what to carry over from: codes, and, weighed by the same statistics, rows."""
 
     frozen: FrozenStore
     folder: Path
@@ -151,23 +151,24 @@ class _Writing:
     progress: Progress
 
     def write(self) -> int:
-        """Write all files but the manifest; returns Manifest.removed_rows."""
-        idf, base = self.statistics.terms.idf(), self.base
+        """Write all files but the manifest; returns Manifest.trained_rows."""
+        idf, base, rows = self.statistics.terms.idf(), self.base, self.frozen.count
         if base is None:
             self._write(self._from_store(idf), idf, None)
-            return 0
+            return rows
         changed = self.frozen.ids_changed_after(base.manifest.revision)
         gone = [row for row in map(base.find, changed) if row is not None]
         entries = sorted((make_entry(s, idf) for s in self.frozen.stored(changed)), key=lambda entry: entry.key)
         source = _source(base, gone, entries)
-        removed = base.manifest.removed_rows + len(gone)
-        keeps_graph = base.vectors.has_graph and removed <= GRAPH_REMOVED_SHARE * len(source)
+        trained_rows = base.manifest.trained_rows
         same_words = base.manifest.statistics == self.statistics.version
+        same_codes = len(base.codes) > 0 and trained_rows / TRAINED_TIMES <= rows <= trained_rows * TRAINED_TIMES
         batches = _carried_over(base, source, entries) if same_words else self._from_store(idf)
-        self._write(batches, idf, Graph(base.vectors, source) if keeps_graph else None)
-        return removed if keeps_graph else 0
+        carried = Compressed(base.quantizers, base.codes, base.lists, source) if same_codes else None
+        self._write(batches, idf, carried)
+        return trained_rows if same_codes else rows
 
-    def _write(self, batches: Iterator[Batch], idf: Weights, graph: Graph | None) -> None:
+    def _write(self, batches: Iterator[Batch], idf: Weights, carried: Compressed | None) -> None:
         done, rows = 0, self.frozen.count
         self.progress(done, rows)
         with SnapshotFiles(self.folder, rows, self.dimension, idf) as files:
@@ -175,7 +176,7 @@ class _Writing:
                 files.append(batch)
                 done += len(batch.hashes)
                 self.progress(done, rows)
-            files.finish(graph)
+            files.finish(carried)
 
     def _from_store(self, idf: Weights) -> Iterator[Batch]:
         entries = (make_entry(stored, idf) for stored in self.frozen.in_time_order())
@@ -210,7 +211,7 @@ def _runs(source: Rows) -> Iterator[tuple[int, int]]:
 
 
 def _manifest(
-    frozen: FrozenStore, folder: Path, encoder: str, statistics: int, dimension: int, removed_rows: int
+    frozen: FrozenStore, folder: Path, encoder: str, statistics: int, dimension: int, trained_rows: int
 ) -> Manifest:
     files = sorted(folder.iterdir())
     for path in files:
@@ -223,7 +224,7 @@ def _manifest(
         statistics=statistics,
         dimension=dimension,
         rows=frozen.count,
-        removed_rows=removed_rows,
+        trained_rows=trained_rows,
         created_at_ms=_now_ms(),
         files={path.name: FileEntry(path.stat().st_size, crc32_of(path)) for path in files},
     )
@@ -239,10 +240,14 @@ def _publish(folder: Path, temporary: Path, manifest: Manifest) -> Path:
     return final
 
 
-def _prune(folder: Path) -> None:
-    """Remove old snapshots, and those that cannot be read. Mapped files stay readable."""
+def _prune(folder: Path, written: Path) -> None:
+    """Remove old snapshots, and those that cannot be read, but not the one just written. Mapped files stay readable.
+
+    Of two of one revision the names do not say which is the newer one.
+    """
     kept: Counter[str] = Counter()
-    for path in finished_snapshots(folder):
+    spared = (current_snapshot(folder), written)
+    for path in sorted(finished_snapshots(folder), key=lambda path: path not in spared):
         try:
             encoder = Manifest.read(path).encoder
         except (CorruptError, MismatchError):

@@ -28,7 +28,8 @@ def copy_database(path: Path, target: Path) -> None:
     """
     with explained(target), closing(connect(path)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy, pages=-1)
-        (said,) = copy.execute("PRAGMA integrity_check").fetchone()
+        with explained(path):  # what is wrong with the copy is wrong with the original
+            (said,) = copy.execute("PRAGMA integrity_check").fetchone()
         if said != "ok":
             raise CorruptError(f"{path}: is damaged: {said}", fix="restore the store from a backup")
 

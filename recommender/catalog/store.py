@@ -263,9 +263,11 @@ class Store:
     # Changing the encoder
 
     def count_without_vectors(self) -> int:
-        """Return how many articles have no vectors of this store's encoder."""
+        """Return how many texts of articles have no vectors of this store's encoder."""
         with explained(self.path):
-            return int(self._read(f"SELECT COUNT(*) {_WITHOUT_VECTORS}", (self.encoder,)).fetchone()[0])
+            return int(
+                self._read(f"SELECT COUNT(DISTINCT a.text_hash) {_WITHOUT_VECTORS}", (self.encoder,)).fetchone()[0]
+            )
 
     def without_vectors(self, limit: int, after: bytes = b"") -> dict[bytes, Article]:
         """Return at most `limit` articles without vectors of this store's encoder, by text hash, one for each text.

@@ -1,4 +1,8 @@
-"""The tail: articles changed since the snapshot, in memory, searched exactly."""
+"""The tail: articles changed since the snapshot, in memory, searched exactly.
+
+Vectors are half precision and compared as the snapshot's are, so that a score is the same to the bit on either
+side of the border, and an answer the same before and after the next snapshot.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,8 @@ import numpy.typing as npt
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags
-from recommender.catalog.vectors import Hits, Rows, Vector, best_of
+from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed
-
 
 class _Growing:
     """A NumPy array that grows at its end in amortised constant time."""
@@ -38,8 +41,8 @@ class Tail:
 
     def __init__(self, dimension: int) -> None:
         """Start empty."""
-        self._mains = _Growing(np.float32, dimension)
-        self._heads = _Growing(np.float32, dimension)
+        self._mains = _Growing(np.float16, dimension)
+        self._heads = _Growing(np.float16, dimension)
         self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
         self._sketches = _Growing(np.uint16, SKETCH_SIZE)
         self._id_hashes = _Growing(np.uint64)
@@ -125,18 +128,21 @@ class Tail:
 
     def main_vectors(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension)."""
-        vectors: Vector = self._mains.array[rows]
-        return vectors
+        return HalfVectors(self._mains.array).read(rows)
+
+    def main_vector(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
+        vector: Vector = self._mains.array[row].astype(np.float32)
+        return vector
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        vector: Vector = self._heads.array[row]
+        vector: Vector = self._heads.array[row].astype(np.float32)
         return vector
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
-        cosines: npt.NDArray[np.float32] = self._heads.array[rows] @ head
-        return cosines
+        return HalfVectors(self._heads.array).cosines(rows, head)
 
     def public_in(self, from_ms: int, until_ms: int) -> Rows:
         """Return the living rows that became public in [from_ms, until_ms], ascending."""
@@ -151,4 +157,4 @@ class Tail:
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
         rows = self.in_scope(from_ms, until_ms, scope)
-        return best_of(self._mains.array[rows] @ query, rows, k) if len(rows) else Hits.none()
+        return HalfVectors(self._mains.array).scan_rows(query, k, rows)

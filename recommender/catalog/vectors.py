@@ -1,36 +1,32 @@
-"""The vector side: inner-product search over rows in time order. Only this module and graph.py know FAISS.
+"""The vector side: inner-product search over rows in time order. Only this module and compressed.py know FAISS.
 
-Vectors live as half-precision codes, row-major, in one FAISS file that is memory-mapped: worker processes share it,
-and every way of searching reads the same memory.
-
-- A range of at most EXACT_ROWS rows (a time window) is scanned exactly, through a view on the mapped codes.
-- A filter that leaves at most EXACT_ROWS rows is scanned exactly, over a gathered copy of their codes.
-- Only what is larger goes through HNSW, which a file gets from GRAPH_ROWS rows on.
+Vectors lie at half precision, row by row, in one memory-mapped array that worker processes share. Few rows (a window of
+time, a narrow scope) are scanned exactly. Of many, their compressed codes say which are likely the nearest, and these
+are compared exactly. Either way the scores are those of the stored vectors. Where codes bring fewer than k (nearly all
+rows of the visited lists are dead, or FAISS passes over what it estimates lowest), all rows are scanned: there are
+always k hits if there are k rows.
 
 FAISS threads: the process decides (`limit_threads`); FAISS releases the GIL while it searches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog import graph
-from recommender.catalog.graph import Half
-from recommender.errors import CorruptError
+from recommender.catalog.compressed import Bits, Half, Lists
 
-EXACT_ROWS = 20_000
-"""At 32 ns a row (384 dims, one thread, measured) an exact scan of this many costs 0.65 ms."""
-GRAPH_ROWS = 50_000
-"""Smaller files are scanned exactly throughout: 1.6 ms at the most."""
-GRAPH_EF_SEARCH = 256
-"""Recall@100 on 72,775 real embeddings: .983 at ef 100, .995 at 200 (design notes); more where a filter thins rows."""
+SCANNED_ROWS = 8_000
+"""So many rows that follow each other are scanned exactly: 22 ns each (384 dims, one thread, measured), 0.18 ms."""
+GATHERED_ROWS = 2_000
+"""So many rows that do not are: 70 ns more each to bring them together."""
+COMPARED_LEAST, COMPARED_TIMES = 500, 2
+"""Of the likely rows so many are compared exactly, and so many times k more: recall@100 of 100,000 rows is .991."""
 _TIE_SLACK = 16
+_DEAD_FETCHED = 64
 
 Vector = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -55,132 +51,115 @@ def limit_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-def write_vectors(path: Path, dimension: int, batches: Iterable[Half]) -> None:
-    """Write the vectors of all rows, in row order, to `path` as one FAISS file.
+class HalfVectors:
+    """Vectors at half precision, float16 (n, dimension), C-contiguous; memory-mapped or not. Immutable."""
 
-    batches: float16 (m, dimension) each, normalised. A graph is added from GRAPH_ROWS rows on; that takes minutes for
-    each million rows and holds the file in memory.
-    """
-    codes = graph.codes_index(dimension)
-    for batch in batches:
-        codes.add(batch.astype(np.float32))
-    _write(path, graph.build(codes) if codes.ntotal >= GRAPH_ROWS else codes)
+    def __init__(self, vectors: Half) -> None:
+        """Search `vectors` in place, which are normalised."""
+        self.rows, self.dimension = vectors.shape
+        self.half = vectors
+        self._codes = vectors.view(np.uint8)
 
+    def read(self, rows: Rows) -> Vector:
+        """Return float32 (len(rows), dimension), a copy. FAISS widens four times as fast as NumPy."""
+        codes = self._codes.take(rows, axis=0)
+        vectors: Vector = self._over(codes).sa_decode(codes) if len(rows) else np.empty((0, self.dimension), np.float32)
+        return vectors
 
-def write_changed_vectors(path: Path, old: VectorFile, source: Rows, new: Iterable[Half]) -> None:
-    """Write the vectors of `old` with some rows gone and others new, its graph carried over; see graph.carried_over."""
-    _write(path, graph.carried_over(old.index, source, new))
-
-
-def _write(path: Path, index: faiss.Index) -> None:
-    with path.open("wb") as stream:  # FAISS itself only prints that the last block did not fit on the disk
-        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
-
-
-class VectorFile:
-    """A file of `write_vectors`, opened for searching. Safe for concurrent searches; immutable."""
-
-    def __init__(self, path: Path, *, rows: int, dimension: int) -> None:
-        """Map the file. Raises CorruptError if it is not a FAISS file with `rows` vectors of `dimension`."""
-        try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise CorruptError(f"{path}: FAISS cannot read it: {reason}", fix="rebuild the snapshot") from error
-        if index.ntotal != rows or index.d != dimension:
-            raise CorruptError(
-                f"{path}: {index.ntotal} vectors of {index.d}, expected {rows} of {dimension}",
-                fix="rebuild the snapshot",
-            )
-        self.rows = rows
-        self.dimension = dimension
-        self.index = index
-        self._has_graph = isinstance(index, faiss.IndexHNSW)
-        self._flat = faiss.downcast_index(index.storage) if self._has_graph else index
-        self._codes = self._map_codes()
-
-    def _map_codes(self) -> npt.NDArray[np.uint8]:
-        if self.rows == 0:
-            return np.empty((0, 2 * self.dimension), np.uint8)
-        flat: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(self._flat.codes.data(), self.rows * 2 * self.dimension)
-        return flat.reshape(self.rows, 2 * self.dimension)
-
-    @property
-    def has_graph(self) -> bool:
-        """Say whether there is a graph, or every search is a scan."""
-        return self._has_graph
-
-    def codes(self, low: int, high: int) -> Half:
-        """Return float16 (high - low, dimension): the vectors of rows [low, high) in the mapped file."""
-        return self._codes[low:high].view(np.float16)
-
-    def vectors(self, rows: Rows) -> Vector:
-        """Return float32 (len(rows), dimension), a copy."""
-        half: npt.NDArray[np.float16] = self._codes[rows].view(np.float16)
-        return half.astype(np.float32)
-
-    def compare(self, vectors: npt.NDArray[np.float16], query: Vector) -> npt.NDArray[np.float32]:
-        """Return float32 (m,): the inner products of `query` with each of `vectors`, float16 (m, dimension)."""
-        products = np.empty(len(vectors), np.float32)
-        if len(vectors):
-            codes = np.ascontiguousarray(vectors).view(np.uint8)
-            scores, rows = self._view(codes).search(query[None], len(codes))
-            products[rows[0]] = scores[0]
+    def cosines(self, rows: Rows, query: Vector) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),): the inner products of these rows with `query`."""
+        products = np.empty(len(rows), np.float32)
+        if len(rows):
+            codes = self._codes.take(rows, axis=0)
+            scores, found = self._over(codes).search(query[None], len(rows))
+            products[found[0]] = scores[0]
         return products
 
-    def search(self, query: Vector, k: int, low: int, high: int, allowed: Allowed | None = None) -> Hits:
-        """Return at most k rows of [low, high) by inner product with `query`, float32 (dimension,).
-
-        allowed: bool (rows,); rows where it is False are not searched. Fewer than k hits if fewer rows qualify.
-        """
-        low, high = max(low, 0), min(high, self.rows)
+    def scan(self, query: Vector, k: int, low: int, high: int) -> Hits:
+        """Return at most k rows of [low, high), exactly."""
         if k <= 0 or low >= high:
             return Hits.none()
-        if allowed is not None:
-            qualified = int(np.count_nonzero(allowed[low:high]))
-            if qualified < high - low:
-                if qualified <= EXACT_ROWS or not self._has_graph:
-                    return self._scan_rows(query, k, low + np.flatnonzero(allowed[low:high]))
-                return self._walk_graph(query, k, low, high, allowed, qualified)
-        if high - low <= EXACT_ROWS or not self._has_graph:
-            return self._scan_range(query, k, low, high)
-        return self._walk_graph(query, k, low, high, None, high - low)
-
-    def _scan_range(self, query: Vector, k: int, low: int, high: int) -> Hits:
-        scores, found = _scan(self._view(self._codes[low:high]), query, k)
+        codes = self._codes[low:high]
+        scores, found = _scan(self._over(codes), query, k)
         return best_of(scores, found + low, k)
 
-    def _scan_rows(self, query: Vector, k: int, rows: Rows) -> Hits:
-        if not len(rows):
+    def scan_rows(self, query: Vector, k: int, rows: Rows) -> Hits:
+        """Return at most k of `rows`, exactly."""
+        if k <= 0 or not len(rows):
             return Hits.none()
-        gathered = self._codes[rows]
-        scores, found = _scan(self._view(gathered), query, k)
+        codes = self._codes.take(rows, axis=0)
+        scores, found = _scan(self._over(codes), query, k)
         return best_of(scores, rows[found], k)
 
-    def _view(self, codes: npt.NDArray[np.uint8]) -> faiss.IndexScalarQuantizer:
-        """Return an index over `codes` without copying them; the caller keeps `codes` alive while it searches."""
-        index = graph.codes_index(self.dimension)
+    def _over(self, codes: Bits) -> faiss.IndexScalarQuantizer:
+        """Return an index over `codes` without copying them, which keeps them alive as long as it lives itself."""
+        index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
-        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, self._flat.codes.owner)
+        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, _NO_OWNER)
         index.ntotal = len(codes)
+        index.referenced_objects = [codes]  # FAISS's own wrappers keep what they need under this name
         return index
 
-    def _walk_graph(self, query: Vector, k: int, low: int, high: int, allowed: Allowed | None, qualified: int) -> Hits:
-        thinning = min(self.rows / max(qualified, 1), 16.0)
-        params = faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_EF_SEARCH, 2 * k) * thinning))
-        if allowed is not None:
-            params.sel = faiss.IDSelectorBitmap(np.packbits(_within(allowed, low, high), bitorder="little"))
-        elif (low, high) != (0, self.rows):
-            params.sel = faiss.IDSelectorRange(low, high)
-        scores, rows = self.index.search(query[None], min(k, qualified), params=params)
-        found = rows[0] >= 0
-        return best_of(scores[0][found], rows[0][found], k)
+
+class VectorIndex:
+    """Vectors with their compressed codes, if they have any. Safe for concurrent searches; immutable."""
+
+    def __init__(self, vectors: HalfVectors, lists: Lists | None) -> None:
+        """lists: of the same rows."""
+        self.vectors = vectors
+        self._lists = lists
+
+    def search(self, query: Vector, k: int, low: int, high: int, alive: Bits | None = None) -> Hits:
+        """Return at most k rows of [low, high) by inner product with `query`, float32 (dimension,).
+
+        alive: little-endian bits, one a row, of the rows that may be returned; None for all.
+        """
+        low, high = max(low, 0), min(high, self.vectors.rows)
+        if k <= 0:
+            return Hits.none()
+        if self._lists is None or high - low <= SCANNED_ROWS:
+            return self._scan_alive(query, k, low, high, alive)
+        likely = self._lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, alive)
+        if len(likely) < min(k, high - low):
+            return self._scan_alive(query, k, low, high, alive)
+        return self.vectors.scan_rows(query, k, np.sort(likely))
+
+    def _scan_alive(self, query: Vector, k: int, low: int, high: int, alive: Bits | None) -> Hits:
+        """Scan a range; a few dead rows are found and dropped, many are kept out."""
+        if alive is None:
+            return self.vectors.scan(query, k, low, high)
+        living = _bits(alive, low, high)
+        dead = len(living) - int(np.count_nonzero(living))
+        if dead > _DEAD_FETCHED:
+            return self.vectors.scan_rows(query, k, low + np.flatnonzero(living))
+        hits = self.vectors.scan(query, k + dead, low, high)
+        kept = living[hits.rows - low] != 0
+        return Hits(hits.rows[kept][:k], hits.scores[kept][:k])
+
+    def search_among(
+        self, query: Vector, k: int, rows: Rows, lists: Lists, low: int, high: int, alive: Bits | None = None
+    ) -> Hits:
+        """Return at most k of rows[low:high], ascending. lists, alive: of `rows`, by position."""
+        likely = lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, alive)
+        if len(likely) < min(k, high - low):
+            return self.scan_among(query, k, rows, low, high, alive)
+        return self.vectors.scan_rows(query, k, rows[np.sort(likely)])
+
+    def scan_among(self, query: Vector, k: int, rows: Rows, low: int, high: int, alive: Bits | None = None) -> Hits:
+        """Return at most k of rows[low:high], exactly. alive: of `rows`, by position."""
+        within = rows[low:high]
+        return self.vectors.scan_rows(query, k, within if alive is None else within[_bits(alive, low, high) != 0])
 
 
 def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
     """Return the k best of parallel `scores` and `rows`; of equal scores the higher (newer) row first."""
     order = np.lexsort((-rows, -scores))[:k]
     return Hits(rows[order], scores[order])
+
+
+_EMPTY = faiss.IndexScalarQuantizer(1, faiss.ScalarQuantizer.QT_fp16)
+_NO_OWNER = _EMPTY.codes.owner  # points into _EMPTY
+"""What FAISS shall keep alive for a view: nothing."""
 
 
 def _scan(index: faiss.IndexScalarQuantizer, query: Vector, k: int) -> tuple[npt.NDArray[np.float32], Rows]:
@@ -195,9 +174,7 @@ def _scan(index: faiss.IndexScalarQuantizer, query: Vector, k: int) -> tuple[npt
         fetch *= 4
 
 
-def _within(allowed: Allowed, low: int, high: int) -> Allowed:
-    if low == 0 and high == len(allowed):
-        return allowed
-    inside = np.zeros_like(allowed)
-    inside[low:high] = allowed[low:high]
-    return inside
+def _bits(bits: Bits, low: int, high: int) -> Bits:
+    """Return uint8 (high - low,): 1 where the bit is set."""
+    first = low // 8
+    return np.unpackbits(bits[first : -(-high // 8)], bitorder="little")[low - 8 * first : max(high, low) - 8 * first]

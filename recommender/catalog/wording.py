@@ -36,14 +36,11 @@ MASKED_PARAGRAPHS = 63
 IN_TITLE = 1 << MASKED_PARAGRAPHS
 TITLE_TERMS = 16
 """So many of a title's terms are known as such in a signature, where they come first."""
-TITLE_USED = 0.1
-"""From this weight on a text uses a title's term in full: the term makes up a hundredth of its wording. What it only
-mentions in passing counts in proportion: on gov-blogs nDCG@10 is .571 with this, .569 with any mention in full."""
 _FLAG_BITS = 1
 _WEIGHT_BITS = 11
-_WEIGHT_MAX = (1 << _WEIGHT_BITS) - 1
-_FLAG = np.uint32(1 << _WEIGHT_BITS)
-_HASH_SHIFT = np.uint32(_WEIGHT_BITS + _FLAG_BITS)
+WEIGHT_MAX = (1 << _WEIGHT_BITS) - 1
+TITLE_FLAG = np.uint32(1 << _WEIGHT_BITS)
+HASH_SHIFT = np.uint32(_WEIGHT_BITS + _FLAG_BITS)
 _TITLE_COUNT = 2
 _DOCUMENTS_LEAST = 20
 """An archive that starts empty weighs words as if it had so many articles, instead of not at all."""
@@ -79,11 +76,12 @@ _STOPWORDS = frozenset(
     """.split()  # noqa: SIM905 - a literal of 150 lines would hide the rest of the module
 )
 
+_VERSION_WORDS = frozenset({"updated", "update", "corrected", "correction", "live", "breaking", "exclusive"})
+
 Ids = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.uint64]
 Packed = npt.NDArray[np.uint32]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,36 +135,10 @@ class Signature:
     def pack(self) -> Packed:
         """Return uint32 (SIGNATURE_TERMS,): 20 bits of hash, 1 set for a title's term, 11 of weight; zero-padded."""
         packed = np.zeros(SIGNATURE_TERMS, np.uint32)
-        quantised = np.rint(self.weights * _WEIGHT_MAX).astype(np.uint32)
-        packed[: len(self.ids)] = (self.ids.astype(np.uint32) << _HASH_SHIFT) | quantised
-        packed[: self.titled] |= _FLAG
+        quantised = np.rint(self.weights * WEIGHT_MAX).astype(np.uint32)
+        packed[: len(self.ids)] = (self.ids.astype(np.uint32) << HASH_SHIFT) | quantised
+        packed[: self.titled] |= TITLE_FLAG
         return packed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlap:
-    """How a text's wording meets that of others; all float32 (n,), 0 to 1.
-
-    cosine: TF-IDF cosine of the whole texts. title: share of the other's title (by squared weight) that the text uses,
-    each term in full from TITLE_USED on.
-    """
-
-    cosine: Weights
-    title: Weights
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OverlapDetail:
-    """More on how a text's wording meets that of others; all float32 (n,).
-
-    shared: number of terms in common. strongest: the largest part that one term has in the cosine. own_title: share of
-    the text's own title (by squared weight) that the other uses. titles: squared weight of what both titles have.
-    """
-
-    shared: Weights
-    strongest: Weights
-    own_title: Weights
-    titles: Weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,63 +212,16 @@ def make_signature(terms: Terms, idf: Weights) -> Signature:
     return Signature(terms.ids[order], (kept / norm).astype(np.float32), order, len(titled))
 
 
-def overlaps(ids: Ids, weights: Weights, packed: Packed, scratch: Weights) -> Overlap:
-    """Compare a signature with each row of `packed`, uint32 (n, SIGNATURE_TERMS).
-
-    scratch: float32 (TERM_BUCKETS,) of zeros that the caller owns; it is all zeros again on return.
-    """
-    scratch[ids] = weights
-    matched = scratch.take(packed >> _HASH_SHIFT)
-    scratch[ids] = 0
-    own = (packed & np.uint32(_WEIGHT_MAX)).astype(np.float32)
-    squares = np.where(packed[:, :TITLE_TERMS] & _FLAG, own[:, :TITLE_TERMS] ** 2, 0)
-    used = np.minimum(matched[:, :TITLE_TERMS], np.float32(TITLE_USED))
-    return Overlap(
-        cosine=np.einsum("ij,ij->i", matched, own) / _WEIGHT_MAX,
-        title=np.einsum("ij,ij->i", squares, used) / np.maximum(squares.sum(axis=1) * np.float32(TITLE_USED), 1e-9),
-    )
-
-
-def overlap_detail(ids: Ids, weights: Weights, in_title: Flags, packed: Packed, scratch: Weights) -> OverlapDetail:
-    """Compare further than `overlaps`, with the same arguments. in_title: bool (len(ids),), which are the title's."""
-    own = (packed & np.uint32(_WEIGHT_MAX)).astype(np.float32) / _WEIGHT_MAX
-    hashes = packed >> _HASH_SHIFT
-    scratch[ids] = weights
-    products = scratch.take(hashes) * own
-    scratch[ids] = np.where(in_title, weights**2, 0)
-    own_title = np.where(own > 0, scratch.take(hashes), 0)
-    scratch[ids] = 0
-    both = (own_title[:, :TITLE_TERMS] > 0) & ((packed[:, :TITLE_TERMS] & _FLAG) != 0)
-    return OverlapDetail(
-        shared=np.count_nonzero(products, axis=1).astype(np.float32),
-        strongest=products.max(axis=1, initial=0),
-        own_title=own_title.sum(axis=1) / np.float32(max(float((weights[in_title] ** 2).sum()), 1e-9)),
-        titles=np.where(both, own[:, :TITLE_TERMS] ** 2, 0).sum(axis=1),
-    )
-
-
-def shared(ids: Ids, weights: Weights, packed: Packed) -> Weights:
-    """Return float32 (len(ids),): what each term adds to the cosine with one packed row; 0 where it is not in it."""
-    theirs, their_weights = unpack(packed)
-    if not len(theirs):
-        return np.zeros(len(ids), np.float32)
-    order = np.argsort(theirs)
-    found = order[np.minimum(np.searchsorted(theirs, ids, sorter=order), len(order) - 1)]
-    product: Weights = np.where(theirs[found] == ids, weights * their_weights[found], 0).astype(np.float32)
-    return product
-
-
 def unpack(packed: Packed) -> tuple[Ids, Weights]:
     """Return the hashes and weights of one packed row, uint32 (SIGNATURE_TERMS,), padding removed."""
     used = packed[packed != 0]
-    weights = (used & np.uint32(_WEIGHT_MAX)).astype(np.float32) / _WEIGHT_MAX
-    return (used >> _HASH_SHIFT).astype(np.int32), weights
+    weights = (used & np.uint32(WEIGHT_MAX)).astype(np.float32) / WEIGHT_MAX
+    return (used >> HASH_SHIFT).astype(np.int32), weights
 
 
-def title_ids(packed: Packed) -> Ids:
-    """Return the hashes of a packed row's title terms."""
-    ids: Ids = (packed[(packed & _FLAG) != 0] >> _HASH_SHIFT).astype(np.int32)
-    return ids
+def headline_key(title: str) -> str:
+    """Return what versions of a headline have in common: its words in lower case, without "updated" and the like."""
+    return " ".join(word for word in map(str.lower, words_of(title)) if word not in _VERSION_WORDS)
 
 
 @lru_cache(maxsize=200_000)

@@ -15,7 +15,7 @@ from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 from rich.console import Console, RenderableType
 
-from indexer import render
+from indexer import backup, reindex, render
 from indexer.pipeline import Report
 from indexer.sources.base import BadRecord, Where
 from recommender.convert import timestamp
@@ -328,3 +328,37 @@ def test_a_draft_is_shown_with_what_is_known_of_it() -> None:
         "Related News: Title of a",
         "0.50  same story",
     ]
+
+
+# Reindexing
+
+
+def test_a_reindex_shows_two_bars_on_a_terminal_and_nothing_elsewhere() -> None:
+    """What is embedded, and the rows of the snapshot."""
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=WIDTH, color_system=None)
+        with render.reindex_progress(console) as listeners:
+            listeners.started(4)
+            listeners.advanced(4)
+            listeners.snapshot(7, 7)
+        assert isinstance(console.file, io.StringIO)
+        text = console.file.getvalue()
+        assert [word in text for word in ("embedding", "4/4", "snapshot", "7/7")] == [terminal] * 4
+
+
+def test_a_reindex_that_switched_says_how_to_go_back() -> None:
+    """Names of models are shown as they are."""
+    report = reindex.Report("[a]@1/r", "[b]@2/r", 1_234, 2, Path("s"), 3.21)
+    assert shown(render.reindex_summary(report)).splitlines() == [
+        "1,234 articles embedded in 3.2 s",
+        "the index is of [b]@2/r, before of [a]@1/r",
+        "2 running services take it up now; `related-news reindex --back` goes back",
+    ]
+
+
+def test_a_backup_is_summed_up_in_a_line() -> None:
+    """Where it is, is shown as it is."""
+    about = backup.About(1, NOW_MS, 12_345, 2_000, "key", {})
+    assert shown(render.backup_summary(about, "written to /[x]")) == (
+        "2,000 articles at revision 12,345 written to /[x]"
+    )

@@ -10,8 +10,8 @@ import pytest
 from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, Rules
 from recommender.catalog.derived import analyse
 from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.wording import MASKED_PARAGRAPHS
-from recommender.judging import PageJudge, headline_key
+from recommender.catalog.wording import MASKED_PARAGRAPHS, headline_key
+from recommender.judging import PageJudge
 from recommender.page import Draft, draft_page, stored_page
 from recommender.prepare import embed
 from tests.building import NOW_MS, FakeEmbedder, article, build_snapshot, replayed
@@ -252,7 +252,7 @@ def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: 
     page = other("page", title="Hail over Ostmark", paragraphs=body)
     archive = Archive(empty, page, other("a", paragraphs=["Hail over Ostmark."]), *(other(f"f{n}") for n in range(6)))
     judge = archive.judge("page")
-    assert judge.shared(archive.row("a")).sum() > 0
+    assert judge.common(archive.row("a"))
     assert judge.fit(archive.row("a")).tolist() == [0.0] * len(body)
 
 
@@ -261,7 +261,7 @@ def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot)
     page = other("page", title="Hail", paragraphs=["Nothing here.", "Hail fell."])
     archive = Archive(empty, page, other("a", paragraphs=["Hail."]), *(other(f"f{n}") for n in range(6)))
     judge = archive.judge("page")
-    shared = float(judge.shared(archive.row("a")).sum())
+    shared = sum(term.added for term in judge.common(archive.row("a")))
     assert shared > 0
     assert judge.fit(archive.row("a")).tolist() == pytest.approx([0.0, shared])
 
@@ -276,8 +276,9 @@ def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
     """What each term adds sums to the TF-IDF cosine, which is 1 for the same text."""
     archive = Archive(empty, other("page"), other("b", title="Headline page", paragraphs=other("page").paragraphs))
     judge = archive.judge("page")
-    assert judge.shared(archive.row("b")).sum() == pytest.approx(1, abs=0.01)
-    assert (judge.shared(archive.row("b")) >= 0).all()
+    added = [term.added for term in judge.common(archive.row("b"))]
+    assert sum(added) == pytest.approx(1, abs=0.01)
+    assert min(added) >= 0
 
 
 # What tells why
@@ -305,8 +306,8 @@ def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
     """In the page's or in the other's; elsewhere a term tells as much as it adds to the overlap."""
     page = other("page", title="Hail again", paragraphs=["Then frost and sleet and hail."])
     judge, row = beside(empty, page, other("a", title="Frost warning", paragraphs=["There was hail and sleet."]))
-    added = [weight for weight in judge.shared(row).tolist() if weight]
-    factors = {s.surface: s.weight / weight for s, weight in zip(judge.subjects(row), added, strict=True)}
+    added = {judge.record(row).surfaces[term.theirs].lower(): term.added for term in judge.common(row)}
+    factors = {surface: weight / added[surface] for surface, weight in told(judge, row).items()}
     assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
 
 
@@ -316,4 +317,4 @@ def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
     judge, row = beside(
         empty, other("page", title="Talk", paragraphs=body), other("a", title="Prices", paragraphs=["WN on hail."])
     )
-    assert told(judge, row) == pytest.approx({"WN": float(judge.shared(row).sum()) / 5})
+    assert told(judge, row) == pytest.approx({"WN": sum(term.added for term in judge.common(row)) / 5})

@@ -5,18 +5,16 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer
-from recommender.catalog import live as live_module
+from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer, vectors
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import YEAR_MS, Live
 from recommender.catalog.manifest import MANIFEST
@@ -25,7 +23,7 @@ from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import Change, Store, create_store
 from recommender.catalog.stored import Stored
-from recommender.catalog.vectors import Hits, Rows, Vector, limit_threads
+from recommender.catalog.vectors import Hits, Rows, Vector
 from recommender.catalog.wording import make_signature
 from recommender.opening import SNAPSHOTS, STORE_FILE
 from tests.building import (
@@ -41,18 +39,10 @@ from tests.building import (
     stored,
     writes,
 )
+from tests.searching import COMPRESSIBLE, everything_compressed
 
 EVER = (0, NOW_MS + YEAR_MS)
 """From and until which every article of these tests is public."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Let small searches run on one thread: more of them only wait for each other."""
-    before = faiss.omp_get_max_threads()
-    limit_threads(1)
-    yield
-    limit_threads(before)
 
 
 def query(text: str) -> Vector:
@@ -108,6 +98,18 @@ class Rule:
 
 
 IDS = tuple("abcdefgh")
+OTHERS = [
+    article(
+        f"other {n}",
+        title=("Talks resume", "Prices rise", "A Vienna Deal")[n % 3],
+        paragraphs=(f"Report {n}.",),
+        days_ago=n / 4,
+        section=("world", "energy")[n % 2],
+        tags=["gas"] * (n % 2),
+    )
+    for n in range(COMPRESSIBLE)
+]
+"""Articles that stay as they are, enough for codes of them."""
 _rules = st.builds(
     Rules,
     never_source=st.booleans(),
@@ -178,7 +180,7 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
     """Compare everything that a live view tells with the articles that it must hold."""
     assert (live.revision, live.count) == (revision, len(expected))
     rows = {}
-    for article_id in (*IDS, "never seen"):
+    for article_id in (*IDS, *(a.id for a in OTHERS), "never seen"):
         row = live.find(article_id)
         assert (row is not None) == (article_id in expected), article_id
         if row is not None:
@@ -194,7 +196,7 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
         assert overlaps.tolist() == pytest.approx([jaccard(by_row[row], tags) for row in sorted(by_row)])
     for scope, (from_ms, until_ms) in itertools.product(SCOPES, PERIODS):
         eligible = {i: s for i, s in expected.items() if in_scope(s.article, scope, from_ms, until_ms)}
-        for k in (1, 3, len(IDS) + 1):
+        for k in (1, 3, len(expected) + 1):
             assert_nearest(live, live.search(query("Talks resume"), k, from_ms, until_ms, scope), eligible, k)
         assert_in_time(live, scope, from_ms, until_ms, eligible)
     assert_publishing_rate(live, expected)
@@ -254,7 +256,7 @@ def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, Stored], k: in
 def assert_in_time(live: Live, scope: Scope, from_ms: int, until_ms: int, eligible: Mapping[str, Stored]) -> None:
     """The earliest and the latest of a scope, and the window of time around a moment."""
     times = {i: s.article.public_at_ms for i, s in eligible.items()}
-    for n in (0, 1, 3, len(IDS) + 1):
+    for n in (0, 1, 3, len(eligible) + 1):
         earliest = live.earliest(scope, n, from_ms, until_ms)
         assert [times[i] for i in ids_at(live, earliest)] == sorted(times.values())[:n]
         assert len(set(earliest.tolist())) == len(earliest)
@@ -281,20 +283,31 @@ def assert_publishing_rate(live: Live, expected: Mapping[str, Stored]) -> None:
     assert live.published_per_day(NOW_MS) == pytest.approx(len(year) / max(1, (newest - min(year)) / DAY_MS))
 
 
+CODES = {"codes.npy", "lists.npy", "codebooks.npy", "centroids.npy"}
+
+
 @settings(max_examples=settings().max_examples // 2, phases=tuple(set(Phase) - {Phase.explain}))
-@given(_operations, st.data())
-def test_replay_is_a_rebuild(operations: list[Put | Delete | Rule], data: st.DataObject) -> None:
+@pytest.mark.parametrize("compressed", [False, True], ids=["scanned", "compressed"])
+@given(operations=_operations, data=st.data())
+def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | Rule], data: st.DataObject) -> None:
     """A snapshot taken at any moment and the changes since then say what a snapshot taken now says."""
     at = data.draw(st.integers(0, len(operations)), "operations before the snapshot")
     at_once = data.draw(st.integers(1, 20), "changes applied at once")
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        if compressed:
+            stack.enter_context(everything_compressed())
         for module in (snapshot_writer, snapshot_files):
             patch.setattr(module, "flush", lambda _: None)  # nothing here survives the test
         patch.setattr(snapshot_writer, "KEPT_SNAPSHOTS", 9)
         patch.setattr(snapshot_writer, "STATISTICS_DRIFT", 1e9)
         patch.setattr(snapshot_writer, "CHANGED_SHARE", data.draw(st.sampled_from([0.5, 1e9]), "share carried over"))
-        patch.setattr(live_module, "_DEAD_FETCHED", data.draw(st.sampled_from([0, 2, 256]), "dead rows fetched"))
+        patch.setattr(snapshot_writer, "TRAINED_TIMES", data.draw(st.sampled_from([1.0, 2.0]), "rows trained for"))
+        patch.setattr(vectors, "_DEAD_FETCHED", data.draw(st.sampled_from([0, 2, 256]), "dead rows fetched"))
         store = create_store(Path(name) / STORE_FILE, FakeEmbedder().info.key)
+        if compressed:
+            store.write(writes(OTHERS), NOW_MS)
         for operation in operations[:at]:
             apply_to_store(store, operation)
         live = image(store, Path(name))
@@ -303,18 +316,31 @@ def test_replay_is_a_rebuild(operations: list[Put | Delete | Rule], data: st.Dat
             if number % 3 == 0:
                 replay(live, store, at_once)
         replay(live, store, at_once)
-        expected = store.stored(IDS)
+        expected = store.stored([*IDS, *(a.id for a in OTHERS)])
         assert_holds(live, expected, store.revision())
         next_one = image(store, Path(name))
         assert_holds(next_one, expected, store.revision())
         rebuilt = write_snapshot(store, Path(name) / SNAPSHOTS, DIMENSION, from_nothing=True)
-        for file in rebuilt.iterdir():
-            if file.name != MANIFEST:
-                assert (next_one.folder / file.name).read_bytes() == file.read_bytes(), file.name
         made_anew = Live(Snapshot(rebuilt))
+        assert_holds(made_anew, expected, store.revision())
+        same_codebooks = next_one.manifest.trained_rows == made_anew.manifest.rows != live.manifest.trained_rows
+        for file in rebuilt.iterdir():
+            if file.name != MANIFEST and (file.name not in CODES or same_codebooks or not compressed):
+                assert (next_one.folder / file.name).read_bytes() == file.read_bytes(), file.name
+        for folder in (live.folder, next_one.folder, rebuilt):
+            assert_encoded(Snapshot(folder), compressed=compressed)
         if made_anew.manifest.statistics == live.manifest.statistics:  # not where all articles came or went
             assert_same_rows(live, made_anew)
         store.close()
+
+
+def assert_encoded(image: Snapshot, *, compressed: bool) -> None:
+    """Check that every row has the code that the snapshot's own codebooks give its vector, if any has one."""
+    assert len(image.codes) == len(image.lists) == (image.rows if compressed else 0)
+    if compressed:
+        codes, lists = image.quantizers.encode(image.mains.half.astype(np.float32))
+        assert image.codes.tolist() == codes.tolist()
+        assert image.lists.tolist() == lists.tolist()
 
 
 def assert_same_rows(one: Live, other: Live) -> None:
@@ -394,21 +420,28 @@ def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path
         assert sorted(with_gas.tolist()) == [row for row, share in enumerate(expected) if share]
 
 
-@pytest.mark.parametrize("dead_fetched", [0, 256], ids=["dead kept out of the search", "dead fetched and dropped"])
-def test_however_many_of_the_nearest_are_withdrawn_k_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_fetched: int
-) -> None:
+@pytest.fixture(params=["dead kept out of the search", "dead fetched and dropped", "compressed"])
+def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let searches go each way that they may."""
+    monkeypatch.setattr(vectors, "_DEAD_FETCHED", 256 if "dropped" in request.param else 0)
+    with everything_compressed() if request.param == "compressed" else nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("searching")
+@pytest.mark.parametrize("scope", [Scope(), Scope(sections=frozenset(["diplomacy"]))], ids=["all", "scope"])
+def test_however_many_of_the_nearest_are_withdrawn_k_are_found(tmp_path: Path, scope: Scope) -> None:
     """Withdrawing the nearest hundred articles leaves the next ones, as many as asked for."""
-    monkeypatch.setattr(live_module, "_DEAD_FETCHED", dead_fetched)
     near = [article(f"near-{i:03}", title="Talks resume", paragraphs=(), days_ago=200 - i) for i in range(100)]
     far = [article(f"far-{i}", title="Gas flows again", paragraphs=(), days_ago=i + 1) for i in range(6)]
-    live = build_live(tmp_path, [*near, *far])
+    outside = [article("outside", title="Talks resume", paragraphs=(), section="world")][: scope != Scope()]
+    live = build_live(tmp_path, [*near, *far, *outside])
     live.apply([deleted(live.revision + 1 + i, a.id) for i, a in enumerate(near[10:])], {})
-    assert live.count == 16
-    hits = live.search(query("Talks resume"), 12, *EVER, Scope())
+    assert live.count == 16 + len(outside)
+    hits = live.search(query("Talks resume"), 12, *EVER, scope)
     assert found_ids(live, hits) == [*(f"near-{i:03}" for i in range(9, -1, -1)), "far-0", "far-1"]
-    assert ids_at(live, live.latest(Scope(), 7, NOW_MS)) == [*(f"far-{i}" for i in range(6)), "near-009"]
-    assert ids_at(live, live.earliest(Scope(), 11, 0, NOW_MS)) == [*(f"near-{i:03}" for i in range(10)), "far-5"]
+    assert ids_at(live, live.latest(scope, 7, NOW_MS)) == [*(f"far-{i}" for i in range(6)), "near-009"]
+    assert ids_at(live, live.earliest(scope, 11, 0, NOW_MS)) == [*(f"near-{i:03}" for i in range(10)), "far-5"]
 
 
 def test_an_archive_may_be_empty_and_may_become_so(tmp_path: Path) -> None:
@@ -626,7 +659,7 @@ def test_an_article_that_is_never_a_target_is_read_but_not_found(tmp_path: Path)
     assert row == 1
     assert live.record(row).never_with == ("x", "y")
     flags = live.columns(np.array([0, 1])).flags.tolist()
-    assert flags == [0, Flag.NEVER_TARGET | Flag.NEVER_SOURCE | Flag.EVERGREEN]
+    assert flags == [0, Flag.NEVER_TARGET | Flag.NEVER_SOURCE | Flag.EVERGREEN | Flag.NEVER_WITH]
     assert found_ids(live, live.search(query("Talks"), 5, *EVER, Scope())) == ["b"]
     assert live.search(query("Talks"), 5, *EVER, Scope(evergreen_only=True)).rows.tolist() == []
 
@@ -638,3 +671,20 @@ def test_more_scopes_than_are_remembered_answer_right(tmp_path: Path) -> None:
         for i in range(100):
             hits = live.search(query("Talks"), 5, *EVER, Scope(sections=frozenset([f"s{i}"])))
             assert sorted(found_ids(live, hits)) == sorted([f"x{i}", f"x{i + 100}"])
+
+
+def test_a_score_is_the_same_on_either_side_of_the_border(tmp_path: Path) -> None:
+    """To the bit: two workers of which one has taken up the next snapshot answer alike."""
+    articles = [article(f"a{i}", title=f"Talks {i}", paragraphs=[f"Gas {i * i} flows {-i}"]) for i in range(100)]
+    whole = build_live(tmp_path / "whole", articles)
+    some = replayed(build_snapshot(tmp_path / "some", articles[:30]), articles[30:])
+    assert scores_by_id(whole) == scores_by_id(some)
+
+
+def scores_by_id(live: Live) -> dict[str, tuple[float, float]]:
+    """Return by how much each article is like a query: as a search says, and as its head vector says."""
+    asked, rows = query("Gas flows again"), live.rows()
+    hits = live.search(asked, len(rows), 0, NOW_MS, Scope())
+    found = dict(zip(found_ids(live, hits), hits.scores.tolist(), strict=True))
+    cosines = zip(ids_at(live, rows), live.head_cosines(rows, asked).tolist(), strict=True)
+    return {id: (found[id], cosine) for id, cosine in cosines}

@@ -29,7 +29,7 @@ MADE = Manifest(
     statistics=2,
     dimension=3,
     rows=4,
-    removed_rows=1,
+    trained_rows=3,
     created_at_ms=1_780_000_000_000,
     files={"a.npy": FileEntry(10, 2**32 - 1), "b.npy": FileEntry(0, 0)},
 )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pytest
 
@@ -19,7 +18,6 @@ from recommender.catalog.live import Live
 from recommender.catalog.segment import Scope
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.store import Change
-from recommender.catalog.vectors import limit_threads
 from recommender.embedding import Matrix
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.page import Draft, draft_page, stored_page
@@ -59,15 +57,6 @@ def piece(id: str, beat: str = "harbour", **changes: Any) -> Article:
 def ruled(id: str, *, days_ago: float = 1.0, **rules: Any) -> Article:
     """Return a piece with rules."""
     return piece(id, days_ago=days_ago, rules=Rules(**rules))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Let small searches run on one thread: more of them only wait for each other."""
-    before = faiss.omp_get_max_threads()
-    limit_threads(1)
-    yield
-    limit_threads(before)
 
 
 @pytest.fixture(scope="module")

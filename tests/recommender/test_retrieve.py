@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,11 +21,11 @@ from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import Change, create_store
 from recommender.catalog.stored import Stored
-from recommender.catalog.vectors import limit_threads
 from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.page import Page, stored_page
 from recommender.retrieve import Found, retrieve
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article
+from tests.searching import everything_compressed
 
 COUNT = 40
 PAGE_DAYS_AGO = 20.5
@@ -74,29 +74,24 @@ def _vectors(article_id: str) -> Vectors:
     return Vectors(vector, vector)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Let small searches run on one thread: more of them only wait for each other."""
-    before = faiss.omp_get_max_threads()
-    limit_threads(1)
-    yield
-    limit_threads(before)
-
-
-@pytest.fixture(scope="module", params=["snapshot", "tail", "both"])
-def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Live:
-    """Return the archive, all in the snapshot, all replayed after it, or half and half."""
+@pytest.fixture(scope="module", params=["snapshot", "tail", "both", "compressed", "both, compressed"])
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Return the archive, all in the snapshot, all replayed after it, or half and half; scanned or compressed."""
     folder = tmp_path_factory.mktemp("archive")
     made = {a.id: Stored(a, _vectors(a.id), analyse(a)) for a in ARTICLES.values()}
-    late = {"snapshot": [], "tail": [*made], "both": [id for n, id in enumerate(made) if n % 2]}[request.param]
+    half = [id for n, id in enumerate(made) if n % 2]
+    late = {"snapshot": [], "tail": [*made], "both": half, "compressed": [], "both, compressed": half}[request.param]
     store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
     store.write([Write(s.article, s.vectors, s.analysis) for id, s in made.items() if id not in late], NOW_MS)
-    live = Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION)))
-    store.close()
-    live.apply(
-        [Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)], live.prepare(made.values())
-    )
-    return live
+    with everything_compressed() if "compressed" in request.param else nullcontext():
+        snapshot = Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))
+        store.close()
+        assert bool(len(snapshot.codes)) == ("compressed" in request.param)
+        live = Live(snapshot)
+        live.apply(
+            [Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)], live.prepare(made.values())
+        )
+        yield live
 
 
 @pytest.fixture

@@ -15,32 +15,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from threading import Thread
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recommender import opening
-from recommender.catalog import rows, snapshot_files, snapshot_writer, stored
+from recommender.catalog import compressed, rows, snapshot_files, snapshot_writer, stored, vectors
+from recommender.catalog import snapshot as snapshot_module
 from recommender.catalog import store as store_module
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
-from recommender.catalog.derived import ANALYSIS, analyse
+from recommender.catalog.compressed import Quantizers, train
+from recommender.catalog.derived import ANALYSIS, Vectors, analyse
 from recommender.catalog.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
-from recommender.catalog.segment import Columns, Record
-from recommender.catalog.snapshot import Snapshot
+from recommender.catalog.rows import Write
+from recommender.catalog.segment import Columns, Record, Scope
+from recommender.catalog.snapshot import Alive, Snapshot
 from recommender.catalog.snapshot_writer import KEPT_SNAPSHOTS, write_snapshot
-from recommender.catalog.store import Store, open_store
+from recommender.catalog.store import Store, create_store, open_store
 from recommender.catalog.wording import TERM_BUCKETS, TermStatistics, make_signature
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
-from recommender.opening import SNAPSHOTS, replay
+from recommender.opening import SNAPSHOTS, STORE_FILE, replay
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, open_archive, writes
+from tests.searching import COMPRESSIBLE, Mask, Matrix, assert_best, bits_of, exact, recall, topics_of, unit_vectors
 
 ROOT = Path(__file__).parents[2]
+CODES = ("centroids.npy", "codebooks.npy", "codes.npy", "lists.npy")
 FILES = (
     *(f"column_{field.name}.npy" for field in fields(Columns)),
+    *CODES,
     "hashes.npy",
     "heads.npy",
     "idf.npy",
+    "mains.npy",
     "record_offsets.npy",
     "records.bin",
     "rows_by_hash.npy",
@@ -49,8 +56,8 @@ FILES = (
     "sorted_hashes.npy",
     "tag_codes.npy",
     "tag_offsets.npy",
-    "vectors.faiss",
 )
+QUERY = np.ones(DIMENSION, np.float32)
 KEPT = (CURRENT, "writer.lock")
 """Names in a snapshots folder beside the snapshots'."""
 ARTICLES = [
@@ -145,7 +152,7 @@ def test_the_manifest_tells_what_it_is_an_image_of(store: Store) -> None:
     store.delete(["bare"])
     path = write(store)
     manifest = Manifest.read(path)
-    assert (manifest.format, manifest.revision, manifest.rows, manifest.removed_rows) == (FORMAT, 4, 2, 0)
+    assert (manifest.format, manifest.revision, manifest.rows, manifest.trained_rows) == (FORMAT, 4, 2, 2)
     assert (manifest.encoder, manifest.analysis, manifest.dimension) == (store.encoder, ANALYSIS, DIMENSION)
     assert {name: entry.size for name, entry in manifest.files.items()} == {
         name: (path / name).stat().st_size for name in FILES
@@ -166,8 +173,13 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
     store = build_store(tmp_path, [])
     snapshot = Snapshot(write(store))
     store.close()
-    assert (snapshot.rows, snapshot.manifest.revision, snapshot.vectors.has_graph) == (0, 0, False)
+    assert (snapshot.rows, snapshot.manifest.revision, snapshot.manifest.trained_rows) == (0, 0, 0)
+    assert (snapshot.mains.half.shape, snapshot.codes.shape, snapshot.lists.shape) == ((0, DIMENSION), (0, 0), (0,))
     assert snapshot.find("a") is None
+    for scope in (Scope(), Scope(sections=frozenset(["world"]))):
+        snapshot.warm_up([scope])
+        assert snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows.tolist() == []
+        assert snapshot.search(QUERY, 5, 0, NOW_MS, scope, alive=Alive(bits_of([]), 0)).rows.tolist() == []
 
 
 def test_progress_is_told_from_nothing_to_all(store: Store) -> None:
@@ -189,6 +201,335 @@ def test_an_image_is_of_one_revision_whatever_is_written_meanwhile(store: Store)
     snapshot = Snapshot(path)
     assert (snapshot.manifest.revision, store.revision(), snapshot.rows) == (3, 6, 3)
     assert [snapshot.record(row).title for row in range(3)] == [ARTICLES[i].title for i in (1, 0, 2)]
+
+
+# Compressed vectors
+
+MANY, TOPICS = 1_500, 12
+
+
+def vector_writes(matrix: Matrix, first: int = 0, title: str = "Title") -> list[Write]:
+    """Return an article a vector, an hour apart, from `first` on: its section is its topic, its tag its last digit."""
+    analysis = analyse(article())
+    topics = topics_of(len(matrix), TOPICS)
+    return [
+        Write(
+            article(
+                f"r{at}",
+                title=f"{title} {at}",
+                days_ago=200 - at / 24,
+                section=f"topic {topics[at - first]}",
+                tags=[f"tag {at % 10}"],
+            ),
+            Vectors(main, main),
+            analysis,
+        )
+        for at, main in enumerate(matrix.astype(np.float32), first)
+    ]
+
+
+def vector_store(folder: Path, matrix: Matrix) -> Store:
+    """Return a store of one article a vector."""
+    store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
+    store.write(vector_writes(matrix), NOW_MS)
+    return store
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Matrix:
+    """Return the vectors of `many`, in row order."""
+    return unit_vectors(MANY, DIMENSION, topics=TOPICS)
+
+
+@pytest.fixture(scope="module")
+def many(matrix: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a snapshot with codes, for which it would be too small."""
+    folder = tmp_path_factory.mktemp("many")
+    store = vector_store(folder, matrix)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_files, "COMPRESSED_ROWS", COMPRESSIBLE)
+        path = write_snapshot(store, folder / SNAPSHOTS, DIMENSION)
+    store.close()
+    return path
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let snapshots of few rows be compressed, and be carried over whatever has changed."""
+    monkeypatch.setattr(snapshot_files, "COMPRESSED_ROWS", COMPRESSIBLE)
+    monkeypatch.setattr(snapshot_writer, "CHANGED_SHARE", 1e9)
+
+
+def assert_encoded(snapshot: Snapshot, by: Quantizers) -> None:
+    """Check that every row has the code and the list that these quantizers give its vector."""
+    codes, lists = by.encode(snapshot.mains.half.astype(np.float32))
+    assert snapshot.codes.tolist() == codes.tolist()
+    assert snapshot.lists.tolist() == lists.tolist()
+    assert snapshot.quantizers.centroids.tolist() == by.centroids.tolist()
+    assert snapshot.quantizers.codebooks.tolist() == by.codebooks.tolist()
+
+
+def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: Matrix) -> None:
+    """Codebooks are trained on its vectors, in row order, and all of them are encoded."""
+    snapshot = Snapshot(many)
+    assert snapshot.mains.half.tolist() == matrix.tolist()
+    assert snapshot.manifest.trained_rows == MANY
+    assert_encoded(snapshot, train(matrix, MANY))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("lists_rows", [300_000, 50], ids=["one list", "several lists"])
+@pytest.mark.parametrize("same_words", [True, False], ids=["rows carried over", "words weighed anew"])
+def test_codes_are_carried_over_as_encoding_anew_would_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists_rows: int, same_words: bool
+) -> None:
+    """What stayed keeps its code, what is new or changed gets one by the same codebooks, and only that is encoded."""
+    monkeypatch.setattr(compressed, "LISTS_ROWS", lists_rows)
+    monkeypatch.setattr(snapshot_writer, "STATISTICS_DRIFT", 1e9 if same_words else 1.0)
+    monkeypatch.setattr(snapshot_files, "_ENCODED_ROWS", 9)
+    store = vector_store(tmp_path, unit_vectors(90, DIMENSION))
+    base = Snapshot(write(store))
+    store.delete([f"r{at}" for at in (0, 1, 7, 50, 89)])
+    store.write(vector_writes(unit_vectors(12, DIMENSION, seed=2), first=30, title="Changed"), NOW_MS)
+    store.write(vector_writes(unit_vectors(20, DIMENSION, seed=3), first=90), NOW_MS)
+    encode, encoded = Quantizers.encode, []
+
+    def counted(self: Quantizers, vectors: Any) -> Any:
+        encoded.append(len(vectors))
+        return encode(self, vectors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Quantizers, "encode", counted)
+        snapshot = Snapshot(write(store))
+    store.close()
+    assert (snapshot.rows, snapshot.manifest.trained_rows) == (105, 90)
+    assert (snapshot.manifest.statistics == base.manifest.statistics) == same_words
+    assert sum(encoded) == 12 + 20
+    assert max(encoded) <= 9
+    assert_encoded(snapshot, base.quantizers)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("sizes", [[32, 47, 64, 65], [64, 40, 32, 31]], ids=["growing", "shrinking"])
+def test_codebooks_last_until_the_archive_has_doubled_or_halved(tmp_path: Path, sizes: list[int]) -> None:
+    """Twice and half as many rows are not yet too many or too few; one more or less is trained for anew."""
+    some = vector_writes(unit_vectors(80, DIMENSION))
+    store = create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key)
+    made = []
+    for size in sizes:
+        store.write(some[:size], NOW_MS)
+        store.delete([w.article.id for w in some[size:]])
+        made.append(Snapshot(write(store)))
+    store.close()
+    assert [s.rows for s in made] == sizes
+    assert [s.manifest.trained_rows for s in made] == [sizes[0], sizes[0], sizes[0], sizes[3]]
+    for snapshot in made[:3]:
+        assert_encoded(snapshot, made[0].quantizers)
+    assert_encoded(made[3], train(made[3].mains.half, sizes[3]))
+
+
+@pytest.mark.usefixtures("small")
+def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no_longer_is(tmp_path: Path) -> None:
+    """The threshold is inclusive; codebooks of an earlier time are not waited for."""
+    some = vector_writes(unit_vectors(COMPRESSIBLE, DIMENSION))
+    store = create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key)
+    for size in (COMPRESSIBLE - 1, COMPRESSIBLE, COMPRESSIBLE - 1, COMPRESSIBLE):
+        store.write(some[:size], NOW_MS)
+        store.delete([w.article.id for w in some[size:]])
+        snapshot = Snapshot(write(store))
+        assert snapshot.rows == size
+        if size < COMPRESSIBLE:
+            assert [len(a) for a in (snapshot.codes, snapshot.lists, snapshot.quantizers.centroids)] == [0, 0, 0]
+        else:
+            assert_encoded(snapshot, train(snapshot.mains.half, size))
+        found = snapshot.search(QUERY, 5, 0, NOW_MS, Scope())
+        assert_best(found, exact(snapshot.mains.half, QUERY, 5, range(size)))
+    store.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_what_has_a_dimension_that_cannot_be_compressed_is_searched_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the whole nor a scope of it waits for codes, whatever its size."""
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+    matrix, query = unit_vectors(60, 20), np.ones(20, np.float32)
+    store = vector_store(tmp_path, matrix)
+    snapshot = Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, 20))
+    store.close()
+    assert len(snapshot.codes) == 0
+    snapshot.warm_up([Scope(), tagged(3)])
+    assert_best(snapshot.search(query, 5, 0, NOW_MS, Scope()), exact(matrix, query, 5, range(60)))
+    assert_best(snapshot.search(query, 5, 0, NOW_MS, tagged(3)), exact(matrix, query, 5, range(3, 60, 10)))
+
+
+# Searches by scope and time
+
+
+def tagged(*digits: int) -> Scope:
+    """Return the scope of articles whose number ends so: any, over all topics."""
+    return Scope(tags=frozenset(f"tag {digit}" for digit in digits))
+
+
+def on(*topics: int) -> Scope:
+    """Return the scope of articles of some topics: vectors of one kind."""
+    return Scope(sections=frozenset(f"topic {topic}" for topic in topics))
+
+
+SCOPES = {
+    "everything": Scope(),
+    "half": tagged(0, 1, 2, 3, 4),
+    "a tenth": tagged(7),
+    "half of the topics": on(0, 1, 2, 3, 4, 5),
+    "a topic": on(5),
+    "a tenth of a topic": Scope(sections=frozenset(["topic 5"]), tags=frozenset(["tag 7"])),
+    "nothing": tagged(11),
+}
+PERIODS = {
+    "ever": (0, NOW_MS),
+    "weeks": (NOW_MS - 190 * DAY_MS, NOW_MS - 150 * DAY_MS),
+    "a day": (NOW_MS - 171 * DAY_MS, NOW_MS - 170 * DAY_MS),
+    "before all": (0, 1),
+}
+
+
+def inside_of(snapshot: Snapshot, scope: Scope, period: tuple[int, int], alive: Mask) -> list[int]:
+    """Return the living rows in a scope and a period, by looking at each."""
+    times = snapshot.columns.public_at_ms
+    allowed = scope.allowed(snapshot.columns, snapshot.tags)
+    return [r for r in range(snapshot.rows) if allowed[r] and alive[r] and period[0] <= times[r] <= period[1]]
+
+
+def alive_of(mask: Mask) -> Alive | None:
+    """Return which rows are alive, as the live view tells it."""
+    dead = len(mask) - int(mask.sum())
+    return Alive(bits_of(mask), dead) if dead else None
+
+
+LIVING = {"all": 0.0, "most": 0.1, "few": 0.9}
+
+
+@pytest.mark.parametrize("living", LIVING)
+@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_few_rows_are_searched_exactly(many: Path, matrix: Matrix, scope: str, period: str, living: str) -> None:
+    """Below the thresholds codes play no part: the hits are the oracle's."""
+    snapshot = Snapshot(many, verify=False)
+    alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
+    inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
+    for query in unit_vectors(5, DIMENSION, seed=2, topics=TOPICS).astype(np.float32):
+        found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
+        assert_best(found, exact(matrix, query, 20, inside))
+
+
+@pytest.mark.parametrize("living", LIVING)
+@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("lists_rows", [300_000, 200], ids=["one list", "several lists"])
+def test_many_rows_are_searched_by_codes(
+    many: Path,
+    matrix: Matrix,
+    monkeypatch: pytest.MonkeyPatch,
+    lists_rows: int,
+    scope: str,
+    period: str,
+    living: str,
+) -> None:
+    """Above them hits are in scope, in time, alive, with exact scores, and hardly any is missed."""
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    monkeypatch.setattr(vectors, "COMPARED_LEAST", 200)
+    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+    monkeypatch.setattr(snapshot_module, "LISTS_ROWS", lists_rows)
+    snapshot = Snapshot(many, verify=False)
+    alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
+    inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
+    recalls = []
+    for query in unit_vectors(10, DIMENSION, seed=2, topics=TOPICS).astype(np.float32):
+        found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
+        assert len(found.rows) == min(20, len(inside))
+        assert np.isin(found.rows, inside).all()
+        assert_best(found, exact(matrix, query, 20, found.rows))
+        recalls.append(recall(found.rows, exact(matrix, query, 20, inside).rows) if inside else 1.0)
+    assert np.mean(recalls) >= 0.98
+
+
+@pytest.mark.parametrize("gathered", [0, 10_000], ids=["by codes", "exactly"])
+def test_what_died_since_the_last_search_is_not_found_again(
+    many: Path, monkeypatch: pytest.MonkeyPatch, gathered: int
+) -> None:
+    """A scope remembers which of its rows are alive only until another dies."""
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", gathered)
+    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", gathered)
+    snapshot = Snapshot(many, verify=False)
+    mask: Mask = np.ones(MANY, np.bool_)
+    seen: list[int] = []
+    for _ in range(12):
+        for scope in (tagged(7), Scope()):
+            [best] = snapshot.search(QUERY, 1, 0, NOW_MS, scope, alive=alive_of(mask)).rows.tolist()
+            assert best not in seen
+            mask[best] = False
+            seen.append(best)
+
+
+# The codes of scopes
+
+
+def listed(snapshot: Snapshot) -> list[Scope]:
+    """Return the scopes whose codes are at hand, the one that was asked for longest ago first."""
+    return [scope for scope, allowed in snapshot._scopes.items() if allowed.lists]
+
+
+def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
+    many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All scopes' codes are at most as many as rows; what was dropped is made again when it is asked for."""
+    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+    snapshot = Snapshot(many, verify=False)
+    half, fifth, tenth, most = tagged(0, 1, 2, 3, 4), tagged(5, 6), tagged(7), tagged(*range(1, 10))
+
+    def ask(scope: Scope) -> None:
+        inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
+        assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
+        held = sum(allowed.lists.rows for allowed in snapshot._scopes.values() if allowed.lists)
+        assert held <= snapshot_module._LISTED_TIMES * MANY
+
+    for scope in (half, fifth, tenth, half):
+        ask(scope)
+    assert listed(snapshot) == [fifth, tenth, half], "eight tenths"
+    ask(tagged(8, 9))
+    assert listed(snapshot) == [fifth, tenth, half, tagged(8, 9)], "ten tenths"
+    ask(on(3))
+    assert listed(snapshot) == [tenth, half, tagged(8, 9), on(3)], "the first of them made room"
+    ask(most)
+    assert listed(snapshot) == [on(3), most] or listed(snapshot) == [most]
+    ask(fifth)
+    assert listed(snapshot)[-1] == fifth
+    assert most not in listed(snapshot)
+    assert [scope for scope in (half, tenth) if scope not in snapshot.recent_scopes()] == [], "their rows are kept"
+
+
+def test_a_scope_of_all_rows_but_one_is_within_the_bound(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scopes that are nearly everything drop all others, and each other."""
+    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+    snapshot = Snapshot(many, verify=False)
+    nearly = [Scope(published_from_ms=int(snapshot.columns.public_at_ms[n])) for n in (1, 2)]
+    for scope in (tagged(3), *nearly):
+        assert len(snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows) == 5
+        assert listed(snapshot) == [scope]
+
+
+def test_warming_up_makes_the_codes_of_wide_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is scanned exactly needs none, and no request waits for those of the others."""
+    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", MANY // 5)
+    snapshot = Snapshot(many, verify=False)
+    wide, narrow = tagged(1, 2, 3), tagged(1, 2)
+    snapshot.warm_up([Scope(), wide, narrow])
+    assert snapshot.recent_scopes() == [Scope(), wide, narrow]
+    assert listed(snapshot) == [wide]
+    made = snapshot._scopes[wide].lists
+    snapshot.search(QUERY, 5, 0, NOW_MS, wide)
+    assert snapshot._scopes[wide].lists is made
 
 
 # Damage
@@ -228,6 +569,17 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(folder: Path, whole: Path, name: str) -> None:
     """A file that is not what was written is found before anything is read; if its size differs, without checksums."""
+    assert_damage_is_named(folder, whole, name)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_damaged_file_of_codes_is_named(many: Path, tmp_path: Path, name: str) -> None:
+    """Also where there are codes, which no other file could tell to be wrong."""
+    assert_damage_is_named(Path(shutil.copytree(many, tmp_path / "copy", copy_function=os.symlink)), many, name)
+
+
+def assert_damage_is_named(folder: Path, whole: Path, name: str) -> None:
+    """Damage one file of `folder`, a copy of the snapshot `whole`, in every way."""
     path, size = folder / name, (whole / name).stat().st_size
     for damage, problem in DAMAGES.values():
         path.unlink(missing_ok=True)
@@ -240,7 +592,7 @@ def test_a_damaged_file_is_named(folder: Path, whole: Path, name: str) -> None:
             assert str(caught.value) == f"{path}: {told} (an older snapshot is used, or it is rebuilt from the store)"
     path.unlink(missing_ok=True)
     shutil.copyfile(whole / name, path)
-    assert Snapshot(folder).rows == 3
+    assert Snapshot(folder).rows == Manifest.read(whole).rows
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "longer"])
@@ -341,7 +693,7 @@ def test_there_may_be_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut in half", "middle byte flipped", "removed"])
-@pytest.mark.parametrize("name", ["vectors.faiss", "heads.npy", MANIFEST])
+@pytest.mark.parametrize("name", ["mains.npy", "codes.npy", "heads.npy", MANIFEST])
 def test_a_service_starts_beside_a_damaged_snapshot(
     store: Store, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
@@ -563,7 +915,7 @@ def test_a_killed_writer_leaves_a_whole_current_snapshot(store: Store, seed: int
         assert child.stdout is not None
         for _ in range(rng.randint(1, 3)):
             child.stdout.readline()
-        writing = rng.choice([name for name in FILES if name != "vectors.faiss"])
+        writing = rng.choice(FILES)
         while not list(folder.glob(f"new-*/{writing}")):
             assert child.poll() is None
         child.kill()
@@ -580,22 +932,20 @@ def test_a_killed_writer_leaves_a_whole_current_snapshot(store: Store, seed: int
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        (snapshot_files, "VECTORS"),
-        (snapshot_files, "RECORDS"),
-        (snapshot_files, "_SPOOL"),
-        (snapshot_writer, "MANIFEST"),
-    ],
-)
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
 def test_whichever_file_does_not_fit_the_old_snapshot_stays(
-    store: Store, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """No space left is an error of its own, and leaves nothing behind."""
+    """No space left is an error of its own, however small the file, and leaves nothing behind."""
     old = write(store)
+    opened = Path.open
+
+    def open_full(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        full = path.name == name and "w" in mode
+        return opened(Path("/dev/full") if full else path, mode, *args, **kwargs)
+
     with monkeypatch.context() as patch:
-        patch.setattr(module, name, "/dev/full")
+        patch.setattr(Path, "open", open_full)
         with pytest.raises(DiskFullError) as caught:
             write(store)
     assert str(caught.value) == (

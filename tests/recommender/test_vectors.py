@@ -1,60 +1,33 @@
-"""Vector search: exact against NumPy, ties included; through the graph with exact scores and hardly anything missed."""
+"""Vector search: exact against NumPy, ties included; by codes with exact scores and hardly anything missed."""
 
 from __future__ import annotations
 
-import errno
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recommender.catalog import compressed as compressed_module
 from recommender.catalog import vectors
-from recommender.catalog.vectors import Allowed, Hits, Vector, VectorFile, best_of, write_vectors
-from recommender.errors import CorruptError
-
-Matrix = npt.NDArray[np.float16]
-
-
-def vector_file(folder: Path, matrix: Matrix) -> VectorFile:
-    """Write the rows of `matrix` as one file and open it."""
-    path = folder / "vectors.faiss"
-    write_vectors(path, matrix.shape[1], iter([matrix]))
-    return VectorFile(path, rows=len(matrix), dimension=matrix.shape[1])
+from recommender.catalog.compressed import Lists, train
+from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector, VectorIndex, best_of
+from tests.searching import Mask, Matrix, assert_best, assert_same, bits_of, exact, recall, unit_vectors
 
 
-def scores_of(matrix: Matrix, query: Vector) -> npt.NDArray[np.float64]:
-    """Return the inner products, computed in double precision."""
-    products: npt.NDArray[np.float64] = matrix.astype(np.float64) @ query.astype(np.float64)
-    return products
+def uncompressed(matrix: Matrix) -> VectorIndex:
+    """Return an index that scans."""
+    return VectorIndex(HalfVectors(matrix), None)
 
 
-def exact(matrix: Matrix, query: Vector, k: int, low: int, high: int, allowed: Allowed | None) -> Hits:
-    """Search by brute force; of equal scores the higher row comes first."""
-    scores = scores_of(matrix, query)
-    rows = [r for r in range(len(matrix)) if low <= r < high and (allowed is None or allowed[r])]
-    rows = sorted(rows, key=lambda r: (-scores[r], -r))[: max(k, 0)]
-    return Hits(np.array(rows, np.int64), scores[rows].astype(np.float32))
-
-
-def assert_equal(found: Hits, expected: Hits) -> None:
-    """Compare rows and scores, in order."""
-    assert found.rows.tolist() == expected.rows.tolist()
-    assert found.scores.tolist() == expected.scores.tolist()
-
-
-def unit_vectors(rows: int, dimension: int, seed: int = 1) -> Matrix:
-    """Return normalised vectors in loose clusters, as embeddings are."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((20, dimension))
-    points = centres[rng.integers(0, 20, rows)] + rng.standard_normal((rows, dimension))
-    halves: Matrix = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16)
-    return halves
+def compressed(matrix: Matrix) -> VectorIndex:
+    """Return an index with codes in one list."""
+    quantizers = train(matrix, len(matrix))
+    codes, _ = quantizers.encode(matrix.astype(np.float32))
+    return VectorIndex(HalfVectors(matrix), Lists(quantizers, codes, None))
 
 
 # Exact search
@@ -63,134 +36,191 @@ _small = st.integers(-2, 2)
 
 
 @st.composite
-def searches(draw: st.DrawFn) -> tuple[Matrix, Vector, int, int, int, Allowed | None]:
-    """Draw a small file of integer vectors, so that many scores are equal, and a search in it."""
+def searches(draw: st.DrawFn) -> tuple[Matrix, Vector, int, int, int, list[bool] | None]:
+    """Draw a few integer vectors, so that many scores are equal, and a search among them."""
     dimension = draw(st.integers(1, 3))
     matrix = draw(st.lists(st.lists(_small, min_size=dimension, max_size=dimension), min_size=1, max_size=150))
     query = draw(st.lists(_small, min_size=dimension, max_size=dimension))
     rows = len(matrix)
     low, high = draw(st.just((0, rows)) | st.tuples(st.integers(-2, rows), st.integers(0, rows + 2)).map(sorted))
-    allowed = draw(st.none() | st.lists(st.booleans(), min_size=rows, max_size=rows))
-    mask = None if allowed is None else np.array(allowed)
-    return np.array(matrix, np.float16), np.array(query, np.float32), draw(st.integers(0, rows + 3)), low, high, mask
+    alive = draw(st.none() | st.lists(st.booleans(), min_size=rows, max_size=rows))
+    return np.array(matrix, np.float16), np.array(query, np.float32), draw(st.integers(-1, rows + 3)), low, high, alive
 
 
-@given(searches())
-def test_search_is_brute_force_with_ties(search: tuple[Matrix, Vector, int, int, int, Allowed | None]) -> None:
-    """Whatever the window, the filter and k: the k best rows, the newer first among equals."""
-    matrix, query, k, low, high, allowed = search
-    with tempfile.TemporaryDirectory() as folder:
-        found = vector_file(Path(folder), matrix).search(query, k, low, high, allowed)
-    assert_equal(found, exact(matrix, query, k, low, high, allowed))
+@pytest.mark.parametrize("dropped", [0, 3, 10_000], ids=["dead kept out", "few fetched and dropped", "all fetched"])
+@given(search=searches())
+def test_search_is_brute_force_with_ties(
+    dropped: int, search: tuple[Matrix, Vector, int, int, int, list[bool] | None]
+) -> None:
+    """Whatever the window, the living and k: the k best rows, the newer first among equals."""
+    matrix, query, k, low, high, alive = search
+    within = [row for row in range(len(matrix)) if low <= row < high and (alive is None or alive[row])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "_DEAD_FETCHED", dropped)
+        found = uncompressed(matrix).search(query, k, low, high, None if alive is None else bits_of(alive))
+    assert_same(found, exact(matrix, query, k, within))
+
+
+@given(search=searches(), data=st.data())
+def test_chosen_rows_are_searched_by_brute_force(
+    search: tuple[Matrix, Vector, int, int, int, list[bool] | None], data: st.DataObject
+) -> None:
+    """Rows in any order are searched as if there were no others."""
+    matrix, query, k, *_ = search
+    rows = data.draw(st.lists(st.integers(0, len(matrix) - 1), unique=True))
+    found = HalfVectors(matrix).scan_rows(query, k, np.array(rows, np.int64))
+    assert_same(found, exact(matrix, query, k, rows))
 
 
 @pytest.mark.parametrize("k", [1, 5, 17, 299, 300, 1000])
-def test_of_many_copies_the_newest_come_first(tmp_path: Path, k: int) -> None:
-    """Three hundred equal rows, more than any search fetches at first, come newest first."""
-    matrix = np.ones((300, 4), np.float16)
-    found = vector_file(tmp_path, matrix).search(np.ones(4, np.float32), k, 0, 300)
+@pytest.mark.parametrize("make", [uncompressed, compressed])
+def test_of_many_copies_the_newest_come_first(
+    make: Callable[[Matrix], VectorIndex], k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hundred equal rows, more than any scan fetches at first, come newest first."""
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    matrix = np.ones((300, 8), np.float16)
+    found = make(matrix).search(np.ones(8, np.float32), k, 0, 300)
     assert found.rows.tolist() == list(range(299, -1, -1))[:k]
-    assert set(found.scores.tolist()) == {4.0}
+    assert set(found.scores.tolist()) == {8.0}
 
 
-def test_the_newest_of_many_copies_stand_behind_a_better_row(tmp_path: Path) -> None:
+def test_the_newest_of_many_copies_stand_behind_a_better_row() -> None:
     """Ties at the k-th place are broken among all that tie, also when others are better."""
     matrix = np.ones((100, 4), np.float16)
     matrix[3] = 2
     matrix[50:60] = 0
-    found = vector_file(tmp_path, matrix).search(np.ones(4, np.float32), 4, 0, 100)
+    found = uncompressed(matrix).search(np.ones(4, np.float32), 4, 0, 100)
     assert found.rows.tolist() == [3, 99, 98, 97]
 
 
+@pytest.mark.parametrize("make", [uncompressed, compressed])
 @pytest.mark.parametrize(
-    ("k", "low", "high", "allowed"),
+    ("k", "low", "high", "alive"),
     [
-        pytest.param(0, 0, 4, None, id="k of 0"),
-        pytest.param(-1, 0, 4, None, id="negative k"),
+        pytest.param(0, 0, 40, None, id="k of 0"),
+        pytest.param(-1, 0, 40, None, id="negative k"),
+        pytest.param(-1, 0, 40, [False, True] * 20, id="negative k and half of them dead"),
         pytest.param(3, 2, 2, None, id="empty window"),
-        pytest.param(3, 3, 1, None, id="window that ends before it starts"),
-        pytest.param(3, 4, 9, None, id="window after the last row"),
-        pytest.param(3, -5, 0, None, id="window before the first row"),
-        pytest.param(3, 0, 4, [False] * 4, id="nothing allowed"),
-        pytest.param(3, 0, 2, [False, False, True, True], id="nothing allowed in the window"),
+        pytest.param(3, 30, 1, None, id="window that ends before it starts"),
+        pytest.param(3, 30, 1, [True] * 40, id="window that ends before it starts, all alive"),
+        pytest.param(3, 40, 90, None, id="window after the last row"),
+        pytest.param(3, -50, 0, None, id="window before the first row"),
+        pytest.param(3, 0, 40, [False] * 40, id="nothing alive"),
+        pytest.param(3, 0, 20, [False] * 20 + [True] * 20, id="nothing alive in the window"),
     ],
 )
-def test_nothing_to_find_is_no_hits(tmp_path: Path, k: int, low: int, high: int, allowed: list[bool] | None) -> None:
+def test_nothing_to_find_is_no_hits(
+    make: Callable[[Matrix], VectorIndex],
+    monkeypatch: pytest.MonkeyPatch,
+    k: int,
+    low: int,
+    high: int,
+    alive: list[bool] | None,
+) -> None:
     """An empty selection is an empty answer of the right types."""
-    matrix = np.eye(4, dtype=np.float16)
-    mask = None if allowed is None else np.array(allowed)
-    found = vector_file(tmp_path, matrix).search(np.ones(4, np.float32), k, low, high, mask)
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    bits = None if alive is None else bits_of(alive)
+    found = make(unit_vectors(40, 8)).search(np.ones(8, np.float32), k, low, high, bits)
     assert (found.rows.shape, found.scores.shape) == ((0,), (0,))
     assert (str(found.rows.dtype), str(found.scores.dtype)) == ("int64", "float32")
 
 
-def test_a_file_without_rows_finds_nothing(tmp_path: Path) -> None:
-    """No rows at all is a valid file."""
-    path = tmp_path / "vectors.faiss"
-    write_vectors(path, 8, iter([]))
-    empty = VectorFile(path, rows=0, dimension=8)
-    query = np.ones(8, np.float32)
-    assert not empty.has_graph
-    assert empty.search(query, 5, 0, 0).rows.tolist() == []
-    assert empty.search(query, 5, 0, 10, np.empty(0, np.bool_)).rows.tolist() == []
-    assert empty.vectors(np.empty(0, np.int64)).shape == (0, 8)
-    assert empty.compare(np.empty((0, 8), np.float16), query).tolist() == []
+def test_no_rows_find_nothing() -> None:
+    """No rows at all can be searched, read and compared."""
+    none, query = HalfVectors(np.empty((0, 8), np.float16)), np.ones(8, np.float32)
+    nothing = np.empty(0, np.int64)
+    assert (none.rows, none.dimension) == (0, 8)
+    assert VectorIndex(none, None).search(query, 5, 0, 10).rows.tolist() == []
+    assert VectorIndex(none, None).search(query, 5, 0, 10, np.empty(0, np.uint8)).rows.tolist() == []
+    assert none.scan_rows(query, 5, nothing).rows.tolist() == []
+    assert none.read(nothing).shape == (0, 8)
+    assert none.cosines(nothing, query).tolist() == []
 
 
-def test_scores_of_real_valued_vectors_are_inner_products(tmp_path: Path) -> None:
+def test_scores_of_real_valued_vectors_are_inner_products() -> None:
     """Scores are those of the stored half-precision vectors, to single precision, and the best come first."""
     matrix, query = unit_vectors(500, 48), unit_vectors(1, 48, seed=2)[0].astype(np.float32)
-    found = vector_file(tmp_path, matrix).search(query, 50, 0, 500)
-    expected = exact(matrix, query, 50, 0, 500, None)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=2e-7)
-    assert set(found.rows.tolist()) == set(expected.rows.tolist())
-    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    assert_best(uncompressed(matrix).search(query, 50, 0, 500), exact(matrix, query, 50, range(500)))
 
 
-@pytest.mark.parametrize("sizes", [[10], [1] * 10, [3, 0, 7], [9, 1]], ids=str)
-def test_batches_are_written_in_order(tmp_path: Path, sizes: list[int]) -> None:
-    """However the rows are batched, row i of the file is the i-th row given."""
-    matrix = unit_vectors(10, 16)
-    ends = np.cumsum(sizes)
-    path = tmp_path / "vectors.faiss"
-    write_vectors(path, 16, iter(np.split(matrix, ends[:-1])))
-    file = VectorFile(path, rows=10, dimension=16)
-    assert file.vectors(np.arange(10)).tolist() == matrix.astype(np.float32).tolist()
+@pytest.mark.parametrize("dead", ["few", "many", "all but one"])
+@pytest.mark.parametrize(("low", "high"), [(0, 203), (0, 8), (7, 9), (8, 16), (9, 202), (63, 65), (195, 203), (5, 6)])
+def test_the_dead_are_told_apart_at_every_byte(low: int, high: int, dead: str) -> None:
+    """Bits of ranges that begin and end within bytes are read right, the last byte's spare ones ignored."""
+    matrix, query = unit_vectors(203, 16), unit_vectors(1, 16, seed=2)[0].astype(np.float32)
+    rng = np.random.default_rng(low + high)
+    alive: Mask = rng.random(203) < {"few": 0.9, "many": 0.1, "all but one": 0.0}[dead]
+    alive[(low + high) // 2] = True
+    bits = bits_of(alive)
+    bits[-1] |= 0b1111_1000
+    found = uncompressed(matrix).search(query, 10, low, high, bits)
+    assert_best(found, exact(matrix, query, 10, low + np.flatnonzero(alive[low:high])))
 
 
-def test_vectors_are_copies_in_the_asked_order(tmp_path: Path) -> None:
-    """Reading rows gives them in the order asked for, repeated ones too, and changing them changes no file."""
+# Reading and comparing
+
+
+def test_reading_gives_copies_in_the_asked_order() -> None:
+    """Rows come in the order asked for, repeated ones too, and changing them changes nothing that is stored."""
     matrix = unit_vectors(6, 16)
-    file = vector_file(tmp_path, matrix)
-    read = file.vectors(np.array([4, 0, 4]))
+    stored = HalfVectors(matrix)
+    read = stored.read(np.array([4, 0, 4]))
+    assert read.dtype == np.float32
     assert read.tolist() == matrix[[4, 0, 4]].astype(np.float32).tolist()
     read[:] = 7
-    assert file.vectors(np.array([4])).tolist() == matrix[[4]].astype(np.float32).tolist()
+    assert stored.read(np.array([4])).tolist() == matrix[[4]].astype(np.float32).tolist()
 
 
-def test_compare_keeps_the_order_of_its_rows(tmp_path: Path) -> None:
-    """Each of the given vectors, also of a slice with strides, gets its own inner product at its own place."""
+def test_cosines_keep_the_order_of_the_asked_rows() -> None:
+    """Each of the rows, in whatever order and repeated, gets its own inner product at its own place."""
     matrix = np.arange(-20, 20, dtype=np.float16).reshape(10, 4)
     query = np.array([1, 2, -1, 0], np.float32)
-    file = vector_file(tmp_path, matrix)
-    assert file.compare(matrix, query).tolist() == scores_of(matrix, query).tolist()
-    assert file.compare(matrix[::-2], query).tolist() == scores_of(matrix[::-2], query).tolist()
+    for rows in (np.arange(10), np.array([9, 7, 5, 3, 1]), np.array([2, 2, 0])):
+        expected = matrix[rows].astype(np.float64) @ query
+        assert HalfVectors(matrix).cosines(rows, query).tolist() == expected.tolist()
 
 
-def test_concurrent_searches_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_a_part_of_an_array_is_searched_in_place(tmp_path: Path) -> None:
+    """Rows of a mapped file, and of a part of it, are searched and read as they lie there."""
+    matrix, query = unit_vectors(300, 16), unit_vectors(1, 16, seed=2)[0].astype(np.float32)
+    np.save(tmp_path / "mains.npy", matrix)
+    mapped: Matrix = np.load(tmp_path / "mains.npy", "r")
+    part = HalfVectors(mapped[37:241])
+    assert np.shares_memory(part.half, mapped)
+    assert_best(part.scan(query, 20, 0, 204), exact(matrix[37:241], query, 20, range(204)))
+    assert part.read(np.array([0, 203])).tolist() == matrix[[37, 240]].astype(np.float32).tolist()
+
+
+def test_gathered_rows_stay_in_memory_while_they_are_searched() -> None:
+    """Hundreds of searches of all sizes, in memory that is used again at once, see their own rows only."""
+    matrix, query = unit_vectors(400, 32), unit_vectors(1, 32, seed=2)[0].astype(np.float32)
+    stored = HalfVectors(matrix)
+    every = matrix.astype(np.float32) @ query
+    for n in range(1, 400, 3):
+        rows = np.arange(0, 400, 400 // n)
+        np.testing.assert_allclose(stored.cosines(rows, query), every[rows], rtol=0, atol=5e-7)
+        assert_best(stored.scan_rows(query, n, rows), exact(matrix, query, n, rows))
+
+
+@pytest.mark.parametrize("make", [uncompressed, compressed])
+def test_concurrent_searches_do_not_disturb_each_other(
+    make: Callable[[Matrix], VectorIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same searches give the same hits from four threads as from one."""
-    matrix = unit_vectors(800, 32)
-    queries = unit_vectors(40, 32, seed=3).astype(np.float32)
-    mask = np.arange(800) % 3 > 0
-    file = vector_file(tmp_path, matrix)
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    monkeypatch.setattr(vectors, "COMPARED_LEAST", 50)
+    index = make(unit_vectors(800, 32))
+    queries = unit_vectors(80, 32, seed=3).astype(np.float32)
+    alive = bits_of(np.arange(800) % 3 > 0)
 
     def search(i: int) -> Hits:
-        return file.search(queries[i], 10, i, 800 - i, mask if i % 2 else None)
+        return index.search(queries[i], 10, i, 800 - i, alive if i % 2 else None)
 
-    alone = [search(i) for i in range(40)]
+    alone = [search(i) for i in range(80)]
     with ThreadPoolExecutor(4) as pool:
-        for one, other in zip(alone, pool.map(search, range(40)), strict=True):
-            assert_equal(other, one)
+        for one, other in zip(alone, pool.map(search, range(80)), strict=True):
+            assert_same(other, one)
 
 
 @pytest.mark.parametrize(
@@ -210,150 +240,124 @@ def test_best_of(scores: list[float], rows: list[int], k: int, expected: list[in
     assert found.scores.tolist() == [scores[rows.index(row)] for row in expected]
 
 
-# The graph
+# By codes
 
-ROWS, DIMENSION = 3_000, 32
-EXACT, GRAPH = 200, 1_000
+ROWS, DIMENSION, SCANNED = 6_000, 64, 500
 
 
 @pytest.fixture(scope="module")
 def matrix() -> Matrix:
-    """Return the vectors of `graph`."""
+    """Return the vectors of `index`."""
     return unit_vectors(ROWS, DIMENSION)
 
 
 @pytest.fixture(scope="module")
-def graph_path(matrix: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a file with a graph, for which it would be too small."""
-    path = tmp_path_factory.mktemp("graph") / "vectors.faiss"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "GRAPH_ROWS", GRAPH)
-        write_vectors(path, DIMENSION, iter(np.array_split(matrix, 7)))
-    return path
+def whole(matrix: Matrix) -> VectorIndex:
+    """Return an index with codes."""
+    return compressed(matrix)
 
 
 @pytest.fixture
-def graph(graph_path: Path, monkeypatch: pytest.MonkeyPatch) -> VectorFile:
-    """Open the file with a graph; what leaves more than EXACT rows goes through it."""
-    monkeypatch.setattr(vectors, "EXACT_ROWS", EXACT)
-    return VectorFile(graph_path, rows=ROWS, dimension=DIMENSION)
+def index(whole: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> VectorIndex:
+    """Return it where ranges of more than SCANNED rows go by their codes."""
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", SCANNED)
+    return whole
 
 
-_every_third = np.arange(ROWS) % 3 == 0
-_first_half = np.arange(ROWS) < ROWS // 2
-SELECTIONS: dict[str, tuple[int, int, Allowed | None]] = {
+_every_third: Mask = np.arange(ROWS) % 3 == 0
+SELECTIONS: dict[str, tuple[int, int, Mask | None]] = {
     "everything": (0, ROWS, None),
-    "window": (700, 2_300, None),
-    "window from the start": (0, EXACT + 1, None),
-    "filter": (0, ROWS, _every_third),
-    "filter and window": (500, 2_500, _every_third),
-    "filter that keeps all in the window": (100, 1_400, _first_half),
+    "window": (700, 4_300, None),
+    "window from the start": (0, SCANNED + 1, None),
+    "some dead": (0, ROWS, ~_every_third),
+    "most dead": (0, ROWS, _every_third),
+    "window, some dead": (503, 4_501, ~_every_third),
 }
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-def test_the_graph_misses_hardly_anything(graph: VectorFile, matrix: Matrix, name: str) -> None:
-    """Hits are in the selection, distinct, sorted, with exact scores; recall@20 is at least .98."""
-    low, high, allowed = SELECTIONS[name]
-    inside = np.zeros(ROWS, np.bool_)
-    inside[low:high] = True if allowed is None else allowed[low:high]
-    hit = 0
-    queries = unit_vectors(40, DIMENSION, seed=4).astype(np.float32)
-    for query in queries:
-        found = graph.search(query, 20, low, high, allowed)
-        rows = found.rows.tolist()
-        assert len(set(rows)) == 20
-        assert inside[rows].all()
-        assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
-        np.testing.assert_allclose(found.scores, scores_of(matrix, query)[rows], rtol=0, atol=2e-7)
-        hit += len(set(rows) & set(exact(matrix, query, 20, low, high, allowed).rows.tolist()))
-    assert hit >= 0.98 * 20 * len(queries)
+def test_codes_miss_hardly_anything(index: VectorIndex, matrix: Matrix, name: str) -> None:
+    """Hits are in the selection, distinct, best first, with exact scores; recall@50 is at least .99."""
+    low, high, alive = SELECTIONS[name]
+    inside = np.arange(low, high) if alive is None else low + np.flatnonzero(alive[low:high])
+    recalls = []
+    for query in unit_vectors(30, DIMENSION, seed=4).astype(np.float32):
+        found = index.search(query, 50, low, high, None if alive is None else bits_of(alive))
+        assert len(set(found.rows.tolist())) == 50
+        assert np.isin(found.rows, inside).all()
+        assert_best(found, exact(matrix, query, 50, found.rows))
+        recalls.append(recall(found.rows, exact(matrix, query, 50, inside).rows))
+    assert np.mean(recalls) >= 0.99
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "keep"),
-    [
-        pytest.param(400, 400 + EXACT, None, id="window"),
-        pytest.param(0, ROWS, EXACT, id="filter"),
-        pytest.param(10, ROWS - 10, 7, id="narrow filter and window"),
-    ],
-)
-def test_what_leaves_few_rows_is_exact_in_a_file_with_a_graph(
-    graph: VectorFile, matrix: Matrix, low: int, high: int, keep: int | None
+@pytest.mark.parametrize(("low", "high"), [(700, 700 + SCANNED), (0, SCANNED), (ROWS - 7, ROWS + 10)])
+@pytest.mark.parametrize("alive", [None, _every_third], ids=["all alive", "some dead"])
+def test_a_short_range_is_exact_beside_codes(
+    index: VectorIndex, matrix: Matrix, low: int, high: int, alive: Mask | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to EXACT_ROWS rows are scanned: nothing is missed."""
-    rng = np.random.default_rng(5)
-    allowed = None
-    if keep is not None:
-        allowed = np.zeros(ROWS, np.bool_)
-        allowed[rng.choice(np.arange(low, high), keep, replace=False)] = True
-    for query in unit_vectors(20, DIMENSION, seed=6).astype(np.float32):
-        found = graph.search(query, 30, low, high, allowed)
-        expected = exact(matrix, query, 30, low, high, allowed)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=2e-7)
-        assert set(found.rows.tolist()) == set(expected.rows.tolist())
+    """Up to SCANNED_ROWS rows are scanned: nothing is missed, even if hardly any code were compared exactly."""
+    monkeypatch.setattr(vectors, "COMPARED_LEAST", 1)
+    monkeypatch.setattr(vectors, "COMPARED_TIMES", 1)
+    inside = np.arange(low, min(high, ROWS)) if alive is None else low + np.flatnonzero(alive[low:high])
+    bits = None if alive is None else bits_of(alive)
+    for query in unit_vectors(10, DIMENSION, seed=6).astype(np.float32):
+        assert_best(index.search(query, 30, low, high, bits), exact(matrix, query, 30, inside))
 
 
-@pytest.mark.parametrize(("rows", "has_graph"), [(GRAPH - 1, False), (GRAPH, True)])
-def test_a_file_gets_a_graph_from_graph_rows_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, has_graph: bool
-) -> None:
-    """The threshold is inclusive, and the rows read the same either way."""
-    monkeypatch.setattr(vectors, "GRAPH_ROWS", GRAPH)
-    matrix = unit_vectors(rows, 8)
-    file = vector_file(tmp_path, matrix)
-    assert file.has_graph is has_graph
-    some = np.array([0, rows // 2, rows - 1])
-    assert file.vectors(some).tolist() == matrix[some].astype(np.float32).tolist()
+def test_k_beyond_the_rows_gives_every_row_once(index: VectorIndex, matrix: Matrix) -> None:
+    """A k larger than the range gives all of it, in the exact order."""
+    query = unit_vectors(1, DIMENSION, seed=5)[0].astype(np.float32)
+    for low, high in ((0, ROWS), (13, 3_001)):
+        assert_best(index.search(query, 10 * ROWS, low, high), exact(matrix, query, ROWS, range(low, high)))
 
 
-def test_a_graph_answers_k_beyond_its_rows(graph: VectorFile) -> None:
-    """A k larger than the file gives every row once."""
-    found = graph.search(np.ones(DIMENSION, np.float32), 10 * ROWS, 0, ROWS)
-    assert sorted(found.rows.tolist()) == list(range(ROWS))
+def test_so_many_times_k_are_compared(index: VectorIndex, matrix: Matrix) -> None:
+    """The more are asked for, the more codes are compared exactly: the last of a thousand are no guesses."""
+    recalls = []
+    for query in unit_vectors(10, DIMENSION, seed=7).astype(np.float32):
+        found = index.search(query, 1_000, 0, ROWS)
+        recalls.append(recall(found.rows, exact(matrix, query, 1_000, range(ROWS)).rows))
+    assert np.mean(recalls) >= 0.99
 
 
-# Damage
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matrix: Matrix, share: float) -> None:
+    """Hits among chosen rows, in a range of them and without the dead, are rows of the whole."""
+    rng = np.random.default_rng(8)
+    rows: Rows = np.flatnonzero(rng.random(ROWS) < share)
+    quantizers = train(matrix, ROWS)
+    codes, _ = quantizers.encode(matrix[rows].astype(np.float32))
+    lists, low, high = Lists(quantizers, codes, None), len(rows) // 5, len(rows) - 3
+    alive: Mask = rng.random(len(rows)) < 0.7
+    inside = rows[low + np.flatnonzero(alive[low:high])]
+    recalls = []
+    for query in unit_vectors(30, DIMENSION, seed=9).astype(np.float32):
+        found = index.search_among(query, 50, rows, lists, low, high, bits_of(alive))
+        assert np.isin(found.rows, inside).all()
+        assert_best(found, exact(matrix, query, 50, found.rows))
+        recalls.append(recall(found.rows, exact(matrix, query, 50, inside).rows))
+    assert np.mean(recalls) >= 0.99
 
 
-def _text(path: Path) -> None:
-    path.write_text("no index at all")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(Path.unlink, id="missing"),
-        pytest.param(_text, id="not an index"),
-        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="truncated"),
-    ],
-)
-def test_what_faiss_cannot_read_is_named(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    """The error names the file and says what to do."""
-    path = tmp_path / "vectors.faiss"
-    write_vectors(path, 8, iter([unit_vectors(10, 8)]))
-    damage(path)
-    with pytest.raises(CorruptError) as caught:
-        VectorFile(path, rows=10, dimension=8)
-    assert str(caught.value).startswith(f"{path}: FAISS cannot read it: ")
-    assert caught.value.fix == "rebuild the snapshot"
-
-
-@pytest.mark.parametrize(("rows", "dimension"), [(9, 8), (11, 8), (10, 16)])
-def test_other_rows_or_dimension_than_expected_are_refused(tmp_path: Path, rows: int, dimension: int) -> None:
-    """A whole file that belongs to another snapshot is not used."""
-    path = tmp_path / "vectors.faiss"
-    write_vectors(path, 8, iter([unit_vectors(10, 8)]))
-    with pytest.raises(CorruptError) as caught:
-        VectorFile(path, rows=rows, dimension=dimension)
-    assert str(caught.value) == (f"{path}: 10 vectors of 8, expected {rows} of {dimension} (rebuild the snapshot)")
-
-
-@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("rows", [1, 5_000], ids=["less than a block", "many blocks"])
-def test_a_full_disk_is_an_error_however_small_the_file(rows: int) -> None:
-    """Bytes that did not fit are never passed over."""
-    with pytest.raises(OSError) as caught:
-        write_vectors(Path("/dev/full"), 16, iter([unit_vectors(rows, 16)]))
-    assert caught.value.errno == errno.ENOSPC
+@pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen rows"])
+def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: pytest.MonkeyPatch, chosen: bool) -> None:
+    """Where the visited lists are of dead rows, or FAISS passes over the worst of all, the others are scanned."""
+    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    monkeypatch.setattr(compressed_module, "LISTS_ROWS", 100)
+    monkeypatch.setattr(compressed_module, "VISITED", 0.0)
+    matrix = unit_vectors(2_000, 16)
+    matrix[1_000:] = -matrix[0]
+    quantizers = train(matrix, len(matrix))
+    lists = Lists(quantizers, *quantizers.encode(matrix.astype(np.float32)))
+    index, query = VectorIndex(HalfVectors(matrix), lists), matrix[0].astype(np.float32)
+    alive: Mask = np.arange(2_000) % 97 == 5
+    for low, high, living in ((0, 2_000, alive), (900, 2_000, alive), (1_000, 2_000, None)):
+        inside = np.arange(low, high) if living is None else low + np.flatnonzero(living[low:high])
+        bits = None if living is None else bits_of(living)
+        k = min(15, len(inside))
+        assert len(lists.likely(query, 800, low, high, bits)) < k, "or this tests nothing"
+        if chosen:
+            found = index.search_among(query, k, np.arange(2_000), lists, low, high, bits)
+        else:
+            found = index.search(query, k, low, high, bits)
+        assert_best(found, exact(matrix, query, k, inside))

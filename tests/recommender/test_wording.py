@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,43 +17,21 @@ from recommender.catalog.wording import (
     TERM_BUCKETS,
     TERMS_STORED,
     TITLE_TERMS,
-    TITLE_USED,
-    Overlap,
-    Packed,
     Signature,
     Terms,
     TermStatistics,
-    Weights,
     extract_terms,
     make_signature,
-    overlap_detail,
-    overlaps,
-    shared,
-    title_ids,
     unpack,
     word_hash,
     words_of,
 )
-
-EVEN: Weights = np.ones(TERM_BUCKETS, np.float32)
-"""An idf table that weighs every term alike."""
-STEP = 1 / 2047
-"""The step of packed weights."""
-
-
-def terms_of(title: str = "", *paragraphs: str, summary: str = "") -> Terms:
-    """Return the terms of a text."""
-    return extract_terms(title, summary, [Paragraph(text) for text in paragraphs])
+from tests.recommender.terms import EVEN, STEP, term_id, terms_of, titled_in
 
 
 def counts(terms: Terms) -> dict[str, int]:
     """Return the count of each term by its surface."""
     return dict(zip(terms.surfaces, terms.counts.tolist(), strict=True))
-
-
-def term_id(term: str) -> int:
-    """Return the hash under which a term in its normal form is known."""
-    return word_hash(term) % TERM_BUCKETS
 
 
 # Words
@@ -303,8 +280,6 @@ def test_a_text_without_terms_has_an_empty_signature() -> None:
     assert packed.tolist() == [0] * SIGNATURE_TERMS
     assert unpack(packed)[0].size == 0
     assert (signature.titled, titled_in(packed)) == (0, 0)
-    same = overlap(signature, signature)
-    assert (same.cosine.tolist(), same.title.tolist()) == ([0], [0])
 
 
 def test_the_title_s_terms_come_first() -> None:
@@ -337,175 +312,6 @@ def test_a_title_s_terms_do_not_push_heavier_ones_out() -> None:
     assert [terms.surfaces[i] for i in signature.order[:2]] == ["late", "word000"]
     assert (len(signature.ids), signature.titled) == (SIGNATURE_TERMS, 1)
     assert term_id("early") not in signature.ids
-
-
-def overlap(one: Signature, *others: Signature) -> Overlap:
-    """Return what `overlaps` says of a signature and packed others."""
-    packed = np.stack([other.pack() for other in others])
-    return overlaps(one.ids, one.weights, packed, np.zeros(TERM_BUCKETS, np.float32))
-
-
-def titled_in(packed: Packed) -> int:
-    """Return how many terms of a packed row are marked as its title's."""
-    return int(np.count_nonzero(packed & np.uint32(1 << 11)))
-
-
-def cosine(one: Signature, other: Signature) -> float:
-    """Return the cosine that `overlaps` gives."""
-    return float(overlap(one, other).cosine[0])
-
-
-_words = st.lists(st.sampled_from([f"word{i}" for i in range(12)]), min_size=1, max_size=25)
-_idfs = st.lists(st.just(0.0) | st.floats(1e-6, 16), min_size=12, max_size=12)
-
-
-def weigh(idfs: Sequence[float]) -> Weights:
-    """Return a table that weighs word0, word1 and so on as told."""
-    table = np.zeros(TERM_BUCKETS, np.float32)
-    for i, value in enumerate(idfs):
-        table[term_id(f"word{i}")] = value
-    return table
-
-
-@given(_words, _words, _idfs)
-def test_the_overlap_is_the_cosine_of_tf_idf(one: list[str], other: list[str], idfs: list[float]) -> None:
-    """Within the step of packed weights it is the exact cosine, the same both ways, and the sum of its parts."""
-    idf = weigh(idfs)
-
-    def exact(words: list[str]) -> dict[str, float]:
-        weights = {w: (1 + math.log(words.count(w))) * float(idf[term_id(w)]) for w in set(words)}
-        length = math.sqrt(sum(v * v for v in weights.values())) or 1
-        return {w: v / length for w, v in weights.items()}
-
-    mine, theirs = exact(one), exact(other)
-    expected = sum(mine[w] * theirs.get(w, 0) for w in mine)
-    a, b = (make_signature(terms_of("", " ".join(words)), idf) for words in (one, other))
-    assert cosine(a, b) == pytest.approx(expected, abs=4 * STEP)
-    assert cosine(b, a) == pytest.approx(expected, abs=4 * STEP)
-    parts = shared(a.ids, a.weights, b.pack())
-    assert float(parts.sum()) == pytest.approx(cosine(a, b), abs=1e-5)
-    numbers = {term_id(f"word{i}"): f"word{i}" for i in range(12)}
-    words = [numbers[i] for i in a.ids.tolist()]
-    np.testing.assert_allclose(parts, [mine[w] * theirs.get(w, 0) for w in words], rtol=0, atol=STEP)
-
-
-@given(_words, _words, _idfs)
-def test_the_overlap_of_packed_signatures_is_symmetric(one: list[str], other: list[str], idfs: list[float]) -> None:
-    """Of two stored articles either may be the page."""
-    idf = weigh(idfs)
-    packed = [make_signature(terms_of("", " ".join(words)), idf).pack() for words in (one, other)]
-    scratch = np.zeros(TERM_BUCKETS, np.float32)
-    there, back = (overlaps(*unpack(packed[i]), packed[1 - i][None], scratch).cosine[0] for i in (0, 1))
-    assert there == pytest.approx(back, abs=1e-6)
-    assert 0 <= there <= 1 + SIGNATURE_TERMS * STEP
-
-
-_titles = st.lists(st.sampled_from([f"word{i}" for i in range(12)]), max_size=6)
-
-
-@given(_words, st.lists(st.tuples(_titles, _words), min_size=1, max_size=3), _idfs)
-def test_title_shares_are_those_of_a_dictionary(
-    page: list[str], others: list[tuple[list[str], list[str]]], idfs: list[float]
-) -> None:
-    """The share of each title, by squared weight, whose words the page uses anywhere, beside the cosine."""
-    idf = weigh(idfs)
-    mine = make_signature(terms_of(page[0], " ".join(page[1:])), idf)
-    theirs = [make_signature(terms_of(" ".join(title), " ".join(body)), idf) for title, body in others]
-    met = overlap(mine, *theirs)
-    for values in (met.cosine, met.title):
-        assert (str(values.dtype), values.shape) == ("float32", (len(others),))
-    weights = dict(zip(mine.ids.tolist(), mine.weights.tolist(), strict=True))
-    for i, (title, _) in enumerate(others):
-        ids, stored = unpack(theirs[i].pack())
-        their_weights = dict(zip(ids.tolist(), stored.tolist(), strict=True))
-        of_title = {word: their_weights[term_id(word)] ** 2 for word in set(title) if idf[term_id(word)] > 0}
-        used = {word: min(weights.get(term_id(word), 0) / TITLE_USED, 1) for word in of_title}
-        share = sum(square * used[word] for word, square in of_title.items()) / (sum(of_title.values()) or 1)
-        assert met.title[i] == pytest.approx(share, abs=1e-5)
-        cosine = sum(weight * their_weights.get(term, 0) for term, weight in weights.items())
-        assert met.cosine[i] == pytest.approx(cosine, abs=1e-5)
-
-
-def test_a_title_is_compared_with_the_whole_other_text() -> None:
-    """Words of a title that the page uses in its title or its body count; the page's own title does not matter."""
-    page = make_signature(terms_of("gas deal", "talks oil"), EVEN)
-    titles = [("talks", "gas"), ("gas harbour", ""), ("harbour", "gas deal talks"), ("", "gas deal talks")]
-    met = overlap(page, *(make_signature(terms_of(*other), EVEN) for other in titles))
-    assert met.title.tolist() == pytest.approx([1, 0.5, 0, 0]), "a text without a title has no share"
-
-
-def test_overlaps_leaves_the_scratch_as_it_was() -> None:
-    """The table is reused from request to request."""
-    scratch = np.zeros(TERM_BUCKETS, np.float32)
-    gas, oil = (make_signature(terms_of(text), EVEN) for text in ("gas price", "oil price"))
-    rows = np.stack([gas.pack(), oil.pack(), make_signature(terms_of("talks"), EVEN).pack()])
-    for _ in range(2):
-        met = overlaps(gas.ids, gas.weights, rows, scratch)
-        assert met.cosine.tolist() == pytest.approx([1, 0.5, 0], abs=1e-3)
-        assert met.title.tolist() == pytest.approx([1, 0.5, 0])
-        assert not scratch.any()
-    none = overlaps(gas.ids, gas.weights, rows[:0], scratch)
-    assert none.cosine.shape == none.title.shape == (0,)
-
-
-def test_a_title_s_term_in_passing_counts_in_proportion() -> None:
-    """A page that uses a term at half of TITLE_USED uses half of it; from TITLE_USED on, all."""
-    title = make_signature(terms_of("gas"), EVEN)
-    for weight, share in ((0.0, 0.0), (TITLE_USED / 2, 0.5), (TITLE_USED, 1.0), (0.9, 1.0)):
-        page = np.array([term_id("gas")], np.int32), np.array([weight], np.float32)
-        met = overlaps(*page, title.pack()[None], np.zeros(TERM_BUCKETS, np.float32))
-        assert met.title.tolist() == pytest.approx([share], abs=1e-5)
-
-
-def test_the_detail_of_an_overlap() -> None:
-    """Number of common terms, the strongest's part, the share of the page's own title, and what both titles have."""
-    scratch = np.zeros(TERM_BUCKETS, np.float32)
-    page_terms = terms_of("gas deal", "oil talks")
-    page = make_signature(page_terms, EVEN)
-    in_title = (page_terms.masks[page.order] & np.uint64(IN_TITLE)) != 0
-    others = [terms_of("gas price", "talks"), terms_of("harbour", "deal gas"), terms_of("snow")]
-    rows = np.stack([make_signature(other, EVEN).pack() for other in others])
-    found = overlap_detail(page.ids, page.weights, in_title, rows, scratch)
-    assert not scratch.any()
-    assert found.shared.tolist() == [2, 2, 0]
-    assert found.own_title.tolist() == pytest.approx([0.5, 1, 0])
-    weights = dict(zip(page.ids.tolist(), page.weights.tolist(), strict=True))
-    theirs = [dict(zip(*(values.tolist() for values in unpack(row)), strict=True)) for row in rows]
-    parts = [max((weights.get(term, 0) * weight for term, weight in one.items()), default=0) for one in theirs]
-    assert found.strongest.tolist() == pytest.approx(parts)
-    assert found.titles.tolist() == pytest.approx([theirs[0][term_id("gas")] ** 2, 0, 0])
-    none = overlap_detail(page.ids, page.weights, in_title, rows[:0], scratch)
-    assert all(len(getattr(none, name)) == 0 for name in ("shared", "strongest", "own_title", "titles"))
-
-
-def test_a_packed_title_is_known_by_its_terms() -> None:
-    """Only the title's terms are, whatever else the text holds."""
-    packed = make_signature(terms_of("gas deal", "oil talks"), EVEN).pack()
-    assert sorted(title_ids(packed).tolist()) == sorted([term_id("gas"), term_id("deal")])
-
-
-def test_the_term_with_hash_zero_is_a_term() -> None:
-    """Padding is told from a term whose hash is 0."""
-    signature = Signature(np.array([0, 5], np.int32), np.array([0.8, 0.6], np.float32), np.arange(2), 0)
-    packed = signature.pack()
-    ids, weights = unpack(packed)
-    assert ids.tolist() == [0, 5]
-    assert weights.tolist() == pytest.approx([0.8, 0.6], abs=STEP)
-    assert cosine(signature, signature) == pytest.approx(1, abs=2 * STEP)
-    assert shared(np.array([0, 9], np.int32), np.array([1, 1], np.float32), packed).tolist() == pytest.approx(
-        [0.8, 0], abs=STEP
-    )
-
-
-@pytest.mark.parametrize("titled", [0, 1, 2])
-def test_a_title_s_term_with_hash_zero_is_a_term(titled: int) -> None:
-    """It is in a title that has it, and not in the padding of one that has not."""
-    weights = np.array([0.8, 0.6], np.float32)
-    page = Signature(np.array([0, 5], np.int32), weights, np.arange(2), titled)
-    without = Signature(np.array([9, 5], np.int32), weights, np.arange(2), titled)
-    shares = [[0, 0], [1, 0], [1, 0.36]][titled]
-    assert overlap(page, page, without).title.tolist() == pytest.approx(shares, abs=1e-3)
-    assert titled_in(page.pack()) == titled
 
 
 @pytest.mark.parametrize("title", ["", "harbour", "harbour talks oil"])

@@ -11,6 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
+from recommender import supervisor
 from recommender.config import Settings, load_settings
 from recommender.errors import RelatedNewsError
 from recommender.supervisor import Commands, supervise
@@ -28,7 +29,10 @@ def main() -> None:
     parser.add_argument("--takedown-timeout-s", type=float, default=3.0)
     parser.add_argument("--log-level", default="CRITICAL")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--compact-again-s", type=float, help="Wait so long after a compaction that failed.")
     given = parser.parse_args()
+    if given.compact_again_s is not None:
+        supervisor._AFTER_FAILURE_S = given.compact_again_s
     logging.basicConfig(level=given.log_level, stream=sys.stderr)
 
     def settings() -> Settings:

@@ -71,10 +71,11 @@ SIDE_LAYOUT = Layout(
 
 def newsroom() -> list[Article]:
     """Return 40 articles, eight of each section, the first of each the newest; no two alike."""
-    return [_made_up(section, number) for section in SECTIONS for number in range(PER_SECTION)]
+    return [made_up(section, number) for section in SECTIONS for number in range(PER_SECTION)]
 
 
-def _made_up(section: str, number: int) -> Article:
+def made_up(section: str, number: int) -> Article:
+    """Return one article of a section; another number is another text on the same beat."""
     rng = random.Random(f"{section}-{number}")
     beat, common = BEATS[section].split(), COMMON.split()
 
@@ -86,7 +87,7 @@ def _made_up(section: str, number: int) -> Article:
         title=f"{rng.choice(beat)} {rng.choice(beat)} {rng.choice(common)} {number}".capitalize(),
         summary=sentence(12).capitalize(),
         paragraphs=[sentence(24).capitalize() for _ in range(8)],
-        days_ago=1 + number * 3,
+        days_ago=1 + number % 1_000 * 3,
         section=section,
         tags=[section, f"tag-{number % 2}"],
     )
@@ -102,7 +103,7 @@ def message(id: str, **changes: Any) -> common_pb.Article:
 
 def draft(section: str = "harbour", **changes: Any) -> related_pb.Draft:
     """Return a draft that continues the beat of a section."""
-    like = _made_up(section, 100)
+    like = made_up(section, 100)
     values: dict[str, Any] = {
         "title": like.title,
         "summary": like.summary,

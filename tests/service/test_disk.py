@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from related_news.v1 import common_pb2 as common_pb
 
 from recommender.opening import SNAPSHOTS, STORE_FILE
+from tests.building import FakeEmbedder
+from tests.service.crew import COMPACTION, children, eventually
 from tests.service.hosting import (
     PAGE,
     ROOT,
@@ -63,9 +66,30 @@ class Disk:
     def seen_from_here(self) -> Path:
         return Path(f"/proc/{self.holder}/root{self.path}")
 
-    def server(self) -> AbstractContextManager[Served]:
+    def server(self, *options: str) -> AbstractContextManager[Served]:
         """Start a server on the disk."""
-        return served(["nsenter", "--target", str(self.holder), "--mount", "--wdns=.", *fake_server(self.path)])
+        return served([*self._inside, *fake_server(self.path, *options)])
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `related-news`, on a fake encoder, with the disk as its data folder."""
+        command = [sys.executable, "-m", "tests.soak.fake_cli", "--data-dir", str(self.path), *arguments]
+        return subprocess.run(
+            [*self._inside, *command], capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=TIMEOUT_S
+        )
+
+    def fill(self, free: int) -> Path:
+        """Leave so many bytes free; returns the file that takes the others."""
+        filler = self.seen_from_here / "filler"
+        with filler.open("wb", buffering=0) as stream:
+            with suppress(OSError):
+                while stream.write(bytes(1 << 16)):
+                    pass
+            stream.truncate(max(0, stream.tell() - free))
+        return filler
+
+    @property
+    def _inside(self) -> list[str]:
+        return ["nsenter", "--target", str(self.holder), "--mount", f"--wdns={ROOT}"]
 
 
 @pytest.fixture
@@ -133,6 +157,93 @@ def test_what_was_acknowledged_before_the_disk_was_full_survives_a_kill(disk: Di
         assert [server.client.get(article_id).id for article_id in written] == written
         assert server.client.status().article_count == 40 + len(written)
         assert len(ids_of(server.client.fill(article_id=PAGE))) == 5
+
+
+def test_a_full_disk_leaves_the_snapshot_before_in_use(disk: Disk) -> None:
+    """Compaction says so and leaves nothing; writes and answers go on; space freed, it is made up for."""
+    with disk.server("--compact-after", "10", "--compact-again-s", "0.1", "--log-level", "ERROR") as server:
+        client = server.client
+        before = names(disk)
+        filler = disk.fill(free=2 << 20)
+        for number in range(12):
+            client.upsert(small(number))
+        assert eventually(lambda: compactions(server) > 1)
+        assert client.status().snapshot_revision == 40
+        assert names(disk) - before <= {path for path in names(disk) if path.startswith("new-")}
+        assert [client.get(f"small-{number}").id for number in range(12)] == [f"small-{n}" for n in range(12)]
+        assert len(ids_of(client.fill(article_id=PAGE))) == 5
+        filler.unlink()
+        assert eventually(lambda: client.status().snapshot_revision == 52)
+        assert client.status().article_count == 52
+        assert server.end() == 0
+        assert server.process.stderr is not None
+        said = f"no new snapshot: {disk.path / SNAPSHOTS}: no space left for a snapshot; the previous one stays in use"
+        assert said in server.process.stderr.read()
+
+
+def test_a_full_disk_stops_a_reindex_and_not_the_service(disk: Disk) -> None:
+    """Whether the vectors or the snapshot do not fit: one line, and the index is of the model that it was of."""
+    with disk.server() as server:
+        client = server.client
+        model = client.status().model
+        for free, problem in (
+            (0, f"{disk.path / STORE_FILE}: no space left; nothing of this write was kept"),
+            (2 << 20, f"{disk.path / SNAPSHOTS}: no space left for a snapshot; the previous one stays in use"),
+        ):
+            filler = disk.fill(free)
+            done = disk.command("reindex", "--model", "other")
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == f"error: {problem} (free space, then try again)\n"
+            assert client.status().model == model
+            assert len(ids_of(client.fill(article_id=PAGE))) == 5
+        client.upsert(small(0))
+        filler.unlink()
+        done = disk.command("reindex", "--model", "other")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("1 articles embedded"), "what was embedded before is not embedded again"
+        assert eventually(lambda: client.status().model == FakeEmbedder("other").info.key)
+        assert client.get("small-0").id == "small-0"
+        assert server.end() == 0
+
+
+def test_a_full_disk_stops_a_backup_and_not_the_service(disk: Disk) -> None:
+    """A backup that does not fit leaves nothing; one that does is whole."""
+    with disk.server() as server:
+        filler = disk.fill(free=3 << 20)
+        before = files(disk)
+        done = disk.command("backup", str(disk.path / "backup"))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"error: {disk.path / 'backup'}: no space left (free space, then try again)\n"
+        assert files(disk) == before
+        server.client.upsert(small(0))
+        assert len(ids_of(server.client.fill(article_id=PAGE))) == 5
+        filler.unlink()
+        done = disk.command("backup", str(disk.path / "backup"))
+        assert (done.returncode, done.stdout) == (0, f"41 articles at revision 41 written to {disk.path / 'backup'}\n")
+        assert server.end() == 0
+
+
+def small(number: int) -> common_pb.Article:
+    """Return an article of some words."""
+    return message(f"small-{number}", title=f"Small tide {number}")
+
+
+def compactions(server: Served) -> int:
+    """Return how many compactions were seen to begin."""
+    seen: set[int] = server.__dict__.setdefault("seen", set())
+    seen.update(children(server, COMPACTION))
+    return len(seen)
+
+
+def names(disk: Disk) -> set[str]:
+    """Return what is in the folder of snapshots."""
+    return {path.name for path in (disk.seen_from_here / SNAPSHOTS).iterdir()}
+
+
+def files(disk: Disk) -> set[str]:
+    """Return every file and folder on the disk."""
+    root = disk.seen_from_here
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.name.endswith(("-wal", "-shm"))}
 
 
 @pytest.mark.parametrize("snapshot", ["kept", "missing"])

@@ -165,6 +165,21 @@ def test_a_call_that_takes_too_long_is_over_at_its_deadline(rig: Rig) -> None:
     rig.run(work())
 
 
+def test_an_encoder_that_loses_its_supervisor_answers_the_last_calls(rig: Rig) -> None:
+    """Workers that lose it at the same moment finish what they have begun; then the encoder ends by itself."""
+
+    async def work() -> None:
+        process = await rig.start()
+        encoder = await rig.connect()
+        assert process._process.stdin is not None
+        process._process.stdin.close()
+        await asyncio.sleep(0.1)
+        assert (await encoder.encode(["tide"], timeout_s=5)).shape == (1, DIMENSION)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+
+    rig.run(work())
+
+
 def test_nobody_at_the_address_is_told_in_time(rig: Rig) -> None:
     """A client that connects waits for its encoder, but not for ever."""
 

@@ -1,0 +1,144 @@
+"""Make an archive of any size to serve in benchmarks: generated vectors, real articles' words and records mixed.
+
+python -m benchmarks.big_archive CORPUS DATA_DIR --like REAL_DATA_DIR
+
+CORPUS: a folder of benchmarks.corpus, one vector a row. REAL_DATA_DIR: an index of real articles. Each row gets the
+words, record and labels of the real article whose vector is nearest to its own, a third of the words drawn from another
+one; a headline and a sketch of its own, so that no two are copies. The store holds no texts: pages are answered from
+the snapshot alone, which is what FillSlots and ListRelated do; GetArticle finds nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from benchmarks.data import open_live
+from recommender.catalog.derived import ANALYSIS
+from recommender.catalog.live import Live
+from recommender.catalog.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
+from recommender.catalog.near_copies import SKETCH_SIZE
+from recommender.catalog.segment import Record, id_hash, label_code
+from recommender.catalog.snapshot_files import Batch, SnapshotFiles
+from recommender.catalog.snapshot_writer import make_current
+from recommender.catalog.sqlite import connect
+from recommender.catalog.store import create_store
+from recommender.catalog.wording import TITLE_TERMS, Packed, headline_key
+from recommender.opening import SNAPSHOTS, STORE_FILE
+
+_BATCH_ROWS = 20_000
+_OWN_WORDS = 0.67
+_HEAD_NOISE = 0.35
+PER_DAY = 66
+"""Articles a day: a newspaper's."""
+
+Half = npt.NDArray[np.float16]
+Places = npt.NDArray[np.int64]
+
+
+def main(
+    corpus: Annotated[Path, typer.Argument(help="Folder with vectors.npy, float16 (rows, dimension).")],
+    data_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
+    like: Annotated[Path, typer.Option(help="Index of real articles to take words and labels from.")],
+    seed: Annotated[int, typer.Option(help="Of the mixing.")] = 1,
+) -> None:
+    """Write store and snapshot."""
+    begun = time.perf_counter()
+    vectors: Half = np.load(corpus / "vectors.npy", mmap_mode="r")
+    real = open_live(like)
+    rows, dimension = vectors.shape
+    folder = data_dir / SNAPSHOTS / f"{rows:012d}-generated"
+    folder.mkdir(parents=True)
+    with SnapshotFiles(folder, rows, dimension, real.idf) as files:
+        for batch in _batches(vectors, real, np.random.default_rng(seed)):
+            files.append(batch)
+        files.finish(None)
+    entries = {p.name: FileEntry(p.stat().st_size, crc32_of(p)) for p in sorted(folder.iterdir())}
+    encoder, now_ms = real.manifest.encoder, time.time_ns() // 1_000_000
+    manifest = Manifest(FORMAT, rows, encoder, ANALYSIS, 1, dimension, rows, rows, now_ms, entries)
+    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    create_store(data_dir / STORE_FILE, encoder).close()
+    with closing(connect(data_dir / STORE_FILE)) as connection:
+        connection.execute("INSERT INTO changes VALUES (?, 'generated', 0, 0, NULL)", (rows,))
+    make_current(folder)
+    print(f"{rows:,} articles in {data_dir}, {time.perf_counter() - begun:.0f} s")
+
+
+def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator[Batch]:
+    """Yield rows in the order of time, one every 24 h / PER_DAY, up to now."""
+    step_ms = 86_400_000 // PER_DAY
+    first_ms = time.time_ns() // 1_000_000 - len(vectors) * step_ms
+    living = real.rows()
+    mains = real.main_vectors(living)
+    for low in range(0, len(vectors), _BATCH_ROWS):
+        some = vectors[low : low + _BATCH_ROWS]
+        like = living[(some.astype(np.float32) @ mains.T).argmax(axis=1)]
+        times = first_ms + np.arange(low, low + len(some)) * step_ms
+        yield _batch(some, np.arange(low, low + len(some)), times, like, random.choice(living, len(some)), real, random)
+
+
+def _batch(
+    mains: Half, numbers: Places, times: Places, like: Places, other: Places, real: Live, random: np.random.Generator
+) -> Batch:
+    """Make rows of real articles `like`, with some of the words of `other`."""
+    count, dimension = mains.shape
+    unique, at = np.unique(like, return_inverse=True)
+    columns = real.columns(unique).take(at)
+    records = [
+        replace(record, id=f"n{number}", url=f"https://generated.example/{number}", title=f"{record.title} {number}")
+        for record, number in zip(map([real.record(int(row)) for row in unique].__getitem__, at), numbers, strict=True)
+    ]
+    blobs = [record.to_bytes() for record in records]
+    urls, headlines = ([label_code(key(record)) for record in records] for key in (_url, _headline))
+    heads = mains.astype(np.float32) + random.standard_normal((count, dimension), np.float32) * (
+        _HEAD_NOISE / dimension**0.5
+    )
+    return Batch(
+        mains=mains,
+        heads=(heads / np.linalg.norm(heads, axis=1, keepdims=True)).astype(np.float16),
+        signatures=_mixed(real, like, other, random),
+        sketches=random.integers(1, 1 << 16, (count, SKETCH_SIZE), np.uint16),
+        columns=replace(
+            columns,
+            published_at_ms=times,
+            public_at_ms=times,
+            url=np.array(urls, np.uint32),
+            headline=np.array(headlines, np.uint32),
+        ),
+        hashes=np.array([id_hash(record.id) for record in records]),
+        tag_counts=np.array([len(record.tags) for record in records]),
+        tag_codes=np.array([label_code(tag) for record in records for tag in record.tags], np.uint32),
+        record_sizes=np.array(list(map(len, blobs))),
+        records=b"".join(blobs),
+    )
+
+
+def _url(record: Record) -> str:
+    return record.url
+
+
+def _headline(record: Record) -> str:
+    return headline_key(record.title)
+
+
+def _mixed(real: Live, like: Places, other: Places, random: np.random.Generator) -> Packed:
+    """Return signatures of `like` with a third of the words of `other` in place of as many of their own."""
+    mixed = []
+    for rows in (like, other):
+        unique, at = np.unique(rows, return_inverse=True)
+        mixed.append(real.signatures(unique)[at])
+    own = random.random(mixed[0].shape) < _OWN_WORDS
+    own[:, :TITLE_TERMS] = True
+    return np.where(own | (mixed[0] == 0) | (mixed[1] == 0), *mixed)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,50 @@
+"""This project's own answer, in process: what ListRelated calls, from candidates to explained links."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.peers.answer import Question
+from benchmarks.peers.peer import Setting, Vector
+from recommender.catalog.articles import Article
+from recommender.catalog.live import Live
+from recommender.catalog.segment import Scope
+from recommender.catalog.vectors import limit_threads
+from recommender.recommend import EVERY, Recommender, Request
+
+
+class Peer:
+    """The recommender over an index that is open already."""
+
+    name = "related-news"
+    version = importlib.metadata.version("related-news")
+    limits = ""
+    server_pid: int | None = None
+
+    def __init__(self, live: Live) -> None:
+        """Answer from `live`."""
+        self._recommender = Recommender(live)
+
+    def build(self, articles: Iterable[tuple[Article, Vector]], folder: Path) -> None:
+        """Nothing: `related-news index` did it."""
+        del articles, folder
+        limit_threads(1)
+
+    def related(self, question: Question, k: int) -> list[str]:
+        """Answer as of the question's time."""
+        scope = Scope(
+            sections=frozenset({question.section}) if question.section else None,
+            languages=frozenset({question.language}) if question.language else EVERY,
+            sites=frozenset({question.site}) if question.site else EVERY,
+        )
+        request = Request(question.article_id, question.as_of_ms, scope)
+        return [link.record.id for link in self._recommender.list_related(request, k).recommendations]
+
+    def settings(self) -> dict[str, Setting]:
+        """The default ranker."""
+        return {"ranker": self._recommender.ranker.model.name, "threads": 1}
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,104 @@
+"""What is asked of every peer: the same queries without and with filters, and what the right answers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.peers.corpus import SITES, Corpus
+from benchmarks.peers.peer import EVERYTHING, Filter, Postings, Rows
+
+DEPTHS = (10, 100)
+TIE = 1e-6
+"""Inner products that differ by less are equal: libraries add in different orders."""
+_QUERIES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One filter a query, and what the right answers are.
+
+    thresholds: float32 (queries, 2), the 10th and 100th best inner product that passes; of fewer rows the last.
+    passing: int (queries,), how many rows pass.
+    """
+
+    name: str
+    filters: tuple[Filter, ...]
+    thresholds: npt.NDArray[np.float32]
+    passing: Rows
+
+
+def make_cases(corpus: Corpus, seed: int) -> list[Case]:
+    """Return every case with its truth, found by comparing every query with every row."""
+    filters = _filters(corpus, seed)
+    postings = Postings(corpus.columns)
+    vectors = corpus.float32()
+    thresholds = {name: np.zeros((len(corpus.queries), len(DEPTHS)), np.float32) for name in filters}
+    passing = {name: np.zeros(len(corpus.queries), np.int64) for name in filters}
+    for start in range(0, len(corpus.queries), _QUERIES_AT_ONCE):
+        scores = corpus.queries[start : start + _QUERIES_AT_ONCE] @ vectors.T
+        for index, row in enumerate(scores, start):
+            for name, wanted in filters.items():
+                best = row if wanted[index] == EVERYTHING else row[postings.rows(wanted[index])]
+                passing[name][index] = len(best)
+                thresholds[name][index] = _nth_best(best)
+    return [Case(name, tuple(wanted), thresholds[name], passing[name]) for name, wanted in filters.items()]
+
+
+def recalls(case: Case, index: int, found: Rows, corpus: Corpus, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    """Return recall at DEPTHS of one answer. A row that does not pass, or comes twice, counts for nothing."""
+    shares = []
+    for depth, threshold in zip(DEPTHS, case.thresholds[index], strict=True):
+        wanted = min(depth, int(case.passing[index]))
+        rows = np.unique(found[:depth])
+        scores = corpus.vectors[rows[mask[rows]]].astype(np.float32) @ corpus.queries[index]
+        shares.append(min(1.0, float(np.count_nonzero(scores >= threshold - TIE)) / wanted) if wanted else 1.0)
+    return tuple(shares)
+
+
+def _nth_best(scores: npt.NDArray[np.float32]) -> list[float]:
+    if not len(scores):
+        return [np.inf] * len(DEPTHS)
+    places = [min(depth, len(scores)) - 1 for depth in DEPTHS]
+    best = -np.partition(-scores, places)
+    return [float(best[place]) for place in places]
+
+
+def _filters(corpus: Corpus, seed: int) -> dict[str, list[Filter]]:
+    random = np.random.default_rng((seed, 3))
+    count = len(corpus.queries)
+    sections = _Sections(corpus)
+    filters = {"all": [EVERYTHING] * count}
+    for share in SITES[:2]:
+        filters[f"window {share:.1%}"] = [_window(corpus, share, random) for _ in range(count)]
+    for code, share in enumerate(SITES):
+        filters[f"site {share:.1%}"] = [Filter(label="site", codes=(code,))] * count
+    for share in SITES:
+        filters[f"near sections {share:.1%}"] = [sections.near(query, share) for query in range(count)]
+    others = (np.arange(count) + random.integers(1, count, count)) % count
+    filters[f"other sections {SITES[1]:.1%}"] = [sections.near(int(other), SITES[1]) for other in others]
+    return filters
+
+
+def _window(corpus: Corpus, share: float, random: np.random.Generator) -> Filter:
+    times = corpus.columns.published_at_ms
+    length = max(1, int(share * len(times)))
+    low = int(random.integers(len(times) - length + 1))
+    until_ms = int(times[low + length]) if low + length < len(times) else None
+    return Filter(from_ms=int(times[low]), until_ms=until_ms)
+
+
+class _Sections:
+    """Finds the sections nearest to a query that together hold about a share of the rows."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._order = np.argsort(-(corpus.queries @ corpus.centroids.T), axis=1)
+        self._sizes = np.bincount(corpus.columns.section, minlength=len(corpus.centroids))
+
+    def near(self, query: int, share: float) -> Filter:
+        order = self._order[query]
+        held = np.cumsum(self._sizes[order])
+        taken = int(np.searchsorted(held, share * held[-1])) + 1
+        return Filter(label="section", codes=tuple(sorted(order[:taken].tolist())))

@@ -1,0 +1,129 @@
+"""What is searched and what is asked: vectors, columns and queries, made once and mapped by every process.
+
+Real passages (`python -m benchmarks.embed_passages`) where they reach; beyond that, generated ones fitted to them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.peers.generator import BLOCK, Generator, normalised
+from benchmarks.peers.peer import Columns
+
+SECTIONS = 1_024
+"""k-means clusters of the real vectors: a section follows content, so that filters on it correlate with the query."""
+SITES = (0.1, 0.01, 0.001)
+"""Shares of sites 0, 1 and 2, drawn without regard to content; the rest is spread over SITES_OTHER more."""
+SITES_OTHER = 29
+QUERIES_MAX = 1_000
+FIRST_MS = 1_420_000_000_000
+"""The oldest article: 2014-12-31."""
+ARTICLES_PER_DAY = 66
+_HELD_OUT = 10_000_000
+"""The block of generated queries lies beyond any corpus."""
+
+Half = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corpus:
+    """Vectors to search, columns to filter by, queries to ask; nearness is the inner product.
+
+    vectors: float16 (n, d), rows in time order. queries: float32 (m, d), none of them a row. centroids: float32
+    (sections, d). description: what the vectors are, for the result.
+    """
+
+    vectors: Half
+    columns: Columns
+    queries: npt.NDArray[np.float32]
+    centroids: npt.NDArray[np.float32]
+    description: dict[str, Any]
+
+    def float32(self) -> npt.NDArray[np.float32]:
+        """Return all vectors as float32, in memory."""
+        return self.vectors.astype(np.float32)
+
+
+def make(folder: Path, passages: Path, rows: int, queries: int, seed: int, *, generated: bool | None = None) -> Corpus:
+    """Write a corpus of `rows` vectors into `folder` and open it.
+
+    generated: None takes real passages if there are enough of them. Generated rows are fitted to all passages.
+    """
+    real = normalised(np.load(passages).astype(np.float32))
+    enough = rows + QUERIES_MAX <= len(real)
+    if generated is False and not enough:
+        raise ValueError(f"{passages} holds {len(real)} passages: at most {len(real) - QUERIES_MAX} real rows")
+    generated = not enough if generated is None else generated
+    centroids = _centroids(real, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, (rows, real.shape[1]))
+    asked = _fill_generated(vectors, real, seed) if generated else _fill_real(vectors, real, seed)
+    vectors.flush()
+    _write_columns(folder, vectors, centroids, seed)
+    np.save(folder / "queries.npy", asked[:queries])
+    source = passages.with_suffix(".json")
+    description = {
+        "vectors": "generated around real passages" if generated else "real passages",
+        "rows": rows,
+        "dimension": real.shape[1],
+        "seed": seed,
+        "queries": len(asked[:queries]),
+        "passages": json.loads(source.read_text()) if source.exists() else {"passages": len(real)},
+    }
+    (folder / "description.json").write_text(json.dumps(description))
+    return load(folder)
+
+
+def load(folder: Path) -> Corpus:
+    """Open what `make` wrote."""
+    columns = np.load(folder / "columns.npz")
+    return Corpus(
+        np.load(folder / "vectors.npy", mmap_mode="r"),
+        Columns(columns["published_at_ms"], columns["section"], columns["site"]),
+        np.load(folder / "queries.npy"),
+        columns["centroids"],
+        json.loads((folder / "description.json").read_text()),
+    )
+
+
+def _fill_real(vectors: Half, real: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
+    drawn = np.random.default_rng(seed).permutation(len(real))
+    vectors[:] = real[np.sort(drawn[QUERIES_MAX : QUERIES_MAX + len(vectors)])]
+    asked: npt.NDArray[np.float32] = real[drawn[:QUERIES_MAX]]
+    return asked
+
+
+def _fill_generated(vectors: Half, real: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
+    generator = Generator(real, seed)
+    for start in range(0, len(vectors), BLOCK):
+        vectors[start : start + BLOCK] = generator.block(start // BLOCK)[: len(vectors) - start]
+    return generator.block(_HELD_OUT)[:QUERIES_MAX].astype(np.float32)
+
+
+def _centroids(real: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
+    count = min(SECTIONS, len(real) // 10)
+    clusters = faiss.Kmeans(real.shape[1], count, niter=10, seed=seed, spherical=True, min_points_per_centroid=1)
+    clusters.train(real)
+    centroids: npt.NDArray[np.float32] = clusters.centroids
+    return centroids
+
+
+def _write_columns(folder: Path, vectors: Half, centroids: npt.NDArray[np.float32], seed: int) -> None:
+    rows = len(vectors)
+    parts = (vectors[at : at + BLOCK].astype(np.float32) @ centroids.T for at in range(0, rows, BLOCK))
+    shares = [*SITES, *[(1 - sum(SITES)) / SITES_OTHER] * SITES_OTHER]
+    sites = np.random.default_rng((seed, 2)).choice(len(shares), rows, p=shares)
+    np.savez(
+        folder / "columns.npz",
+        published_at_ms=FIRST_MS + np.arange(rows) * (86_400_000 // ARTICLES_PER_DAY),
+        section=np.concatenate([part.argmax(axis=1) for part in parts]).astype(np.int32),
+        site=sites.astype(np.int32),
+        centroids=centroids,
+    )

@@ -1,0 +1,63 @@
+"""FAISS IndexFlatIP: the exact baseline.
+
+Filters by its own selectors (its wiki, "Setting search parameters for one query"): a range for a time window, a bitmap
+for labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Matrix, Postings, Rows, Setting, Vector, folder_bytes
+
+
+class Peer:
+    """Float32 vectors, scanned."""
+
+    name = "faiss-flat"
+    version = str(faiss.__version__)
+    efforts: tuple[int, ...] = (0,)
+    filters = True
+    rows_max = 2_000_000
+    server_pid: int | None = None
+    limits = ""
+
+    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+        """Copy the vectors."""
+        self._folder = folder
+        self._index = faiss.IndexFlatIP(vectors.shape[1])
+        self._index.add(vectors)
+        self._postings = Postings(columns)
+        faiss.write_index(self._index, str(folder / "flat.faiss"))
+        faiss.omp_set_num_threads(1)
+
+    def set_effort(self, effort: int) -> None:
+        """Exact: nothing to set."""
+
+    def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
+        """Scan all rows; the selector says which count."""
+        found = self._index.search(query[None], k, params=self._params(wanted))[1][0]
+        rows: Rows = found[found >= 0]
+        return rows
+
+    def _params(self, wanted: Filter) -> faiss.SearchParameters | None:
+        if wanted == EVERYTHING:
+            return None
+        if not wanted.label:
+            return faiss.SearchParameters(sel=faiss.IDSelectorRange(*self._postings.range(wanted)))
+        bits = np.packbits(self._postings.mask(wanted), bitorder="little")
+        return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+
+    def disk_bytes(self) -> int:
+        """Everything."""
+        return folder_bytes(self._folder)
+
+    def settings(self) -> dict[str, Setting]:
+        """Threads only."""
+        return {"threads": 1}
+
+    def close(self) -> None:
+        """Nothing was started."""

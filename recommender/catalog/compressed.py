@@ -1,0 +1,159 @@
+"""Compressed vectors in inverted lists: which rows may be the nearest, at about a nanosecond a row.
+
+A vector is cut into parts of PART_DIMENSIONS, each replaced by the nearest of 16 in a codebook (product quantisation,
+Jegou et al. 2011), and filed in the list of its nearest centroid. FAISS compares a query with such codes by table
+look-ups inside registers (fast scan, Andre et al. 2017). What that returns is an estimate: the caller compares the best
+of it exactly. Codes and lists are columns of the archive like any others: a row keeps them for as long as the codebooks
+last, and any choice of rows makes an index of its own within milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+Half = npt.NDArray[np.float16]
+PartCodes = npt.NDArray[np.uint8]
+ListNumbers = npt.NDArray[np.uint16]
+Bits = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+
+PART_DIMENSIONS = 4
+LISTS_ROWS = 300_000
+"""Fewer rows are all in one list: 0.17 ms for 100,000 on one thread; several lists save nothing there."""
+VISITED = 125.0
+"""Codes compared with a query: VISITED * sqrt(rows), an eighth of a million. Recall@100 of the best 800 on generated
+vectors: 100,000 rows .993 (all compared), a million .985; exact comparison of the 800 loses none of it."""
+_TRAINING_ROWS = 65_536
+_TRAINING_ROWS_A_LIST = 40
+_TRAINING_ITERATIONS = 6
+_SEED = 20_260_101
+_BLOCK_ROWS = 32
+_BITS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantizers:
+    """centroids: float32 (lists, dimension). codebooks: float32 (parts, 16, PART_DIMENSIONS)."""
+
+    centroids: Vector
+    codebooks: Vector
+
+    @property
+    def dimension(self) -> int:
+        """Components of a vector."""
+        return int(self.centroids.shape[1])
+
+    def encode(self, vectors: Vector) -> tuple[PartCodes, ListNumbers]:
+        """Return uint8 (n, dimension / 8), two parts a byte, and uint16 (n,), the list of each of `vectors`."""
+        index = self.empty_index()
+        _, nearest = index.quantizer.search(vectors, 1)
+        return index.pq.compute_codes(vectors), nearest[:, 0].astype(np.uint16)
+
+    def empty_index(self) -> faiss.IndexIVFPQFastScan:
+        """Return a FAISS index of these quantizers without rows."""
+        centroids = faiss.IndexFlatIP(self.dimension)
+        centroids.add(self.centroids)
+        index = _index(centroids, len(self.centroids))
+        faiss.copy_array_to_vector(np.ascontiguousarray(self.codebooks).ravel(), index.pq.centroids)
+        index.is_trained = True
+        return index
+
+
+def can_compress(dimension: int) -> bool:
+    """Say whether vectors of this dimension can be compressed: into bytes of two parts."""
+    return dimension % (2 * PART_DIMENSIONS) == 0
+
+
+def train(vectors: Half, rows: int) -> Quantizers:
+    """Find codebooks and centroids for an archive of `rows` rows. vectors: float16 (n, dimension), all or a sample."""
+    lists = _lists(rows)
+    step = max(1, len(vectors) // max(_TRAINING_ROWS, _TRAINING_ROWS_A_LIST * lists))
+    sample = vectors[::step].astype(np.float32)
+    centroids = faiss.IndexFlatIP(sample.shape[1])
+    index = _index(centroids, lists)
+    index.cp.niter = _TRAINING_ITERATIONS
+    index.cp.seed = index.pq.cp.seed = _SEED
+    index.train(sample)
+    codebooks = faiss.vector_to_array(index.pq.centroids).reshape(-1, 1 << _BITS, PART_DIMENSIONS)
+    return Quantizers(centroids.reconstruct_n(0, index.nlist), codebooks)
+
+
+class Lists:
+    """Some rows, searchable by their codes. Rows are numbered from 0 in the order given; immutable."""
+
+    def __init__(self, quantizers: Quantizers, codes: PartCodes, lists: ListNumbers | None) -> None:
+        """codes: uint8 (n, bytes). lists: uint16 (n,); None puts all into one list, which is best for few."""
+        if lists is None:
+            quantizers = Quantizers(np.zeros((1, quantizers.dimension), np.float32), quantizers.codebooks)
+            lists = np.zeros(len(codes), np.uint16)
+        self.rows = len(codes)
+        self._index = quantizers.empty_index()
+        order = np.argsort(lists, kind="stable")
+        ends = np.cumsum(np.bincount(lists, minlength=self._index.nlist))
+        for number, members in enumerate(np.split(order, ends[:-1])):
+            if len(members):
+                packed = _packed(codes[members])
+                ids = np.ascontiguousarray(members, np.int64)
+                self._index.invlists.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(packed))
+        self._index.ntotal = self.rows
+
+    def likely(self, query: Vector, n: int, low: int, high: int, alive: Bits | None) -> Rows:
+        """Return about n rows of [low, high) that are likely the nearest to `query`, in no order.
+
+        alive: little-endian bits, one a row, of the rows that may be returned; None for all.
+        """
+        share = (high - low) / max(self.rows, 1)
+        visited = VISITED * self.rows**0.5 / max(share, 1e-6)
+        nprobe = min(self._index.nlist, max(1, round(self._index.nlist * visited / max(self.rows, 1))))
+        params = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector(low, high, alive))
+        _, rows = self._index.search(query[None], min(n, high - low), params=params)
+        found: Rows = rows[0][rows[0] >= 0]
+        return found
+
+    def _selector(self, low: int, high: int, alive: Bits | None) -> faiss.IDSelector | None:
+        selectors = []
+        if (low, high) != (0, self.rows):
+            selectors.append(faiss.IDSelectorRange(low, high))
+        if alive is not None:
+            selectors.append(faiss.IDSelectorBitmap(alive))
+        if len(selectors) == 2:
+            return faiss.IDSelectorAnd(*selectors)
+        return selectors[0] if selectors else None
+
+
+def _index(centroids: faiss.IndexFlatIP, lists: int) -> faiss.IndexIVFPQFastScan:
+    """Return an empty index; codes are of the vectors themselves, so that they are the same in whatever list."""
+    parts = centroids.d // PART_DIMENSIONS
+    index = faiss.IndexIVFPQFastScan(centroids, centroids.d, lists, parts, _BITS, faiss.METRIC_INNER_PRODUCT)
+    index.by_residual = False
+    return index
+
+
+def _lists(rows: int) -> int:
+    """Return the number of lists for so many rows: the power of two next to the square root of their number."""
+    return 1 if rows < LISTS_ROWS else 1 << round(np.log2(rows) / 2)
+
+
+_WITHIN_LANE = np.array([0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15])
+
+
+def _packed(codes: PartCodes) -> PartCodes:
+    """Return codes in the order in which FAISS's registers take them in: blocks of 32 rows, byte by byte.
+
+    Of each byte's two parts the first ones of all 32 rows come first; rows i and i + 16 share a byte. A test compares
+    this with what FAISS itself makes of the same vectors.
+    """
+    rows, width = codes.shape
+    padded = np.zeros((-(-rows // _BLOCK_ROWS) * _BLOCK_ROWS, width), np.uint8)
+    padded[:rows] = codes
+    by_byte = padded.reshape(-1, _BLOCK_ROWS, width).transpose(0, 2, 1)
+    packed = np.empty((len(by_byte), width, _BLOCK_ROWS), np.uint8)
+    for half, parts in enumerate((by_byte & 15, by_byte >> 4)):
+        lanes = parts[:, :, _WITHIN_LANE] | (parts[:, :, _WITHIN_LANE + 16] << 4)
+        packed[:, :, 16 * half : 16 * (half + 1)] = lanes
+    return packed.reshape(-1)

@@ -1,0 +1,89 @@
+"""Vectors that lie as embeddings do, and what a search by brute force finds among them: the oracle of all searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from recommender.catalog import snapshot, snapshot_files, vectors
+from recommender.catalog.vectors import Hits, Rows, Vector
+
+Matrix = npt.NDArray[np.float16]
+Mask = npt.NDArray[np.bool_]
+
+_DIRECTIONS = 48
+_NOISE = 0.02
+COMPRESSIBLE = 16
+"""Fewer rows than a codebook has entries cannot be compressed, however the thresholds are patched."""
+
+
+def topics_of(rows: int, topics: int, seed: int = 1) -> Rows:
+    """Return int64 (rows,): the topic of each row."""
+    return np.random.default_rng(seed).integers(0, topics, rows)
+
+
+def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> Matrix:
+    """Return normalised vectors around `topics_of` the same arguments, in few strong directions and many weak ones.
+
+    world: vectors of other seeds are of the same topics, those of other worlds are not.
+    """
+    fixed, rng = np.random.default_rng(world), np.random.default_rng(seed)
+    directions = min(dimension, _DIRECTIONS)
+    centres = fixed.standard_normal((topics, directions), dtype=np.float32)
+    rotation = fixed.standard_normal((directions, dimension), dtype=np.float32) / np.float32(dimension**0.5)
+    weights = (1 + np.arange(directions, dtype=np.float32)) ** -0.5
+    latent = centres[topics_of(rows, topics, seed)] + rng.standard_normal((rows, directions), dtype=np.float32)
+    points = (latent * weights) @ rotation + _NOISE * rng.standard_normal((rows, dimension), dtype=np.float32)
+    halves: Matrix = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16)
+    return halves
+
+
+def exact(matrix: Matrix, query: Vector, k: int, among: Iterable[int] | Rows) -> Hits:
+    """Search rows by brute force in double precision; of equal scores the higher row comes first."""
+    rows = np.fromiter(among, np.int64)
+    scores = matrix[rows].astype(np.float64) @ query.astype(np.float64)
+    order = np.lexsort((-rows, -scores))[: max(k, 0)]
+    return Hits(rows[order], scores[order].astype(np.float32))
+
+
+def bits_of(mask: Iterable[bool] | Mask) -> npt.NDArray[np.uint8]:
+    """Return one bit a row, as searches take them."""
+    return np.packbits(np.fromiter(mask, np.bool_), bitorder="little")
+
+
+def recall(found: Rows, expected: Rows) -> float:
+    """Return the share of the expected rows that were found."""
+    return len(np.intersect1d(found, expected)) / max(len(expected), 1)
+
+
+def assert_same(found: Hits, expected: Hits) -> None:
+    """Compare rows and scores, in order and to the bit."""
+    assert found.rows.tolist() == expected.rows.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
+
+
+def assert_best(found: Hits, expected: Hits) -> None:
+    """Compare scores to single precision, best first, and rows but for those that differ by less than that."""
+    assert len(set(found.rows.tolist())) == len(expected.rows) == len(found.rows)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=5e-7)
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    if len(expected.rows):
+        surely = expected.rows[expected.scores > expected.scores[-1] + 1e-6]
+        assert set(surely.tolist()) <= set(found.rows.tolist())
+
+
+@contextmanager
+def everything_compressed() -> Iterator[None]:
+    """Let the smallest archive that can be compressed be so, and every search go through its codes.
+
+    With fewer rows than are compared exactly nothing is missed: the hits are those of the oracle.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_files, "COMPRESSED_ROWS", COMPRESSIBLE)
+        patch.setattr(vectors, "SCANNED_ROWS", 0)
+        patch.setattr(snapshot, "GATHERED_ROWS", 0)
+        yield

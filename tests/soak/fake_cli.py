@@ -1,0 +1,16 @@
+"""The command line on a fake encoder: python -m tests.soak.fake_cli ARGUMENTS, as `related-news ARGUMENTS`."""
+
+from __future__ import annotations
+
+from indexer import cli
+from tests.building import DIMENSION, FakeEmbedder
+
+
+def load(name: str, **_: object) -> FakeEmbedder:
+    """Return the fake encoder of a name."""
+    return FakeEmbedder(name, 2 * DIMENSION if name == "wide" else DIMENSION)
+
+
+if __name__ == "__main__":
+    setattr(cli, "load_embedder", load)  # noqa: B010 - a module's name that it imports itself
+    cli.main()

@@ -1,0 +1,171 @@
+"""Steady reading, with writing and without in turn: no error, nothing withdrawn is shown, memory flat, p99 within 1.5.
+
+Everything runs on one machine: readers, writers and probe take processor time from the service that they measure.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.service.hosting import SECTIONS
+from tests.soak.figures import quantiles_ms
+from tests.soak.memory import Memory, watched
+from tests.soak.newsroom import make_archive
+from tests.soak.reader import Sample, reading
+from tests.soak.service import Service, settled
+from tests.soak.writer import Writers, Written
+
+P99_RATIO_MAX = 1.5
+GROWN_SHARE, GROWN_MIB = 0.05, 8.0
+"""A process may grow by so much after its warm-up: what it holds between two snapshots differs by about this."""
+PAGES_PER_SECTION = 10
+_TAKEN_UP = re.compile(r"taken up in ([\d.]+) s, ([\d.]+) ms of it without answering")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how much: phases without and with writing take turns. rate: calls a second of each reader.
+
+    living: so many articles of the writers are there at a time.
+    """
+
+    articles: int = 3_000
+    workers: int = 2
+    readers: int = 3
+    rate: float = 20.0
+    writes: float = 50.0
+    living: int = 100
+    turns: int = 20
+    quiet_s: float = 15.0
+    writing_s: float = 30.0
+    warm_up_s: float = 10.0
+    compact_after: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of time, monotonic clock."""
+
+    writing: bool
+    begun_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run saw."""
+
+    plan: Plan
+    phases: Sequence[Phase]
+    samples: Sequence[Sample]
+    written: Written
+    memory: Memory
+    swaps: Sequence[tuple[float, float]]
+    """Each a worker that took up a snapshot: seconds it took, milliseconds without answering."""
+    processors: dict[str, float]
+    """Shares of all processor time: busy, and stolen by other machines on the same hardware."""
+
+    @property
+    def errors(self) -> list[str]:
+        """Return every call that failed."""
+        return [*self.written.errors, *(sample.error for sample in self.samples if sample.error)]
+
+    @property
+    def shown_after_withdrawal(self) -> list[str]:
+        """Return ids in answers to calls that were sent after their withdrawal was acknowledged."""
+        gone = self.written.gone_s
+        seen = [i for sample in self.samples for i in sample.shown if gone.get(i, np.inf) < sample.sent_s]
+        return [*seen, *self.written.still_shown]
+
+    def latencies(self, *, writing: bool) -> list[float]:
+        """Return the latencies of calls that were due in phases with writing, or without, seconds."""
+        phases = [phase for phase in self.phases if phase.writing == writing]
+        return [s.latency_s for s in self.samples if any(p.begun_s <= s.due_s < p.ended_s for p in phases)]
+
+    @property
+    def p99_ratio(self) -> float:
+        """Return p99 with writing over p99 without."""
+        return float(np.quantile(self.latencies(writing=True), 0.99) / np.quantile(self.latencies(writing=False), 0.99))
+
+    def failures(self) -> list[str]:
+        """Return what is not as it must be, in words; none if all is well."""
+        failures = [f"{len(self.errors)} errors, the first: {self.errors[0]}"] if self.errors else []
+        if shown := self.shown_after_withdrawal:
+            failures.append(f"shown after their withdrawal: {shown[:5]}, {len(shown)} in all")
+        if self.p99_ratio > P99_RATIO_MAX:
+            failures.append(f"p99 is {self.p99_ratio:.2f} times that without writing")
+        for name, size in self.memory.report().items():
+            if name != "compaction" and size["grown_mib"] > GROWN_MIB + GROWN_SHARE * size["own_mib"][1]:
+                failures.append(f"{name} has grown by {size['grown_mib']} MiB")
+        return failures
+
+    def values(self) -> dict[str, Any]:
+        """Return the figures as they are kept."""
+        written = self.written
+        return {
+            "plan": asdict(self.plan),
+            "failures": self.failures(),
+            "fill_slots_ms": {
+                name: quantiles_ms(self.latencies(writing=writing))
+                for name, writing in (("without_writes", False), ("with_writes", True))
+            },
+            "p99_ratio": round(self.p99_ratio, 3),
+            "writes": len(written.upsert_s) + len(written.delete_s),
+            "upsert_ms": quantiles_ms(written.upsert_s),
+            "delete_ms": quantiles_ms(written.delete_s),
+            "fresh_on_every_connection_after_ms": quantiles_ms(written.fresh_s),
+            "takedown_ms": quantiles_ms(written.takedown_s),
+            "swaps": len(self.swaps),
+            "swap_pause_ms": quantiles_ms([pause_ms / 1e3 for _, pause_ms in self.swaps]),
+            "take_up_ms": quantiles_ms([seconds for seconds, _ in self.swaps]),
+            "processors": self.processors,
+            "memory": self.memory.report(),
+        }
+
+
+def run(folder: Path, plan: Plan) -> Outcome:
+    """Make an archive, serve it, and read and write as planned."""
+    make_archive(folder / "data", plan.articles)
+    service = Service(folder / "data", "--workers", str(plan.workers), "--compact-after", str(plan.compact_after))
+    pages = [f"{section}-{number}" for section in SECTIONS for number in range(PAGES_PER_SECTION)]
+    phases, before = [], _processor_times()
+    with ExitStack() as stack:
+        server = stack.enter_context(service.running())
+        with settled(server, plan.workers, 1, lambda client: client.status().article_count == plan.articles):
+            pass
+        writers = Writers(server.client.address, plan.writes, plan.living)
+        memory = stack.enter_context(watched(server))
+        with reading(server.client.address, plan.readers, plan.rate, pages) as readers:
+            time.sleep(plan.warm_up_s)
+            for _ in range(plan.turns):
+                phases.append(_phase(plan.quiet_s, None))
+                phases.append(_phase(plan.writing_s, writers))
+        assert server.end() == 0
+    swaps = [(float(seconds), float(pause)) for seconds, pause in _TAKEN_UP.findall(service.log())]
+    used = _processor_times() - before
+    shares = {"busy": 1 - used[3:5].sum() / used.sum(), "stolen": used[7] / used.sum()}
+    processors = {name: round(float(share), 3) for name, share in shares.items()}
+    return Outcome(plan, phases, readers.samples, writers.written, memory, swaps, processors)
+
+
+def _processor_times() -> npt.NDArray[np.int64]:
+    """Return user, nice, system, idle, iowait, irq, softirq and steal of all processors, in ticks; see proc(5)."""
+    return np.array(Path("/proc/stat").read_text().split()[1:9], np.int64)
+
+
+def _phase(seconds: float, writers: Writers | None) -> Phase:
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        if writers:
+            stack.enter_context(writers.writing())
+        time.sleep(seconds)
+        return Phase(writers is not None, begun, time.monotonic())

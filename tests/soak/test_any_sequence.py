@@ -1,0 +1,13 @@
+"""Some random sequences of writes, restarts and requests; 500 longer ones: python -m tests.soak sequences."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.soak.any_sequence import Catalog
+
+
+def test_any_sequence_is_that_of_a_dictionary() -> None:
+    """Whatever happens in whatever order; and after it the answers are those of a rebuild, byte for byte."""
+    run_state_machine_as_test(Catalog, settings=settings(max_examples=8, stateful_step_count=20))
