@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from recommender.catalog import snapshot, snapshot_files, vectors
+from recommender.catalog import snapshot_files, vectors
 from recommender.catalog.vectors import Hits, Rows, Vector
 
 Matrix = npt.NDArray[np.float16]
@@ -76,6 +76,14 @@ def assert_best(found: Hits, expected: Hits) -> None:
         assert set(surely.tolist()) <= set(found.rows.tolist())
 
 
+def codes_alone(patch: pytest.MonkeyPatch) -> None:
+    """Let every search of what has codes go through them, however few rows it is about."""
+    patch.setattr(vectors, "SCANNED_ROWS", 0)
+    patch.setattr(vectors, "GATHERED_ROWS", 0)
+    patch.setattr(vectors, "SCANNED_CODES", 1_000_000)
+    patch.setattr(vectors, "GATHERED_CODES", 1_000_000)
+
+
 @contextmanager
 def everything_compressed() -> Iterator[None]:
     """Let the smallest archive that can be compressed be so, and every search go through its codes.
@@ -84,6 +92,5 @@ def everything_compressed() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot_files, "COMPRESSED_ROWS", COMPRESSIBLE)
-        patch.setattr(vectors, "SCANNED_ROWS", 0)
-        patch.setattr(snapshot, "GATHERED_ROWS", 0)
+        codes_alone(patch)
         yield

@@ -14,6 +14,7 @@ DEPTHS = (10, 100)
 TIE = 1e-6
 """Inner products that differ by less are equal: libraries add in different orders."""
 _QUERIES_AT_ONCE = 16
+_ROWS_AT_ONCE = 262_144
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,30 +22,42 @@ class Case:
     """One filter a query, and what the right answers are.
 
     thresholds: float32 (queries, 2), the 10th and 100th best inner product that passes; of fewer rows the last.
-    passing: int (queries,), how many rows pass.
+    passing: int (queries,), how many rows pass. by_id: the queries are rows of the corpus, and no answer holds its own.
     """
 
     name: str
     filters: tuple[Filter, ...]
     thresholds: npt.NDArray[np.float32]
     passing: Rows
+    by_id: bool = False
 
 
 def make_cases(corpus: Corpus, seed: int) -> list[Case]:
     """Return every case with its truth, found by comparing every query with every row."""
-    filters = _filters(corpus, seed)
+    return find_truth(corpus, _filters(corpus, seed))
+
+
+def find_truth(corpus: Corpus, filters: dict[str, list[Filter]], *, by_id: bool = False) -> list[Case]:
+    """Return a case of each list of filters, one filter a query. by_id: the queries are rows of the corpus."""
     postings = Postings(corpus.columns)
-    vectors = corpus.float32()
     thresholds = {name: np.zeros((len(corpus.queries), len(DEPTHS)), np.float32) for name in filters}
     passing = {name: np.zeros(len(corpus.queries), np.int64) for name in filters}
     for start in range(0, len(corpus.queries), _QUERIES_AT_ONCE):
-        scores = corpus.queries[start : start + _QUERIES_AT_ONCE] @ vectors.T
-        for index, row in enumerate(scores, start):
+        for index, row in enumerate(_scores(corpus, start), start):
             for name, wanted in filters.items():
                 best = row if wanted[index] == EVERYTHING else row[postings.rows(wanted[index])]
-                passing[name][index] = len(best)
-                thresholds[name][index] = _nth_best(best)
-    return [Case(name, tuple(wanted), thresholds[name], passing[name]) for name, wanted in filters.items()]
+                passing[name][index] = len(best) - by_id
+                thresholds[name][index] = _nth_best(best, 1 if by_id else 0)
+    return [Case(name, tuple(wanted), thresholds[name], passing[name], by_id) for name, wanted in filters.items()]
+
+
+def _scores(corpus: Corpus, start: int) -> npt.NDArray[np.float32]:
+    """Return float32 (_QUERIES_AT_ONCE, rows): inner products of some queries with every row, in bounded memory."""
+    queries, rows = corpus.queries[start : start + _QUERIES_AT_ONCE], len(corpus.vectors)
+    scores = np.empty((len(queries), rows), np.float32)
+    for at in range(0, rows, _ROWS_AT_ONCE):
+        scores[:, at : at + _ROWS_AT_ONCE] = queries @ corpus.vectors[at : at + _ROWS_AT_ONCE].astype(np.float32).T
+    return scores
 
 
 def recalls(case: Case, index: int, found: Rows, corpus: Corpus, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
@@ -58,10 +71,11 @@ def recalls(case: Case, index: int, found: Rows, corpus: Corpus, mask: npt.NDArr
     return tuple(shares)
 
 
-def _nth_best(scores: npt.NDArray[np.float32]) -> list[float]:
-    if not len(scores):
+def _nth_best(scores: npt.NDArray[np.float32], better: int) -> list[float]:
+    """Return the scores at DEPTHS, of those that are not the best `better` ones."""
+    if len(scores) <= better:
         return [np.inf] * len(DEPTHS)
-    places = [min(depth, len(scores)) - 1 for depth in DEPTHS]
+    places = [min(depth + better, len(scores)) - 1 for depth in DEPTHS]
     best = -np.partition(-scores, places)
     return [float(best[place]) for place in places]
 

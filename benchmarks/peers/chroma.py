@@ -13,7 +13,7 @@ import numpy as np
 from chromadb.api import ClientAPI
 from chromadb.config import Settings
 
-from benchmarks.peers.peer import Columns, Filter, Matrix, Rows, Setting, Vector, folder_bytes
+from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
 
 MAX_NEIGHBORS = 32
 EF_CONSTRUCTION = 200
@@ -30,7 +30,7 @@ class Peer:
     server_pid: int | None = None
     limits = "ids are strings, translated here within the time measured"
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Add the rows in the largest batches that it takes."""
         self._folder = folder
         client = self._open()
@@ -39,9 +39,8 @@ class Peer:
         step = client.get_max_batch_size()
         for start in range(0, len(vectors), step):
             rows = slice(start, min(start + step, len(vectors)))
-            self._collection.add(
-                [str(row) for row in range(rows.start, rows.stop)], vectors[rows], _metadata(columns, rows)
-            )
+            ids = [str(row) for row in range(rows.start, rows.stop)]
+            self._collection.add(ids, vectors[rows].astype(np.float32), _metadata(columns, rows))
 
     def set_effort(self, effort: int) -> None:
         """Set ef_search; it counts from when the collection is loaded the next time."""

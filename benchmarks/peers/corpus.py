@@ -6,7 +6,7 @@ Real passages (`python -m benchmarks.embed_passages`) where they reach; beyond t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.peers.generator import BLOCK, Generator, normalised
-from benchmarks.peers.peer import Columns
+from benchmarks.peers.peer import Columns, Half, Rows
 
 SECTIONS = 1_024
 """k-means clusters of the real vectors: a section follows content, so that filters on it correlate with the query."""
@@ -29,15 +29,13 @@ ARTICLES_PER_DAY = 66
 _HELD_OUT = 10_000_000
 """The block of generated queries lies beyond any corpus."""
 
-Half = npt.NDArray[np.float16]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
     """Vectors to search, columns to filter by, queries to ask; nearness is the inner product.
 
     vectors: float16 (n, d), rows in time order. queries: float32 (m, d), none of them a row. centroids: float32
-    (sections, d). description: what the vectors are, for the result.
+    (sections, d). description: what the vectors are, for the result. query_rows: int64 (m,), if the queries are rows.
     """
 
     vectors: Half
@@ -45,10 +43,11 @@ class Corpus:
     queries: npt.NDArray[np.float32]
     centroids: npt.NDArray[np.float32]
     description: dict[str, Any]
+    query_rows: Rows | None = None
 
-    def float32(self) -> npt.NDArray[np.float32]:
-        """Return all vectors as float32, in memory."""
-        return self.vectors.astype(np.float32)
+    def by_id(self, rows: Rows) -> Corpus:
+        """Return the same corpus with these rows for queries."""
+        return replace(self, queries=self.vectors[rows].astype(np.float32), query_rows=rows)
 
 
 def make(folder: Path, passages: Path, rows: int, queries: int, seed: int, *, generated: bool | None = None) -> Corpus:

@@ -11,7 +11,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Matrix, Postings, Rows, Setting, Vector, folder_bytes
+from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Half, Postings, Rows, Setting, Vector, folder_bytes
 
 
 class Peer:
@@ -25,11 +25,11 @@ class Peer:
     server_pid: int | None = None
     limits = ""
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Copy the vectors."""
         self._folder = folder
         self._index = faiss.IndexFlatIP(vectors.shape[1])
-        self._index.add(vectors)
+        self._index.add(vectors.astype(np.float32))
         self._postings = Postings(columns)
         faiss.write_index(self._index, str(folder / "flat.faiss"))
         faiss.omp_set_num_threads(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import hnswlib
 import numpy as np
 
-from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Matrix, Postings, Rows, Setting, Vector, folder_bytes
+from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Half, Postings, Rows, Setting, Vector, folder_bytes
 
 M = 32
 """Of 16, 24 and 32 at ef_construction 200 or 400, 50,000 real passages: as fast as 16 at recall .98, at less ef."""
@@ -30,12 +30,12 @@ class Peer:
     server_pid: int | None = None
     limits = "filters call back into Python for every row that the walk meets; raises where it finds fewer than k"
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Add all rows at once, on all cores."""
         self._folder = folder
         self._index = hnswlib.Index(space="ip", dim=vectors.shape[1])
         self._index.init_index(max_elements=len(vectors), ef_construction=EF_CONSTRUCTION, M=M, random_seed=1)
-        self._index.add_items(vectors, np.arange(len(vectors)))
+        self._index.add_items(vectors.astype(np.float32), np.arange(len(vectors)))
         self._index.set_num_threads(1)
         self._postings = Postings(columns)
         self._index.save_index(str(folder / "index.hnsw"))

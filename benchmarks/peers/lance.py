@@ -13,7 +13,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.peers.peer import Columns, Filter, Matrix, Rows, Setting, Vector, folder_bytes, where
+from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes, where
 
 _BATCH = 50_000
 _PARTITION_ROWS = 1_048_576
@@ -31,7 +31,7 @@ class Peer:
     server_pid: int | None = None
     limits = "threads are bounded by the process's cores only"
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Write the table, then index vectors and columns."""
         self._folder = folder
         batches = (_batch(vectors, columns, start) for start in range(0, len(vectors), _BATCH))
@@ -78,8 +78,8 @@ class Peer:
         """Nothing was started."""
 
 
-def _batch(vectors: Matrix, columns: Columns, start: int) -> pa.RecordBatch:
-    part = vectors[start : start + _BATCH]
+def _batch(vectors: Half, columns: Columns, start: int) -> pa.RecordBatch:
+    part = vectors[start : start + _BATCH].astype(np.float32)
     rows = slice(start, start + len(part))
     return pa.RecordBatch.from_pydict(
         {

@@ -10,7 +10,7 @@ import ctypes
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,32 +39,38 @@ class Plan:
 
 def measure(peer: Peer, corpus: Corpus, cases: list[Case], folder: Path, plan: Plan) -> dict[str, Any]:
     """Build and search; returns everything measured, of cases with their sweeps."""
+    with built(peer, corpus, folder) as values, pin(plan.cores) as cores:
+        return {
+            **values,
+            "cores_while_searching": cores,
+            "cases": {case.name: sweep(peer, corpus, case, plan) for case in cases},
+        }
+
+
+@contextmanager
+def built(peer: Peer, corpus: Corpus, folder: Path) -> Iterator[dict[str, Any]]:
+    """Build, warm up, and close in the end; yields what is known of the peer so far."""
     before = _memory_bytes()
-    vectors = corpus.float32()
     begun = time.perf_counter()
-    peer.build(vectors, corpus.columns, folder)
+    peer.build(corpus.vectors, corpus.columns, folder)
     build_s = time.perf_counter() - begun
-    del vectors
     try:
-        with pin(plan.cores) as cores:
-            for query in corpus.queries[:WARM_UP]:
-                peer.search(query, K, EVERYTHING)
-            memory = _memory_bytes() - before
-            return {
-                "version": peer.version,
-                "limits": peer.limits,
-                "settings": peer.settings(),
-                "cores_while_searching": cores,
-                "build_s": round(build_s, 3),
-                "disk_bytes": peer.disk_bytes(),
-                "memory_bytes": memory,
-                "cases": {case.name: _sweep(peer, corpus, case, plan) for case in cases},
-            }
+        for query in corpus.queries[:WARM_UP]:
+            peer.search(query, K, EVERYTHING)
+        yield {
+            "version": peer.version,
+            "limits": peer.limits,
+            "settings": peer.settings(),
+            "build_s": round(build_s, 3),
+            "disk_bytes": peer.disk_bytes(),
+            "memory_bytes": _memory_bytes() - before,
+        }
     finally:
         peer.close()
 
 
-def _sweep(peer: Peer, corpus: Corpus, case: Case, plan: Plan) -> dict[str, Any]:
+def sweep(peer: Peer, corpus: Corpus, case: Case, plan: Plan) -> dict[str, Any]:
+    """Ask every query of a case, with rising effort until the recall is reached."""
     if not peer.filters and case.filters[0] != EVERYTHING:
         return {"skipped": peer.limits}
     points = []
@@ -81,8 +87,9 @@ def _sweep(peer: Peer, corpus: Corpus, case: Case, plan: Plan) -> dict[str, Any]
 
 
 def _point(peer: Peer, corpus: Corpus, case: Case, effort: int, plan: Plan) -> dict[str, Any]:
-    for query, wanted in zip(corpus.queries[:WARM_UP], case.filters[:WARM_UP], strict=True):
-        peer.search(query, K, wanted)
+    ask = _asked(peer, corpus, case)
+    for index in range(min(WARM_UP, len(corpus.queries))):
+        ask(index)
     samples: list[float] = []
     answers: list[Rows] = []
     gc.collect()
@@ -90,9 +97,9 @@ def _point(peer: Peer, corpus: Corpus, case: Case, effort: int, plan: Plan) -> d
     try:
         cpu = cpu_s(peer.server_pid)
         until = time.perf_counter() + plan.budget_s
-        for query, wanted in zip(corpus.queries, case.filters, strict=True):
+        for index in range(len(corpus.queries)):
             begun = time.perf_counter()
-            answers.append(peer.search(query, K, wanted))
+            answers.append(ask(index))
             ended = time.perf_counter()
             samples.append(ended - begun)
             if ended > until and len(samples) >= QUERIES_MIN:
@@ -100,17 +107,37 @@ def _point(peer: Peer, corpus: Corpus, case: Case, effort: int, plan: Plan) -> d
         cpu = cpu_s(peer.server_pid) - cpu
     finally:
         gc.enable()
-    found = _recall(corpus, case, answers)
+    cpu_us = round(cpu / len(samples) * 1e6, 1)
+    return {"effort": effort, "cpu_us": cpu_us, **summary(samples, mean_recall(corpus, case, answers))}
+
+
+def _asked(peer: Peer, corpus: Corpus, case: Case) -> Callable[[int], Rows]:
+    """Return what asks query i: by its vector, or by its row, which is read and left out of the answer."""
+    if corpus.query_rows is None or not case.by_id:
+        return lambda index: peer.search(corpus.queries[index], K, case.filters[index])
+    rows = corpus.query_rows.tolist()
+    vectors = corpus.vectors.view(np.ndarray)
+
+    def by_row(index: int) -> Rows:
+        found = peer.search(vectors[rows[index]].astype(np.float32), K + 1, case.filters[index])
+        others: Rows = found[found != rows[index]][:K]
+        return others
+
+    return by_row
+
+
+def summary(samples: list[float], recall: list[float]) -> dict[str, Any]:
+    """Return recall at DEPTHS, percentiles in microseconds, and all samples, of seconds."""
+    percentiles = np.percentile(np.array(samples) * 1e6, [50, 95, 99])
     return {
-        "effort": effort,
-        **{f"recall@{depth}": round(float(value), 4) for depth, value in zip(DEPTHS, found, strict=True)},
-        "p50_us": round(float(np.median(samples)) * 1e6, 1),
-        "cpu_us": round(cpu / len(samples) * 1e6, 1),
+        **{f"recall@{depth}": round(float(value), 4) for depth, value in zip(DEPTHS, recall, strict=True)},
+        **{f"p{n}_us": round(float(value), 1) for n, value in zip((50, 95, 99), percentiles, strict=True)},
         "samples_us": pack_samples(samples),
     }
 
 
-def _recall(corpus: Corpus, case: Case, answers: list[Rows]) -> list[float]:
+def mean_recall(corpus: Corpus, case: Case, answers: list[Rows]) -> list[float]:
+    """Return the means of recall at DEPTHS of the first answers of a case."""
     postings = Postings(corpus.columns)
     shares = []
     for index, rows in enumerate(answers):

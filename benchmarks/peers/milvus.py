@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pymilvus import DataType, MilvusClient
 
-from benchmarks.peers.peer import Columns, Filter, Matrix, Rows, Setting, Vector, folder_bytes, where
+from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes, where
 
 M = 32
 EF_CONSTRUCTION = 200
@@ -29,7 +29,7 @@ class Peer:
     server_pid: int | None = None
     limits = "for development and small archives by its own README; skipped above rows_max; threads not settable"
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Insert, flush, index, load."""
         self._folder = folder
         self._client = MilvusClient(str(folder / "milvus.db"))
@@ -85,8 +85,8 @@ class Peer:
         self._client.close()
 
 
-def _entities(vectors: Matrix, columns: Columns, start: int) -> list[dict[str, object]]:
-    part = vectors[start : start + _BATCH]
+def _entities(vectors: Half, columns: Columns, start: int) -> list[dict[str, object]]:
+    part = vectors[start : start + _BATCH].astype(np.float32)
     return [
         {
             "id": row,

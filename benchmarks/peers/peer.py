@@ -1,7 +1,7 @@
 """The interface that every vector search is measured behind, and what several implementations share.
 
-Vectors are float32 (n, d) with values that half precision holds exactly, so that no one is judged by another's
-rounding; nearness is the inner product. Rows are in time order and their numbers are the ids.
+Vectors are float16 (n, d), which all hold exactly in whatever precision: no one is judged by another's rounding.
+Nearness is the inner product. Rows are in time order and their numbers are the ids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Matrix = npt.NDArray[np.float32]
+Half = npt.NDArray[np.float16]
 Vector = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Setting = str | int | float | bool
@@ -62,7 +62,7 @@ class Peer(Protocol):
     limits: str
     """What it does not do, in a sentence; empty if nothing that is measured here."""
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Index all rows, on all cores, and leave everything on disk in `folder`, which is empty."""
         ...
 

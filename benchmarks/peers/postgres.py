@@ -14,7 +14,7 @@ import psycopg
 from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 
-from benchmarks.peers.peer import Columns, Filter, Matrix, Rows, Setting, Vector
+from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector
 from benchmarks.peers.server import SERVER_SETTINGS, conditions, copy_rows, start
 
 M = 32
@@ -45,7 +45,7 @@ class Peer:
     server_pid: int | None = None
     limits = "a server process of its own, on a core of its own; one backend, no parallel query"
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Start a server, copy the rows, index them."""
         self._server = start(folder)
         self._connection = psycopg.connect(self._server.get_uri(), autocommit=True)

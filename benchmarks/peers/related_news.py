@@ -1,22 +1,30 @@
-"""This project's own vector side: rows in time order, a range for a window, masks for labels."""
+"""This project's own vector side: rows in time order, their compressed codes, scopes and periods, as a snapshot has it.
+
+Labels become scopes, which the index remembers as it does in the service: where a filter comes again it is known.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.peers.peer import Columns, Filter, Matrix, Postings, Rows, Setting, Vector, folder_bytes
-from recommender.catalog import vectors as ours
+from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
+from recommender.catalog import compressed
+from recommender.catalog import vectors as our_vectors
+from recommender.catalog.compressed import Compressed
+from recommender.catalog.scoped import ScopedIndex
+from recommender.catalog.segment import COLUMN_TYPES, Scope, Tags, label_code
+from recommender.catalog.segment import Columns as OurColumns
+from recommender.catalog.vectors import HalfVectors
 
-_BATCH = 50_000
+_BATCH = 65_536
+_END_MS = 2**62
 
 
 class Peer:
-    """A memory-mapped vector file, as a snapshot holds one."""
+    """A ScopedIndex over memory-mapped files of the snapshot's kind."""
 
     name = "related-news"
     version = importlib.metadata.version("related-news")
@@ -26,37 +34,64 @@ class Peer:
     server_pid: int | None = None
     limits = ""
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
-        """Write the file and map it."""
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
+        """Train, encode, write the files that the snapshot has of vectors, and map them."""
         self._folder = folder
-        path = folder / "vectors"
-        rows = ours.write_vectors(path, vectors.shape[1], _batches(vectors))
-        self._file = ours.VectorFile(path, rows=rows, dimension=vectors.shape[1])
-        self._postings = Postings(columns)
-        ours.limit_threads(1)
+        quantizers = compressed.train(vectors, len(vectors))
+        starts = range(0, len(vectors), _BATCH)
+        encoded = [quantizers.encode(vectors[at : at + _BATCH].astype(np.float32)) for at in starts]
+        arrays = {
+            "mains": vectors,
+            "codes": np.concatenate([codes for codes, _ in encoded]),
+            "lists": np.concatenate([lists for _, lists in encoded]),
+        }
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        mains, codes, lists = (np.load(folder / f"{name}.npy", "r").view(np.ndarray) for name in arrays)
+        no_tags = Tags(np.zeros(1 + len(mains), np.int64), np.empty(0, np.uint32))
+        codes_of_all = Compressed(quantizers, codes, lists)
+        self._index = ScopedIndex(HalfVectors(mains), codes_of_all, _our(columns), no_tags)
+        our_vectors.limit_threads(1)
 
     def set_effort(self, effort: int) -> None:
         """The product sets its own."""
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Search a range of rows, through a mask where labels are named."""
-        low, high = self._postings.range(wanted)
-        allowed = self._postings.mask(wanted) if wanted.label else None
-        return self._file.search(query, k, low, high, allowed).rows
+        """Search a period in a scope."""
+        until_ms = _END_MS if wanted.until_ms is None else wanted.until_ms - 1
+        return self._index.search(query, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
 
     def disk_bytes(self) -> int:
-        """The file."""
+        """Vectors, codes and lists."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
         """The product's own constants."""
-        constants = {name.lower(): value for name in dir(ours) if isinstance(value := getattr(ours, name), int)}
-        return {**constants, "kind": self._file.kind, "threads": 1}
+        constants = {
+            name.lower(): value
+            for module in (our_vectors, compressed)
+            for name in dir(module)
+            if name.isupper() and isinstance(value := getattr(module, name), int | float)
+        }
+        return {**constants, "threads": 1}
 
     def close(self) -> None:
         """Nothing was started."""
 
 
-def _batches(vectors: Matrix) -> Iterator[npt.NDArray[np.float16]]:
-    for start in range(0, len(vectors), _BATCH):
-        yield vectors[start : start + _BATCH].astype(np.float16)
+def _scope(wanted: Filter) -> Scope:
+    labels = frozenset(map(str, wanted.codes))
+    if wanted.label == "section":
+        return Scope(sections=labels)
+    return Scope(sites=labels) if wanted.label == "site" else Scope()
+
+
+def _our(columns: Columns) -> OurColumns:
+    """Return the columns as the catalog has them; what is not filtered by is 0."""
+    values = {name: np.zeros(len(columns.site), kind) for name, kind in COLUMN_TYPES.items()}
+    values["published_at_ms"] = values["public_at_ms"] = columns.published_at_ms
+    for name in ("section", "site"):
+        codes = columns.label(name)
+        of_label = [label_code(str(code)) for code in range(int(codes.max(initial=0)) + 1)]
+        values[name] = np.array(of_label, np.uint32)[codes]
+    return OurColumns(**values)

@@ -57,7 +57,7 @@ def run_all(peers: Sequence[str], asked: Asked, plan: Plan, scratch: Path) -> Pa
         corpus = make(folder, asked.passages, asked.rows, asked.queries, asked.seed)
         (folder / "cases.pickle").write_bytes(pickle.dumps(make_cases(corpus, asked.seed)))
         load_before = os.getloadavg()
-        measured = {peer: _measure_apart(peer, folder, plan) for peer in peers}
+        measured = {peer: measure_apart(peer, folder, plan) for peer in peers}
         values: dict[str, Any] = {
             "corpus": corpus.description,
             "k": 100,
@@ -70,8 +70,9 @@ def run_all(peers: Sequence[str], asked: Asked, plan: Plan, scratch: Path) -> Pa
         return keep(f"peers-{asked.rows}", values, seed=asked.seed, packages=PACKAGES)
 
 
-def _measure_apart(peer: str, folder: Path, plan: Plan) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.peers", "one", peer, str(folder)]
+def measure_apart(peer: str, folder: Path, plan: Plan, module: str = "benchmarks.peers") -> dict[str, Any]:
+    """Measure one peer in a process of its own, by the command `one` of `module`; what it writes is returned."""
+    command = [sys.executable, "-m", module, "one", peer, str(folder)]
     options = ["--recall", str(plan.recall), "--budget", str(plan.budget_s), "--cores", str(plan.cores)]
     begun = time.perf_counter()
     done = subprocess.run([*command, *options], stderr=subprocess.PIPE, text=True, check=False)

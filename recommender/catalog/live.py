@@ -18,8 +18,9 @@ import numpy.typing as npt
 from recommender.catalog.entry import Entry, make_entry
 from recommender.catalog.manifest import Manifest
 from recommender.catalog.near_copies import Sketch
+from recommender.catalog.scoped import Alive
 from recommender.catalog.segment import Columns, Record, Scope, Segment, label_code
-from recommender.catalog.snapshot import Alive, Snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.store import Change
 from recommender.catalog.stored import Stored
 from recommender.catalog.tail import Tail
@@ -70,11 +71,11 @@ class Live:
 
     def recent_scopes(self) -> list[Scope]:
         """Return the scopes that were asked for lately."""
-        return self._base.recent_scopes()
+        return self._base.scoped.recent_scopes()
 
     def warm_up(self, scopes: Iterable[Scope]) -> None:
         """Find the rows of these scopes now, so that no request has to wait for it."""
-        self._base.warm_up(scopes)
+        self._base.scoped.warm_up(scopes)
 
     @property
     def changed(self) -> int:
@@ -217,12 +218,12 @@ class Live:
 
     def latest(self, scope: Scope, n: int, until_ms: int) -> Rows:
         """Return the n rows in `scope` that became public last, up to `until_ms`, the latest first."""
-        base = self._base.latest(scope, n + len(self._dead_rows), until_ms)[::-1]
+        base = self._base.scoped.latest(scope, n + len(self._dead_rows), until_ms)[::-1]
         return self._merge_by_time(base, scope, n, _BEGINNING, until_ms, newest_first=True)
 
     def earliest(self, scope: Scope, n: int, from_ms: int, until_ms: int) -> Rows:
         """Return the n rows in `scope` that became public first in [from_ms, until_ms], the earliest first."""
-        base = self._base.earliest(scope, n + len(self._dead_rows), from_ms, until_ms)
+        base = self._base.scoped.earliest(scope, n + len(self._dead_rows), from_ms, until_ms)
         return self._merge_by_time(base, scope, n, from_ms, until_ms, newest_first=False)
 
     def _merge_by_time(

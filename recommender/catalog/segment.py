@@ -6,6 +6,7 @@ import enum
 import json
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any, Protocol
@@ -120,6 +121,32 @@ class Tags:
         return with_tag
 
 
+def label_mask(_name: str, codes: Codes, wanted: Codes) -> Allowed:
+    """Return bool (rows,): which of a column's codes are among `wanted`."""
+    mask: Allowed = np.isin(codes, wanted)
+    return mask
+
+
+class LabelRows:
+    """The rows of each label of a column, so that a choice of many labels costs what it holds."""
+
+    def __init__(self, codes: Codes) -> None:
+        """Sort the rows by code: 80 ms for a million."""
+        self._order = np.argsort(codes, kind="stable")
+        self._sorted = codes[self._order]
+
+    def mask(self, wanted: Codes) -> Allowed:
+        """Return bool (rows,): which rows have one of these codes."""
+        mask = np.zeros(len(self._order), np.bool_)
+        starts, ends = (np.searchsorted(self._sorted, wanted, side) for side in ("left", "right"))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            mask[self._order[start:end]] = True
+        return mask
+
+
+LabelMask = Callable[[str, Codes, Codes], Allowed]
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Which articles may be chosen; None means all, an empty set none. Published in [from, before); 0 for no bound.
@@ -135,15 +162,15 @@ class Scope:
     published_before_ms: int = 0
     evergreen_only: bool = False
 
-    def allowed(self, columns: Columns, tags: Tags) -> Allowed:
-        """Return bool (rows,)."""
-        allowed: Allowed = (columns.flags & Flag.NEVER_TARGET) == 0
-        labels = ((self.sections, columns.section), (self.languages, columns.language), (self.sites, columns.site))
-        for wanted, codes in labels:
+    def allowed(self, columns: Columns, tags: Tags, has_label: LabelMask = label_mask) -> Allowed:
+        """Return bool (rows,). has_label: of a column's name, its codes and those wanted."""
+        allowed: Allowed = (columns.flags & Flag.NEVER_TARGET.value) == 0
+        for name, wanted in (("section", self.sections), ("language", self.languages), ("site", self.sites)):
             if wanted is not None:
-                allowed &= np.isin(codes, [label_code(label) for label in wanted])
+                labels = np.array([label_code(label) for label in wanted], np.uint32)
+                allowed &= has_label(name, getattr(columns, name), labels)
         if self.evergreen_only:
-            allowed &= (columns.flags & Flag.EVERGREEN) != 0
+            allowed &= (columns.flags & Flag.EVERGREEN.value) != 0
         if self.tags is not None:
             allowed &= tags.rows_with(self.tags)
         if self.published_from_ms:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.compressed import Half, ListNumbers, PartCodes, Quantizers, can_compress, train
+from recommender.catalog.compressed import Compressed, Half, Quantizers, can_compress, train
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Codes, Columns
@@ -32,12 +32,10 @@ Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compressed:
-    """Codes to carry over. quantizers: theirs, for new rows too. source: for each new row its row, or -1."""
+class Carried:
+    """Codes to carry over; new rows are encoded by the same quantizers. source: for each new row its row, or -1."""
 
-    quantizers: Quantizers
-    codes: PartCodes
-    lists: ListNumbers
+    compressed: Compressed
     source: Rows
 
 
@@ -134,7 +132,7 @@ class SnapshotFiles:
         self._tag_counts.extend(batch.tag_counts.tolist())
         self._record_sizes.extend(batch.record_sizes.tolist())
 
-    def finish(self, carried: Compressed | None) -> None:
+    def finish(self, carried: Carried | None) -> None:
         """Write what depends on all rows. carried: compressed codes to keep; None makes all anew."""
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
         order = np.argsort(hashes, kind="stable")
@@ -148,19 +146,20 @@ class SnapshotFiles:
         self._save("record_offsets", _offsets(self._record_sizes))
         self._compress(carried)
 
-    def _compress(self, carried: Compressed | None) -> None:
+    def _compress(self, carried: Carried | None) -> None:
         """Write compressed codes, if there are rows enough for them."""
         quantizers = Quantizers(np.empty((0, self._dimension), np.float32), np.empty((0, 0, 0), np.float32))
         codes, lists = np.empty((0, 0), np.uint8), np.empty(0, np.uint16)
         if self._rows >= COMPRESSED_ROWS and can_compress(self._dimension):
             mains: Half = np.load(self._folder / "mains.npy", "r", allow_pickle=False)
-            quantizers = carried.quantizers if carried else train(mains, self._rows)
+            quantizers = carried.compressed.quantizers if carried else train(mains, self._rows)
             codes = np.empty((self._rows, self._dimension // 8), np.uint8)
             lists = np.empty(self._rows, np.uint16)
             new = np.arange(self._rows)
             if carried:
                 kept, new = carried.source >= 0, np.flatnonzero(carried.source < 0)
-                codes[kept], lists[kept] = carried.codes[carried.source[kept]], carried.lists[carried.source[kept]]
+                source = carried.source[kept]
+                codes[kept], lists[kept] = carried.compressed.codes[source], carried.compressed.lists[source]
             for rows in np.array_split(new, -(-len(new) // _ENCODED_ROWS)) if len(new) else ():
                 codes[rows], lists[rows] = quantizers.encode(mains[rows].astype(np.float32))
         self._save("codes", codes)

@@ -36,7 +36,7 @@ from recommender.catalog.manifest import (
     unfinished_snapshots,
 )
 from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_files import Batch, Compressed, SnapshotFiles, batch_from, batch_of, flush
+from recommender.catalog.snapshot_files import Batch, Carried, SnapshotFiles, batch_from, batch_of, flush
 from recommender.catalog.store import Store
 from recommender.catalog.stored import FrozenStore, Statistics
 from recommender.catalog.vectors import Rows
@@ -162,13 +162,13 @@ class _Writing:
         source = _source(base, gone, entries)
         trained_rows = base.manifest.trained_rows
         same_words = base.manifest.statistics == self.statistics.version
-        same_codes = len(base.codes) > 0 and trained_rows / TRAINED_TIMES <= rows <= trained_rows * TRAINED_TIMES
+        same_size = trained_rows / TRAINED_TIMES <= rows <= trained_rows * TRAINED_TIMES
         batches = _carried_over(base, source, entries) if same_words else self._from_store(idf)
-        carried = Compressed(base.quantizers, base.codes, base.lists, source) if same_codes else None
+        carried = Carried(base.compressed, source) if base.compressed and same_size else None
         self._write(batches, idf, carried)
-        return trained_rows if same_codes else rows
+        return trained_rows if carried else rows
 
-    def _write(self, batches: Iterator[Batch], idf: Weights, carried: Compressed | None) -> None:
+    def _write(self, batches: Iterator[Batch], idf: Weights, carried: Carried | None) -> None:
         done, rows = 0, self.frozen.count
         self.progress(done, rows)
         with SnapshotFiles(self.folder, rows, self.dimension, idf) as files:

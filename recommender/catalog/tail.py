@@ -18,6 +18,7 @@ from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Ta
 from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed
 
+
 class _Growing:
     """A NumPy array that grows at its end in amortised constant time."""
 

@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from recommender.catalog.compressed import Bits, Half, Lists
 
-SCANNED_ROWS = 8_000
-"""So many rows that follow each other are scanned exactly: 22 ns each (384 dims, one thread, measured), 0.18 ms."""
-GATHERED_ROWS = 2_000
-"""So many rows that do not are: 70 ns more each to bring them together."""
+SCANNED_ROWS, SCANNED_CODES = 8_000, 13
+"""So many rows that follow each other are scanned exactly, 22 ns each (384 dims, one thread, measured): 0.18 ms. More
+of them too, where an index would compare so many codes for each."""
+GATHERED_ROWS, GATHERED_CODES = 2_000, 50
+"""The same of rows that do not follow each other: 70 ns more each to bring them together."""
 COMPARED_LEAST, COMPARED_TIMES = 500, 2
 """Of the likely rows so many are compared exactly, and so many times k more: recall@100 of 100,000 rows is .991."""
 _TIE_SLACK = 16
@@ -117,7 +118,7 @@ class VectorIndex:
         low, high = max(low, 0), min(high, self.vectors.rows)
         if k <= 0:
             return Hits.none()
-        if self._lists is None or high - low <= SCANNED_ROWS:
+        if self._lists is None or high - low <= max(SCANNED_ROWS, self._lists.compared(high - low) // SCANNED_CODES):
             return self._scan_alive(query, k, low, high, alive)
         likely = self._lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, alive)
         if len(likely) < min(k, high - low):
@@ -136,19 +137,35 @@ class VectorIndex:
         kept = living[hits.rows - low] != 0
         return Hits(hits.rows[kept][:k], hits.scores[kept][:k])
 
+    def search_marked(self, query: Vector, k: int, rows: Rows, bits: Bits) -> Hits:
+        """Return at most k of `rows`, ascending, of those whose bit is set. bits: one for each row of the index."""
+        if k <= 0 or not len(rows):
+            return Hits.none()
+        if self._lists is not None:
+            count, low, high = COMPARED_LEAST + COMPARED_TIMES * k, int(rows[0]), int(rows[-1]) + 1
+            likely = self._lists.likely(query, count, low, high, bits, len(rows))
+            if len(likely) >= min(k, len(rows)):
+                return self.vectors.scan_rows(query, k, np.sort(likely))
+        return self.scan_marked(query, k, rows, bits)
+
+    def scan_marked(self, query: Vector, k: int, rows: Rows, bits: Bits | None) -> Hits:
+        """The same, exactly. bits: None if all are set."""
+        return self.vectors.scan_rows(query, k, rows if bits is None else rows[bits_at(bits, rows)])
+
     def search_among(
         self, query: Vector, k: int, rows: Rows, lists: Lists, low: int, high: int, alive: Bits | None = None
     ) -> Hits:
         """Return at most k of rows[low:high], ascending. lists, alive: of `rows`, by position."""
         likely = lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, alive)
         if len(likely) < min(k, high - low):
-            return self.scan_among(query, k, rows, low, high, alive)
+            within = rows[low:high]
+            return self.vectors.scan_rows(query, k, within if alive is None else within[_bits(alive, low, high) != 0])
         return self.vectors.scan_rows(query, k, rows[np.sort(likely)])
 
-    def scan_among(self, query: Vector, k: int, rows: Rows, low: int, high: int, alive: Bits | None = None) -> Hits:
-        """Return at most k of rows[low:high], exactly. alive: of `rows`, by position."""
-        within = rows[low:high]
-        return self.vectors.scan_rows(query, k, within if alive is None else within[_bits(alive, low, high) != 0])
+
+def gathers(rows: int, codes: int) -> bool:
+    """Say whether to compare so many scattered rows exactly, rather than find them among so many codes."""
+    return rows <= max(GATHERED_ROWS, codes // GATHERED_CODES)
 
 
 def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
@@ -172,6 +189,12 @@ def _scan(index: faiss.IndexScalarQuantizer, query: Vector, k: int) -> tuple[npt
         if fetch == total or scores[0, -1] < scores[0, k - 1]:
             return scores[0], rows[0]
         fetch *= 4
+
+
+def bits_at(bits: Bits, rows: Rows) -> Allowed:
+    """Return bool (len(rows),): which of these rows' bits are set; little-endian, one a row."""
+    set_: Allowed = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 != 0
+    return set_
 
 
 def _bits(bits: Bits, low: int, high: int) -> Bits:

@@ -64,7 +64,7 @@ def test_real_passages_are_taken_where_they_reach(tmp_path: Path) -> None:
     assert small.description["vectors"] == "real passages"
     places = [int(np.flatnonzero((real == row).all(axis=1))[0]) for row in small.vectors[:200]]
     assert places == sorted(places)
-    assert (small.queries @ small.float32().T).max() < 0.9999
+    assert (small.queries @ small.vectors.astype(np.float32).T).max() < 0.9999
     large = corpus.make(tmp_path / "large", path, 9_000, 50, seed=1)
     assert large.description["vectors"] == "generated around real passages"
     assert large.vectors.shape == (9_000, DIMENSION)
@@ -79,7 +79,7 @@ def test_columns_are_as_described(tmp_path: Path) -> None:
     assert (np.diff(columns.published_at_ms) > 0).all()
     shares = np.bincount(columns.site)[:3] / 9_000
     np.testing.assert_allclose(shares, corpus.SITES, rtol=0.5)
-    assert (columns.section == (made.float32() @ made.centroids.T).argmax(axis=1)).mean() > 0.999
+    assert (columns.section == (made.vectors.astype(np.float32) @ made.centroids.T).argmax(axis=1)).mean() > 0.999
     opened = corpus.load(tmp_path / "c")
     assert (opened.vectors == made.vectors).all()
     assert (opened.columns.site == columns.site).all()

@@ -12,7 +12,7 @@ from benchmarks.peers import report
 from benchmarks.peers.cases import Case, make_cases, recalls
 from benchmarks.peers.corpus import Corpus
 from benchmarks.peers.measure import Plan, measure, pin
-from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Matrix, Postings, Rows, Setting, Vector
+from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Half, Postings, Rows, Setting, Vector
 from tests.benchmarks.corpora import small_corpus
 
 
@@ -28,7 +28,7 @@ class FakePeer:
     limits = "no filters"
     closed = False
 
-    def build(self, vectors: Matrix, columns: Columns, folder: Path) -> None:
+    def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         self._vectors, self._postings = vectors, Postings(columns)
         (folder / "file").write_bytes(b"12345")
 
@@ -99,7 +99,7 @@ def test_a_peer_is_closed_when_it_fails(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_truth_is_what_comparing_everything_finds(corpus: Corpus) -> None:
     """Thresholds are the 10th and the 100th best of the rows that pass, and the counts those of the filter."""
-    vectors = corpus.float32()
+    vectors = corpus.vectors.astype(np.float32)
     for case in make_cases(corpus, 1):
         for index, (query, wanted) in enumerate(zip(corpus.queries, case.filters, strict=True)):
             scores = np.sort(vectors[Postings(corpus.columns).mask(wanted)] @ query)[::-1]
@@ -113,7 +113,7 @@ def test_recall_counts_no_row_twice_and_none_that_does_not_pass(corpus: Corpus) 
     """Recall is of distinct rows that pass."""
     every = make_cases(corpus, 1)[0]
     assert every.filters[0] == EVERYTHING
-    best = np.argsort(-(corpus.float32() @ corpus.queries[0]))[:100]
+    best = np.argsort(-(corpus.vectors.astype(np.float32) @ corpus.queries[0]))[:100]
     mask = np.ones(len(corpus.vectors), np.bool_)
     assert recalls(every, 0, best, corpus, mask) == (1.0, 1.0)
     assert recalls(every, 0, np.repeat(best[:1], 100), corpus, mask) == (0.1, 0.01)

@@ -44,7 +44,7 @@ def test_a_peer_finds_the_nearest_that_pass_and_nothing_else(module: str, corpus
         pytest.skip(str(error))
     own = tmp_path / module
     own.mkdir()
-    peer.build(corpus.float32(), corpus.columns, own)
+    peer.build(corpus.vectors, corpus.columns, own)
     try:
         peer.set_effort(peer.efforts[-1])
         for case in make_cases(corpus, seed=1):

@@ -21,23 +21,34 @@ import numpy as np
 import pytest
 
 from recommender import opening
-from recommender.catalog import compressed, rows, snapshot_files, snapshot_writer, stored, vectors
-from recommender.catalog import snapshot as snapshot_module
+from recommender.catalog import compressed, rows, scoped, snapshot_files, snapshot_writer, stored, vectors
 from recommender.catalog import store as store_module
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
 from recommender.catalog.compressed import Quantizers, train
 from recommender.catalog.derived import ANALYSIS, Vectors, analyse
 from recommender.catalog.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
 from recommender.catalog.rows import Write
+from recommender.catalog.scoped import Alive
 from recommender.catalog.segment import Columns, Record, Scope
-from recommender.catalog.snapshot import Alive, Snapshot
+from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import KEPT_SNAPSHOTS, write_snapshot
 from recommender.catalog.store import Store, create_store, open_store
 from recommender.catalog.wording import TERM_BUCKETS, TermStatistics, make_signature
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
 from recommender.opening import SNAPSHOTS, STORE_FILE, replay
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, open_archive, writes
-from tests.searching import COMPRESSIBLE, Mask, Matrix, assert_best, bits_of, exact, recall, topics_of, unit_vectors
+from tests.searching import (
+    COMPRESSIBLE,
+    Mask,
+    Matrix,
+    assert_best,
+    bits_of,
+    codes_alone,
+    exact,
+    recall,
+    topics_of,
+    unit_vectors,
+)
 
 ROOT = Path(__file__).parents[2]
 CODES = ("centroids.npy", "codebooks.npy", "codes.npy", "lists.npy")
@@ -174,10 +185,10 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
     snapshot = Snapshot(write(store))
     store.close()
     assert (snapshot.rows, snapshot.manifest.revision, snapshot.manifest.trained_rows) == (0, 0, 0)
-    assert (snapshot.mains.half.shape, snapshot.codes.shape, snapshot.lists.shape) == ((0, DIMENSION), (0, 0), (0,))
+    assert (snapshot.mains.half.shape, snapshot.compressed) == ((0, DIMENSION), None)
     assert snapshot.find("a") is None
     for scope in (Scope(), Scope(sections=frozenset(["world"]))):
-        snapshot.warm_up([scope])
+        snapshot.scoped.warm_up([scope])
         assert snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows.tolist() == []
         assert snapshot.search(QUERY, 5, 0, NOW_MS, scope, alive=Alive(bits_of([]), 0)).rows.tolist() == []
 
@@ -263,10 +274,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_encoded(snapshot: Snapshot, by: Quantizers) -> None:
     """Check that every row has the code and the list that these quantizers give its vector."""
     codes, lists = by.encode(snapshot.mains.half.astype(np.float32))
-    assert snapshot.codes.tolist() == codes.tolist()
-    assert snapshot.lists.tolist() == lists.tolist()
-    assert snapshot.quantizers.centroids.tolist() == by.centroids.tolist()
-    assert snapshot.quantizers.codebooks.tolist() == by.codebooks.tolist()
+    found = snapshot.compressed
+    assert found is not None
+    assert found.codes.tolist() == codes.tolist()
+    assert found.lists.tolist() == lists.tolist()
+    assert found.quantizers.centroids.tolist() == by.centroids.tolist()
+    assert found.quantizers.codebooks.tolist() == by.codebooks.tolist()
+
+
+def quantizers_of(snapshot: Snapshot) -> Quantizers:
+    """Return the codebooks of a snapshot that has some."""
+    assert snapshot.compressed is not None
+    return snapshot.compressed.quantizers
 
 
 def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: Matrix) -> None:
@@ -306,7 +325,7 @@ def test_codes_are_carried_over_as_encoding_anew_would_make_them(
     assert (snapshot.manifest.statistics == base.manifest.statistics) == same_words
     assert sum(encoded) == 12 + 20
     assert max(encoded) <= 9
-    assert_encoded(snapshot, base.quantizers)
+    assert_encoded(snapshot, quantizers_of(base))
 
 
 @pytest.mark.usefixtures("small")
@@ -324,7 +343,7 @@ def test_codebooks_last_until_the_archive_has_doubled_or_halved(tmp_path: Path, 
     assert [s.rows for s in made] == sizes
     assert [s.manifest.trained_rows for s in made] == [sizes[0], sizes[0], sizes[0], sizes[3]]
     for snapshot in made[:3]:
-        assert_encoded(snapshot, made[0].quantizers)
+        assert_encoded(snapshot, quantizers_of(made[0]))
     assert_encoded(made[3], train(made[3].mains.half, sizes[3]))
 
 
@@ -339,7 +358,7 @@ def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no
         snapshot = Snapshot(write(store))
         assert snapshot.rows == size
         if size < COMPRESSIBLE:
-            assert [len(a) for a in (snapshot.codes, snapshot.lists, snapshot.quantizers.centroids)] == [0, 0, 0]
+            assert snapshot.compressed is None
         else:
             assert_encoded(snapshot, train(snapshot.mains.half, size))
         found = snapshot.search(QUERY, 5, 0, NOW_MS, Scope())
@@ -352,14 +371,13 @@ def test_what_has_a_dimension_that_cannot_be_compressed_is_searched_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the whole nor a scope of it waits for codes, whatever its size."""
-    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
-    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+    codes_alone(monkeypatch)
     matrix, query = unit_vectors(60, 20), np.ones(20, np.float32)
     store = vector_store(tmp_path, matrix)
     snapshot = Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, 20))
     store.close()
-    assert len(snapshot.codes) == 0
-    snapshot.warm_up([Scope(), tagged(3)])
+    assert snapshot.compressed is None
+    snapshot.scoped.warm_up([Scope(), tagged(3)])
     assert_best(snapshot.search(query, 5, 0, NOW_MS, Scope()), exact(matrix, query, 5, range(60)))
     assert_best(snapshot.search(query, 5, 0, NOW_MS, tagged(3)), exact(matrix, query, 5, range(3, 60, 10)))
 
@@ -437,10 +455,9 @@ def test_many_rows_are_searched_by_codes(
     living: str,
 ) -> None:
     """Above them hits are in scope, in time, alive, with exact scores, and hardly any is missed."""
-    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    codes_alone(monkeypatch)
     monkeypatch.setattr(vectors, "COMPARED_LEAST", 200)
-    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
-    monkeypatch.setattr(snapshot_module, "LISTS_ROWS", lists_rows)
+    monkeypatch.setattr(compressed, "LISTS_ROWS", lists_rows)
     snapshot = Snapshot(many, verify=False)
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
@@ -454,13 +471,13 @@ def test_many_rows_are_searched_by_codes(
     assert np.mean(recalls) >= 0.98
 
 
-@pytest.mark.parametrize("gathered", [0, 10_000], ids=["by codes", "exactly"])
+@pytest.mark.parametrize("coded", [True, False], ids=["by codes", "exactly"])
 def test_what_died_since_the_last_search_is_not_found_again(
-    many: Path, monkeypatch: pytest.MonkeyPatch, gathered: int
+    many: Path, monkeypatch: pytest.MonkeyPatch, coded: bool
 ) -> None:
     """A scope remembers which of its rows are alive only until another dies."""
-    monkeypatch.setattr(vectors, "SCANNED_ROWS", gathered)
-    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", gathered)
+    if coded:
+        codes_alone(monkeypatch)
     snapshot = Snapshot(many, verify=False)
     mask: Mask = np.ones(MANY, np.bool_)
     seen: list[int] = []
@@ -476,60 +493,80 @@ def test_what_died_since_the_last_search_is_not_found_again(
 
 
 def listed(snapshot: Snapshot) -> list[Scope]:
-    """Return the scopes whose codes are at hand, the one that was asked for longest ago first."""
-    return [scope for scope, allowed in snapshot._scopes.items() if allowed.lists]
+    """Return the scopes that have codes of their own, the one that was asked for longest ago first."""
+    return [scope for scope, allowed in snapshot.scoped._scopes.items() if allowed.making]
+
+
+def test_a_narrow_scope_gets_codes_of_its_own_when_it_comes_again(
+    many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first search, the one that has them made and those after find the same."""
+    codes_alone(monkeypatch)
+    snapshot = Snapshot(many, verify=False)
+    inside = inside_of(snapshot, tagged(7), (0, NOW_MS), np.ones(MANY, np.bool_))
+    for search in range(4):
+        assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, tagged(7)), exact(matrix, QUERY, 5, inside))
+        assert listed(snapshot) == ([tagged(7)] if search else [])
+        if making := snapshot.scoped._scopes[tagged(7)].making:
+            assert making.result().rows == len(inside)
+
+
+def test_a_wide_scope_is_searched_among_the_codes_of_all(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own would be nearly as many."""
+    codes_alone(monkeypatch)
+    snapshot = Snapshot(many, verify=False)
+    for scope in 3 * [tagged(0, 1, 2, 3, 4), Scope(published_from_ms=int(snapshot.columns.public_at_ms[1]))]:
+        assert len(snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows) == 5
+        assert listed(snapshot) == []
 
 
 def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
     many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All scopes' codes are at most as many as rows; what was dropped is made again when it is asked for."""
-    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+    """All scopes' codes are at most as many as rows allow; what was dropped is made again when it comes again."""
+    codes_alone(monkeypatch)
+    monkeypatch.setattr(scoped, "_LISTED_TIMES", 0.5)
     snapshot = Snapshot(many, verify=False)
-    half, fifth, tenth, most = tagged(0, 1, 2, 3, 4), tagged(5, 6), tagged(7), tagged(*range(1, 10))
 
     def ask(scope: Scope) -> None:
         inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
-        assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
-        held = sum(allowed.lists.rows for allowed in snapshot._scopes.values() if allowed.lists)
-        assert held <= snapshot_module._LISTED_TIMES * MANY
+        for _ in range(2):
+            assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
+        held = [allowed.making.result().rows for allowed in snapshot.scoped._scopes.values() if allowed.making]
+        assert sum(held) <= 0.5 * MANY
 
-    for scope in (half, fifth, tenth, half):
+    for scope in (tagged(1, 2), tagged(7), tagged(3, 4), tagged(1, 2)):
         ask(scope)
-    assert listed(snapshot) == [fifth, tenth, half], "eight tenths"
-    ask(tagged(8, 9))
-    assert listed(snapshot) == [fifth, tenth, half, tagged(8, 9)], "ten tenths"
+    assert listed(snapshot) == [tagged(7), tagged(3, 4), tagged(1, 2)], "five tenths"
     ask(on(3))
-    assert listed(snapshot) == [tenth, half, tagged(8, 9), on(3)], "the first of them made room"
-    ask(most)
-    assert listed(snapshot) == [on(3), most] or listed(snapshot) == [most]
-    ask(fifth)
-    assert listed(snapshot)[-1] == fifth
-    assert most not in listed(snapshot)
-    assert [scope for scope in (half, tenth) if scope not in snapshot.recent_scopes()] == [], "their rows are kept"
+    assert listed(snapshot) == [tagged(3, 4), tagged(1, 2), on(3)], "the first of them made room"
+    ask(tagged(7))
+    assert listed(snapshot) == [tagged(1, 2), on(3), tagged(7)], "and has its own again"
+    assert tagged(3, 4) in snapshot.scoped._scopes, "its rows are kept"
 
 
-def test_a_scope_of_all_rows_but_one_is_within_the_bound(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scopes that are nearly everything drop all others, and each other."""
-    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", 0)
+def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is scanned exactly needs none, nor what is wide; what comes again is warmed up again."""
+    codes_alone(monkeypatch)
+    monkeypatch.setattr(vectors, "GATHERED_ROWS", MANY // 10 + 1)
     snapshot = Snapshot(many, verify=False)
-    nearly = [Scope(published_from_ms=int(snapshot.columns.public_at_ms[n])) for n in (1, 2)]
-    for scope in (tagged(3), *nearly):
-        assert len(snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows) == 5
-        assert listed(snapshot) == [scope]
+    scopes = [Scope(), tagged(1, 2, 3), tagged(1, 2), tagged(1)]
+    snapshot.scoped.warm_up(scopes)
+    assert listed(snapshot) == [tagged(1, 2)]
+    made = snapshot.scoped._scopes[tagged(1, 2)].making
+    snapshot.search(QUERY, 5, 0, NOW_MS, tagged(1, 2))
+    assert snapshot.scoped._scopes[tagged(1, 2)].making is made
+    assert snapshot.scoped.recent_scopes() == [Scope(), tagged(1, 2)], "what was only warmed up is forgotten"
 
 
-def test_warming_up_makes_the_codes_of_wide_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is scanned exactly needs none, and no request waits for those of the others."""
-    monkeypatch.setattr(snapshot_module, "GATHERED_ROWS", MANY // 5)
+def test_many_labels_at_once_are_looked_up(many: Path, matrix: Matrix) -> None:
+    """As rows of their labels, with the same result as comparing each."""
     snapshot = Snapshot(many, verify=False)
-    wide, narrow = tagged(1, 2, 3), tagged(1, 2)
-    snapshot.warm_up([Scope(), wide, narrow])
-    assert snapshot.recent_scopes() == [Scope(), wide, narrow]
-    assert listed(snapshot) == [wide]
-    made = snapshot._scopes[wide].lists
-    snapshot.search(QUERY, 5, 0, NOW_MS, wide)
-    assert snapshot._scopes[wide].lists is made
+    scope = on(*range(0, TOPICS, 2), *range(500, 510))
+    assert scope.sections and len(scope.sections) > scoped._LABELS_COMPARED
+    inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
+    assert 0 < len(inside) < MANY
+    assert_best(snapshot.search(QUERY, 20, 0, NOW_MS, scope), exact(matrix, QUERY, 20, inside))
 
 
 # Damage

@@ -1,0 +1,171 @@
+"""Search by scope and time: which rows a scope holds, remembered, over one immutable set of vectors in time order.
+
+A scope that is asked for once is a bitmap over the codes of all rows. One that comes again and is narrow gets codes of
+its own, made beside the searches, so that it costs what its size does. Few rows are compared exactly, without codes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from recommender.catalog.compressed import Bits, Compressed, Lists
+from recommender.catalog.segment import Codes, Columns, LabelRows, Scope, Tags, Times, label_mask
+from recommender.catalog.vectors import Allowed, HalfVectors, Hits, Rows, Vector, VectorIndex, bits_at, gathers
+
+_SCOPES_CACHED = 64
+_LISTED_TIMES = 1.0
+_NARROW = 0.25
+"""Share of all rows from which a scope is so wide that codes of its own would save little."""
+_LABELS_COMPARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Which rows of a snapshot have not been changed or withdrawn since.
+
+    bits: little-endian, one a row. dead: how many have been; two of one snapshot with the same number are the same.
+    """
+
+    bits: Bits
+    dead: int
+
+
+@dataclass(slots=True, eq=False)
+class _Allowed:
+    """A scope's rows. rows: ascending; None if every row is in. times: public_at_ms of those in. bits: of all rows.
+
+    making: compressed codes of these rows alone, once they are asked for a second time.
+    """
+
+    rows: Rows | None
+    times: Times
+    bits: Bits | None
+    searches: int = 0
+    making: Future[Lists] | None = None
+    _alive: Alive | None = None
+
+    def between(self, start: int, end: int) -> Rows:
+        """Return the rows at [start, end) of those that are in."""
+        return np.arange(start, max(start, end)) if self.rows is None else self.rows[start:end]
+
+    def alive_among(self, alive: Alive) -> Bits:
+        """Return the bits of these rows, by position."""
+        assert self.rows is not None
+        if self._alive is None or self._alive.dead != alive.dead:
+            self._alive = Alive(np.packbits(bits_at(alive.bits, self.rows), bitorder="little"), alive.dead)
+        return self._alive.bits
+
+    def lists(self) -> Lists | None:
+        """Return the codes of these rows alone, if they are made."""
+        return self.making.result() if self.making and self.making.done() else None
+
+
+class ScopedIndex:
+    """Vectors, their codes, and what scopes look at. Not safe for several threads at once: it remembers scopes."""
+
+    def __init__(self, vectors: HalfVectors, compressed: Compressed | None, columns: Columns, tags: Tags) -> None:
+        """All of the same rows, in the order of public_at_ms. compressed: None if all searches are exact."""
+        self.vectors = vectors
+        self.rows = vectors.rows
+        self._compressed = compressed
+        self._index = VectorIndex(vectors, compressed.index() if compressed else None)
+        self._columns = columns
+        self._tags = tags
+        self._label_rows: dict[str, LabelRows] = {}
+        self._scopes: OrderedDict[Scope, _Allowed] = OrderedDict()
+        self._maker = ThreadPoolExecutor(1, "scope codes")
+
+    def search(
+        self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope, *, alive: Alive | None = None
+    ) -> Hits:
+        """Return the k best rows in `scope` that became public in [from_ms, until_ms]; of those `alive`, if given."""
+        allowed = self._allowed(scope)
+        if allowed.rows is None:
+            low, high = time_range(allowed.times, from_ms, until_ms)
+            return self._index.search(query, k, low, high, alive.bits if alive else None)
+        allowed.searches += 1
+        low, high = time_range(allowed.times, from_ms, until_ms)
+        lists = allowed.lists()
+        if self._compressed is None or gathers(high - low, lists.rows if lists else self.rows):
+            return self._index.scan_marked(query, k, allowed.rows[low:high], alive.bits if alive else None)
+        if lists is not None:
+            bits = allowed.alive_among(alive) if alive else None
+            return self._index.search_among(query, k, allowed.rows, lists, low, high, bits)
+        if allowed.searches > 1:
+            self._make_lists(allowed)
+        assert allowed.bits is not None
+        bits = allowed.bits & alive.bits if alive else allowed.bits
+        return self._index.search_marked(query, k, allowed.rows[low:high], bits)
+
+    def _make_lists(self, allowed: _Allowed) -> None:
+        """Begin to make a narrow scope's codes. All scopes together hold about as many as there are rows."""
+        rows, compressed = allowed.rows, self._compressed
+        if allowed.making or rows is None or compressed is None or len(rows) > _NARROW * self.rows:
+            return
+        held = sum(len(other.rows) for other in self._scopes.values() if other.making and other.rows is not None)
+        for other in self._scopes.values():
+            if held + len(rows) > _LISTED_TIMES * self.rows and other.making and other.rows is not None:
+                held -= len(other.rows)
+                other.making, other.searches = None, 0
+        allowed.making = self._maker.submit(compressed.index_of, rows)
+
+    def latest(self, scope: Scope, n: int, until_ms: int) -> Rows:
+        """Return the last n rows, or fewer, in `scope` that became public up to `until_ms`, ascending."""
+        allowed = self._allowed(scope)
+        end = int(np.searchsorted(allowed.times, until_ms, "right"))
+        return allowed.between(max(0, end - n), end)
+
+    def earliest(self, scope: Scope, n: int, from_ms: int, until_ms: int) -> Rows:
+        """Return the first n rows in `scope` that became public in [from_ms, until_ms], ascending."""
+        allowed = self._allowed(scope)
+        start, end = time_range(allowed.times, from_ms, until_ms)
+        return allowed.between(start, min(start + n, end))
+
+    def recent_scopes(self) -> list[Scope]:
+        """Return the scopes that were asked for lately, more than once."""
+        return [scope for scope, allowed in self._scopes.items() if allowed.rows is None or allowed.searches > 1]
+
+    def warm_up(self, scopes: Iterable[Scope]) -> None:
+        """Find the rows of these scopes now, and their codes, so that no request has to wait for it."""
+        for scope in scopes:
+            allowed = self._allowed(scope)
+            if self._compressed and allowed.rows is not None and not gathers(len(allowed.rows), self.rows):
+                self._make_lists(allowed)
+            allowed.searches = 1
+            if allowed.making:
+                allowed.making.result()
+
+    def _allowed(self, scope: Scope) -> _Allowed:
+        found = self._scopes.get(scope)
+        if found is None:
+            mask = scope.allowed(self._columns, self._tags, self._label_mask)
+            times = self._columns.public_at_ms
+            if mask.all():
+                found = _Allowed(None, times, None)
+            else:
+                rows = np.flatnonzero(mask)
+                found = _Allowed(rows, times[rows], np.packbits(mask, bitorder="little"))
+            self._scopes[scope] = found
+            if len(self._scopes) > _SCOPES_CACHED:
+                self._scopes.popitem(last=False)
+        else:
+            self._scopes.move_to_end(scope)
+        return found
+
+    def _label_mask(self, name: str, codes: Codes, wanted: Codes) -> Allowed:
+        """Say which rows have one of these labels; many labels at once are looked up instead of compared."""
+        if len(wanted) <= _LABELS_COMPARED:
+            return label_mask(name, codes, wanted)
+        if name not in self._label_rows:
+            self._label_rows[name] = LabelRows(codes)
+        return self._label_rows[name].mask(wanted)
+
+
+def time_range(times: Times, from_ms: int, until_ms: int) -> tuple[int, int]:
+    """Return the range of ascending `times` in [from_ms, until_ms]."""
+    return int(np.searchsorted(times, from_ms, "left")), int(np.searchsorted(times, until_ms, "right"))
