@@ -2,10 +2,10 @@
 
 python -m benchmarks.big_archive CORPUS DATA_DIR --like REAL_DATA_DIR
 
-CORPUS: a folder of benchmarks.peers.corpus, one vector a row. REAL_DATA_DIR: an index of real articles. Each row gets the
-words, record and labels of the real article whose vector is nearest to its own, a third of the words drawn from another
-one; a headline and a sketch of its own, so that no two are copies. The store holds no texts: pages are answered from
-the snapshot alone, which is what FillSlots and ListRelated do; GetArticle finds nothing.
+CORPUS: a folder of benchmarks.peers.corpus, one vector a row. REAL_DATA_DIR: an index of real articles. Each row gets
+the words, record and labels of the real article whose vector is nearest to its own, a third of the words drawn from
+another one; a headline and a sketch of its own, so that no two are copies. The store holds no texts: pages are answered
+from the snapshot alone, which is what FillSlots and ListRelated do; GetArticle finds nothing.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from recommender.catalog import snapshot_files, vectors
+from recommender.catalog import scoped, snapshot_files, vectors
 from recommender.catalog.vectors import Hits, Rows, Vector
 
 Matrix = npt.NDArray[np.float16]
@@ -80,6 +80,7 @@ def codes_alone(patch: pytest.MonkeyPatch) -> None:
     """Let every search of what has codes go through them, however few rows it is about."""
     patch.setattr(vectors, "SCANNED_ROWS", 0)
     patch.setattr(vectors, "GATHERED_ROWS", 0)
+    patch.setattr(scoped, "GATHERED_ROWS", 0)
     patch.setattr(vectors, "SCANNED_CODES", 1_000_000)
     patch.setattr(vectors, "GATHERED_CODES", 1_000_000)
 

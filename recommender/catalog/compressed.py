@@ -96,29 +96,36 @@ class Compressed:
         return Lists(self.quantizers, self.codes, self.lists)
 
     def index_of(self, rows: Rows) -> Lists:
-        """Return some rows, searchable, numbered from 0. 38 ms for 100,000. Safe on any thread."""
+        """Return some rows, ascending, searchable. 38 ms for 100,000. Safe on any thread."""
         numbers = self.lists[rows] if len(rows) >= LISTS_ROWS else None
-        return Lists(self.quantizers, self.codes[rows], numbers)
+        return Lists(self.quantizers, self.codes[rows], numbers, rows)
 
 
 class Lists:
-    """Some rows, searchable by their codes. Rows are numbered from 0 in the order given; immutable."""
+    """Some rows, searchable by their codes. Immutable."""
 
-    def __init__(self, quantizers: Quantizers, codes: PartCodes, lists: ListNumbers | None) -> None:
-        """codes: uint8 (n, bytes). lists: uint16 (n,); None puts all into one list, which is best for few."""
+    def __init__(
+        self, quantizers: Quantizers, codes: PartCodes, lists: ListNumbers | None, rows: Rows | None = None
+    ) -> None:
+        """codes: uint8 (n, bytes). lists: uint16 (n,); None puts all into one list, which is best for few.
+
+        rows: int64 (n,), the rows' numbers, ascending; None numbers them from 0.
+        """
         if lists is None:
             quantizers = Quantizers(np.zeros((1, quantizers.dimension), np.float32), quantizers.codebooks)
             lists = np.zeros(len(codes), np.uint16)
         self.rows = len(codes)
+        numbers = np.arange(len(codes)) if rows is None else rows
+        self._first, self._last = (int(numbers[0]), int(numbers[-1])) if len(numbers) else (0, -1)
         self._index = quantizers.empty_index()
         self._count = int(self._index.nlist)
         order = np.argsort(lists, kind="stable")
         ends = np.cumsum(np.bincount(lists, minlength=self._count))
-        for number, members in enumerate(np.split(order, ends[:-1])):
+        for at, members in enumerate(np.split(order, ends[:-1])):
             if len(members):
                 packed = _packed(codes[members])
-                ids = np.ascontiguousarray(members, np.int64)
-                self._index.invlists.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(packed))
+                ids = np.ascontiguousarray(numbers[members], np.int64)
+                self._index.invlists.add_entries(at, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(packed))
         self._index.ntotal = self.rows
 
     def likely(self, query: Vector, n: int, low: int, high: int, bits: Bits | None, passing: int | None = None) -> Rows:
@@ -143,7 +150,7 @@ class Lists:
 
     def _selector(self, low: int, high: int, bits: Bits | None) -> faiss.IDSelector | None:
         selectors = []
-        if (low, high) != (0, self.rows):
+        if low > self._first or high <= self._last:
             selectors.append(faiss.IDSelectorRange(low, high))
         if bits is not None:
             selectors.append(faiss.IDSelectorBitmap(bits))

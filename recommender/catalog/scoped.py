@@ -15,12 +15,12 @@ import numpy as np
 
 from recommender.catalog.compressed import Bits, Compressed, Lists
 from recommender.catalog.segment import Codes, Columns, LabelRows, Scope, Tags, Times, label_mask
-from recommender.catalog.vectors import Allowed, HalfVectors, Hits, Rows, Vector, VectorIndex, bits_at, gathers
+from recommender.catalog.vectors import GATHERED_ROWS, Allowed, HalfVectors, Hits, Rows, Vector, VectorIndex
 
 _SCOPES_CACHED = 64
 _LISTED_TIMES = 1.0
 _NARROW = 0.25
-"""Share of all rows from which a scope is so wide that codes of its own would save little."""
+"""Share of all rows above which a scope is so wide that codes of its own would save little."""
 _LABELS_COMPARED = 8
 
 
@@ -53,14 +53,16 @@ class _Allowed:
         """Return the rows at [start, end) of those that are in."""
         return np.arange(start, max(start, end)) if self.rows is None else self.rows[start:end]
 
-    def alive_among(self, alive: Alive) -> Bits:
-        """Return the bits of these rows, by position."""
-        assert self.rows is not None
+    def marked(self, alive: Alive | None) -> Bits:
+        """Return the bits of these rows that are alive, one for each row of the index."""
+        assert self.bits is not None
+        if alive is None:
+            return self.bits
         if self._alive is None or self._alive.dead != alive.dead:
-            self._alive = Alive(np.packbits(bits_at(alive.bits, self.rows), bitorder="little"), alive.dead)
+            self._alive = Alive(self.bits & alive.bits, alive.dead)
         return self._alive.bits
 
-    def lists(self) -> Lists | None:
+    def own(self) -> Lists | None:
         """Return the codes of these rows alone, if they are made."""
         return self.making.result() if self.making and self.making.done() else None
 
@@ -88,24 +90,18 @@ class ScopedIndex:
         if allowed.rows is None:
             low, high = time_range(allowed.times, from_ms, until_ms)
             return self._index.search(query, k, low, high, alive.bits if alive else None)
-        allowed.searches += 1
         low, high = time_range(allowed.times, from_ms, until_ms)
-        lists = allowed.lists()
-        if self._compressed is None or gathers(high - low, lists.rows if lists else self.rows):
-            return self._index.scan_marked(query, k, allowed.rows[low:high], alive.bits if alive else None)
-        if lists is not None:
-            bits = allowed.alive_among(alive) if alive else None
-            return self._index.search_among(query, k, allowed.rows, lists, low, high, bits)
+        allowed.searches += 1
         if allowed.searches > 1:
             self._make_lists(allowed)
-        assert allowed.bits is not None
-        bits = allowed.bits & alive.bits if alive else allowed.bits
-        return self._index.search_marked(query, k, allowed.rows[low:high], bits)
+        return self._index.search_marked(query, k, allowed.rows[low:high], allowed.marked(alive), allowed.own())
 
     def _make_lists(self, allowed: _Allowed) -> None:
         """Begin to make a narrow scope's codes. All scopes together hold about as many as there are rows."""
         rows, compressed = allowed.rows, self._compressed
-        if allowed.making or rows is None or compressed is None or len(rows) > _NARROW * self.rows:
+        if allowed.making or rows is None or compressed is None:
+            return
+        if not GATHERED_ROWS < len(rows) <= _NARROW * self.rows:
             return
         held = sum(len(other.rows) for other in self._scopes.values() if other.making and other.rows is not None)
         for other in self._scopes.values():
@@ -134,8 +130,7 @@ class ScopedIndex:
         """Find the rows of these scopes now, and their codes, so that no request has to wait for it."""
         for scope in scopes:
             allowed = self._allowed(scope)
-            if self._compressed and allowed.rows is not None and not gathers(len(allowed.rows), self.rows):
-                self._make_lists(allowed)
+            self._make_lists(allowed)
             allowed.searches = 1
             if allowed.making:
                 allowed.making.result()

@@ -27,7 +27,6 @@ GATHERED_ROWS, GATHERED_CODES = 2_000, 50
 COMPARED_LEAST, COMPARED_TIMES = 500, 2
 """Of the likely rows so many are compared exactly, and so many times k more: recall@100 of 100,000 rows is .991."""
 _TIE_SLACK = 16
-_DEAD_FETCHED = 64
 
 Vector = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -76,13 +75,19 @@ class HalfVectors:
             products[found[0]] = scores[0]
         return products
 
-    def scan(self, query: Vector, k: int, low: int, high: int) -> Hits:
-        """Return at most k rows of [low, high), exactly."""
+    def scan(self, query: Vector, k: int, low: int, high: int, bits: Bits | None = None) -> Hits:
+        """Return at most k rows of [low, high), exactly; of those whose bit is set. bits: little-endian, one a row."""
         if k <= 0 or low >= high:
             return Hits.none()
-        codes = self._codes[low:high]
-        scores, found = _scan(self._over(codes), query, k)
-        return best_of(scores, found + low, k)
+        if bits is None:
+            scores, found = _scan(self._over(self._codes[low:high]), query, k)
+            return best_of(scores, found + low, k)
+        first = low // 8
+        bits = bits[first : -(-high // 8)].copy()
+        bits[0] &= 255 << (low % 8) & 255
+        params = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+        scores, found = _scan(self._over(self._codes[8 * first : high]), query, k, params)
+        return best_of(scores[found >= 0], found[found >= 0] + 8 * first, k)
 
     def scan_rows(self, query: Vector, k: int, rows: Rows) -> Hits:
         """Return at most k of `rows`, exactly."""
@@ -119,53 +124,32 @@ class VectorIndex:
         if k <= 0:
             return Hits.none()
         if self._lists is None or high - low <= max(SCANNED_ROWS, self._lists.compared(high - low) // SCANNED_CODES):
-            return self._scan_alive(query, k, low, high, alive)
+            return self.vectors.scan(query, k, low, high, alive)
         likely = self._lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, alive)
         if len(likely) < min(k, high - low):
-            return self._scan_alive(query, k, low, high, alive)
+            return self.vectors.scan(query, k, low, high, alive)
         return self.vectors.scan_rows(query, k, np.sort(likely))
 
-    def _scan_alive(self, query: Vector, k: int, low: int, high: int, alive: Bits | None) -> Hits:
-        """Scan a range; a few dead rows are found and dropped, many are kept out."""
-        if alive is None:
-            return self.vectors.scan(query, k, low, high)
-        living = _bits(alive, low, high)
-        dead = len(living) - int(np.count_nonzero(living))
-        if dead > _DEAD_FETCHED:
-            return self.vectors.scan_rows(query, k, low + np.flatnonzero(living))
-        hits = self.vectors.scan(query, k + dead, low, high)
-        kept = living[hits.rows - low] != 0
-        return Hits(hits.rows[kept][:k], hits.scores[kept][:k])
+    def search_marked(self, query: Vector, k: int, rows: Rows, bits: Bits, own: Lists | None = None) -> Hits:
+        """Return at most k of `rows`, ascending, of those whose bit is set.
 
-    def search_marked(self, query: Vector, k: int, rows: Rows, bits: Bits) -> Hits:
-        """Return at most k of `rows`, ascending, of those whose bit is set. bits: one for each row of the index."""
+        bits: little-endian, one for each row of the index; not set of a row between `rows` that is not among them.
+        own: codes of `rows` and hardly others, if there are any; else they are found among the codes of all.
+        """
         if k <= 0 or not len(rows):
             return Hits.none()
-        if self._lists is not None:
-            count, low, high = COMPARED_LEAST + COMPARED_TIMES * k, int(rows[0]), int(rows[-1]) + 1
-            likely = self._lists.likely(query, count, low, high, bits, len(rows))
+        lists = own or self._lists
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        codes = lists.compared(len(rows)) if lists else self.vectors.rows * GATHERED_CODES
+        scanned, gathered = SCANNED_CODES * (high - low), GATHERED_CODES * len(rows)
+        if scanned <= max(codes, SCANNED_CODES * SCANNED_ROWS) and scanned <= gathered:
+            return self.vectors.scan(query, k, low, high, bits)
+        if lists is not None and gathered > max(codes, GATHERED_CODES * GATHERED_ROWS):
+            likely = lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, bits, len(rows))
             if len(likely) >= min(k, len(rows)):
                 return self.vectors.scan_rows(query, k, np.sort(likely))
-        return self.scan_marked(query, k, rows, bits)
-
-    def scan_marked(self, query: Vector, k: int, rows: Rows, bits: Bits | None) -> Hits:
-        """The same, exactly. bits: None if all are set."""
-        return self.vectors.scan_rows(query, k, rows if bits is None else rows[bits_at(bits, rows)])
-
-    def search_among(
-        self, query: Vector, k: int, rows: Rows, lists: Lists, low: int, high: int, alive: Bits | None = None
-    ) -> Hits:
-        """Return at most k of rows[low:high], ascending. lists, alive: of `rows`, by position."""
-        likely = lists.likely(query, COMPARED_LEAST + COMPARED_TIMES * k, low, high, alive)
-        if len(likely) < min(k, high - low):
-            within = rows[low:high]
-            return self.vectors.scan_rows(query, k, within if alive is None else within[_bits(alive, low, high) != 0])
-        return self.vectors.scan_rows(query, k, rows[np.sort(likely)])
-
-
-def gathers(rows: int, codes: int) -> bool:
-    """Say whether to compare so many scattered rows exactly, rather than find them among so many codes."""
-    return rows <= max(GATHERED_ROWS, codes // GATHERED_CODES)
+        are_set = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+        return self.vectors.scan_rows(query, k, rows[are_set != 0])
 
 
 def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
@@ -179,25 +163,18 @@ _NO_OWNER = _EMPTY.codes.owner  # points into _EMPTY
 """What FAISS shall keep alive for a view: nothing."""
 
 
-def _scan(index: faiss.IndexScalarQuantizer, query: Vector, k: int) -> tuple[npt.NDArray[np.float32], Rows]:
-    """Return at least the k best and all rows that tie with the k-th, so that the choice is always the same."""
+def _scan(
+    index: faiss.IndexScalarQuantizer, query: Vector, k: int, params: faiss.SearchParameters | None = None
+) -> tuple[npt.NDArray[np.float32], Rows]:
+    """Return at least the k best and all rows that tie with the k-th, so that the choice is always the same.
+
+    Of fewer that may be returned all; what follows them is -1.
+    """
     total = int(index.ntotal)
     fetch = k + _TIE_SLACK
     while True:
         fetch = min(fetch, total)
-        scores, rows = index.search(query[None], fetch)
-        if fetch == total or scores[0, -1] < scores[0, k - 1]:
+        scores, rows = index.search(query[None], fetch, params=params)
+        if fetch == total or rows[0, -1] < 0 or scores[0, -1] < scores[0, k - 1]:
             return scores[0], rows[0]
         fetch *= 4
-
-
-def bits_at(bits: Bits, rows: Rows) -> Allowed:
-    """Return bool (len(rows),): which of these rows' bits are set; little-endian, one a row."""
-    set_: Allowed = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 != 0
-    return set_
-
-
-def _bits(bits: Bits, low: int, high: int) -> Bits:
-    """Return uint8 (high - low,): 1 where the bit is set."""
-    first = low // 8
-    return np.unpackbits(bits[first : -(-high // 8)], bitorder="little")[low - 8 * first : max(high, low) - 8 * first]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recommender.catalog import compressed
 from recommender.catalog.compressed import Lists, Quantizers, can_compress, train
 from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector, VectorIndex
-from tests.searching import Mask, Matrix, assert_best, bits_of, exact, recall, topics_of, unit_vectors
+from tests.searching import Mask, Matrix, assert_best, bits_of, codes_alone, exact, recall, topics_of, unit_vectors
 
 PARTS_A_BYTE = 2
 
@@ -182,18 +182,20 @@ class Archive:
 
     def lists(self, rows: Rows, *, one: bool) -> Lists:
         """Return chosen rows, searchable."""
-        return Lists(self.quantizers, self.codes[rows], None if one else self.numbers[rows])
+        return Lists(self.quantizers, self.codes[rows], None if one else self.numbers[rows], rows)
 
     def recall(self, rows: Rows, lists: Lists, low: int = 0, high: int = 2**62, alive: Mask | None = None) -> float:
         """Return recall@ASKED after exact comparison, the mean over all queries, among rows[low:high]."""
         index = VectorIndex(HalfVectors(self.matrix), None)
-        high = min(high, len(rows))
-        inside = rows[low:high] if alive is None else rows[low:high][alive[low:high]]
-        bits = None if alive is None else bits_of(alive)
+        within = rows[low:high]
+        inside = within if alive is None else within[alive[low:high]]
+        mask = np.zeros(len(self.matrix), np.bool_)
+        mask[rows if alive is None else rows[alive]] = True
+        bits = bits_of(mask)
         scores = self.queries @ self.wide[inside].T
         recalls = []
         for query, best in zip(self.queries, np.argsort(-scores, axis=1)[:, :ASKED], strict=True):
-            found = index.search_among(query, ASKED, rows, lists, low, high, bits)
+            found = index.search_marked(query, ASKED, within, bits, lists)
             assert np.isin(found.rows, inside).all()
             recalls.append(recall(found.rows, inside[best]))
         return float(np.mean(recalls))
@@ -348,7 +350,9 @@ def found_in(matrix: Matrix, query: Vector, k: int) -> Hits:
     codes, _ = quantizers.encode(matrix.astype(np.float32))
     rows = np.arange(len(matrix))
     index = VectorIndex(HalfVectors(matrix), None)
-    return index.search_among(query, k, rows, Lists(quantizers, codes, None), 0, len(rows))
+    with pytest.MonkeyPatch.context() as patch:
+        codes_alone(patch)
+        return index.search_marked(query, k, rows, bits_of(rows >= 0), Lists(quantizers, codes, None))
 
 
 @pytest.mark.parametrize("lists_rows", [300_000, 100], ids=["one list", "several lists"])

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer, vectors
+from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import YEAR_MS, Live
 from recommender.catalog.manifest import MANIFEST
@@ -304,7 +304,6 @@ def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | R
         patch.setattr(snapshot_writer, "STATISTICS_DRIFT", 1e9)
         patch.setattr(snapshot_writer, "CHANGED_SHARE", data.draw(st.sampled_from([0.5, 1e9]), "share carried over"))
         patch.setattr(snapshot_writer, "TRAINED_TIMES", data.draw(st.sampled_from([1.0, 2.0]), "rows trained for"))
-        patch.setattr(vectors, "_DEAD_FETCHED", data.draw(st.sampled_from([0, 2, 256]), "dead rows fetched"))
         store = create_store(Path(name) / STORE_FILE, FakeEmbedder().info.key)
         if compressed:
             store.write(writes(OTHERS), NOW_MS)
@@ -420,10 +419,9 @@ def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path
         assert sorted(with_gas.tolist()) == [row for row, share in enumerate(expected) if share]
 
 
-@pytest.fixture(params=["dead kept out of the search", "dead fetched and dropped", "compressed"])
-def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=["exact", "compressed"])
+def searching(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let searches go each way that they may."""
-    monkeypatch.setattr(vectors, "_DEAD_FETCHED", 256 if "dropped" in request.param else 0)
     with everything_compressed() if request.param == "compressed" else nullcontext():
         yield
 

@@ -548,7 +548,7 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
 def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is scanned exactly needs none, nor what is wide; what comes again is warmed up again."""
     codes_alone(monkeypatch)
-    monkeypatch.setattr(vectors, "GATHERED_ROWS", MANY // 10 + 1)
+    monkeypatch.setattr(scoped, "GATHERED_ROWS", MANY // 10 + 1)
     snapshot = Snapshot(many, verify=False)
     scopes = [Scope(), tagged(1, 2, 3), tagged(1, 2), tagged(1)]
     snapshot.scoped.warm_up(scopes)

@@ -15,7 +15,7 @@ from recommender.catalog import compressed as compressed_module
 from recommender.catalog import vectors
 from recommender.catalog.compressed import Lists, train
 from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector, VectorIndex, best_of
-from tests.searching import Mask, Matrix, assert_best, assert_same, bits_of, exact, recall, unit_vectors
+from tests.searching import Mask, Matrix, assert_best, assert_same, bits_of, codes_alone, exact, recall, unit_vectors
 
 
 def uncompressed(matrix: Matrix) -> VectorIndex:
@@ -47,17 +47,14 @@ def searches(draw: st.DrawFn) -> tuple[Matrix, Vector, int, int, int, list[bool]
     return np.array(matrix, np.float16), np.array(query, np.float32), draw(st.integers(-1, rows + 3)), low, high, alive
 
 
-@pytest.mark.parametrize("dropped", [0, 3, 10_000], ids=["dead kept out", "few fetched and dropped", "all fetched"])
 @given(search=searches())
 def test_search_is_brute_force_with_ties(
-    dropped: int, search: tuple[Matrix, Vector, int, int, int, list[bool] | None]
+    search: tuple[Matrix, Vector, int, int, int, list[bool] | None],
 ) -> None:
     """Whatever the window, the living and k: the k best rows, the newer first among equals."""
     matrix, query, k, low, high, alive = search
     within = [row for row in range(len(matrix)) if low <= row < high and (alive is None or alive[row])]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "_DEAD_FETCHED", dropped)
-        found = uncompressed(matrix).search(query, k, low, high, None if alive is None else bits_of(alive))
+    found = uncompressed(matrix).search(query, k, low, high, None if alive is None else bits_of(alive))
     assert_same(found, exact(matrix, query, k, within))
 
 
@@ -327,12 +324,13 @@ def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matri
     rows: Rows = np.flatnonzero(rng.random(ROWS) < share)
     quantizers = train(matrix, ROWS)
     codes, _ = quantizers.encode(matrix[rows].astype(np.float32))
-    lists, low, high = Lists(quantizers, codes, None), len(rows) // 5, len(rows) - 3
-    alive: Mask = rng.random(len(rows)) < 0.7
-    inside = rows[low + np.flatnonzero(alive[low:high])]
+    lists, within = Lists(quantizers, codes, None, rows), rows[len(rows) // 5 : -3]
+    alive: Mask = rng.random(ROWS) < 0.7
+    inside = within[alive[within]]
+    bits = bits_of(alive & np.isin(np.arange(ROWS), rows))
     recalls = []
     for query in unit_vectors(30, DIMENSION, seed=9).astype(np.float32):
-        found = index.search_among(query, 50, rows, lists, low, high, bits_of(alive))
+        found = index.search_marked(query, 50, within, bits, lists)
         assert np.isin(found.rows, inside).all()
         assert_best(found, exact(matrix, query, 50, found.rows))
         recalls.append(recall(found.rows, exact(matrix, query, 50, inside).rows))
@@ -342,7 +340,7 @@ def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matri
 @pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen rows"])
 def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: pytest.MonkeyPatch, chosen: bool) -> None:
     """Where the visited lists are of dead rows, or FAISS passes over the worst of all, the others are scanned."""
-    monkeypatch.setattr(vectors, "SCANNED_ROWS", 0)
+    codes_alone(monkeypatch)
     monkeypatch.setattr(compressed_module, "LISTS_ROWS", 100)
     monkeypatch.setattr(compressed_module, "VISITED", 0.0)
     matrix = unit_vectors(2_000, 16)
@@ -351,13 +349,16 @@ def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: py
     lists = Lists(quantizers, *quantizers.encode(matrix.astype(np.float32)))
     index, query = VectorIndex(HalfVectors(matrix), lists), matrix[0].astype(np.float32)
     alive: Mask = np.arange(2_000) % 97 == 5
+    all_rows: Mask = np.ones(2_000, np.bool_)
     for low, high, living in ((0, 2_000, alive), (900, 2_000, alive), (1_000, 2_000, None)):
         inside = np.arange(low, high) if living is None else low + np.flatnonzero(living[low:high])
         bits = None if living is None else bits_of(living)
         k = min(15, len(inside))
         assert len(lists.likely(query, 800, low, high, bits)) < k, "or this tests nothing"
         if chosen:
-            found = index.search_among(query, k, np.arange(2_000), lists, low, high, bits)
+            found = index.search_marked(
+                query, k, np.arange(low, high), bits_of(living if living is not None else all_rows)
+            )
         else:
             found = index.search(query, k, low, high, bits)
         assert_best(found, exact(matrix, query, k, inside))
