@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recommender.catalog.compressed import Bits, Compressed, Lists
+from recommender.catalog.compressed import Bits, Compressed, Lists, Spread
 from recommender.catalog.segment import Codes, Columns, LabelRows, Scope, Tags, Times, label_mask
 from recommender.catalog.vectors import GATHERED_ROWS, Allowed, HalfVectors, Hits, Rows, Vector, VectorIndex
 
@@ -39,7 +39,7 @@ class Alive:
 class _Allowed:
     """A scope's rows. rows: ascending; None if every row is in. times: public_at_ms of those in. bits: of all rows.
 
-    making: compressed codes of these rows alone, once they are asked for a second time.
+    making: compressed codes of these rows alone, once they are asked for a second time. spread: see Compressed.
     """
 
     rows: Rows | None
@@ -47,6 +47,7 @@ class _Allowed:
     bits: Bits | None
     searches: int = 0
     making: Future[Lists] | None = None
+    spread: Spread | None = None
     _alive: Alive | None = None
 
     def between(self, start: int, end: int) -> Rows:
@@ -94,7 +95,13 @@ class ScopedIndex:
         allowed.searches += 1
         if allowed.searches > 1:
             self._make_lists(allowed)
-        return self._index.search_marked(query, k, allowed.rows[low:high], allowed.marked(alive), allowed.own())
+        rows, own = allowed.rows[low:high], allowed.own()
+        return self._index.search_marked(query, k, rows, allowed.marked(alive), own, self._spread(allowed))
+
+    def _spread(self, allowed: _Allowed) -> Spread | None:
+        if allowed.spread is None and self._compressed and allowed.rows is not None:
+            allowed.spread = self._compressed.spread(allowed.rows)
+        return allowed.spread
 
     def _make_lists(self, allowed: _Allowed) -> None:
         """Begin to make a narrow scope's codes. All scopes together hold about as many as there are rows."""
