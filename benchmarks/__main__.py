@@ -50,11 +50,11 @@ def report(
     into.write_text(readme.with_table(text, readme.table(found, into.parent)), "utf-8")
     print(into)
     try:
-        from benchmarks.reporting import plots as plotting
+        from benchmarks.reporting.plots import draw
     except ModuleNotFoundError as error:
         print(f"no plots: {error.name} is not installed; pip install '.[bench]' brings it")
         return
-    print(*plotting.draw(found, plots), sep="\n")
+    print(*draw(found, plots), sep="\n")
 
 
 @app.command()

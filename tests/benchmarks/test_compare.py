@@ -16,7 +16,6 @@ from benchmarks.reporting.compare import Comparison, Verdict, compare, measureme
 from benchmarks.reporting.kept import Kept
 from tests.benchmarks.results import core_values, keep_in, samples, service_values
 
-
 Keep = Callable[..., Kept]
 
 
@@ -131,7 +130,8 @@ def test_calls_are_compared_by_what_they_are_to_the_empty_call(kept: Keep) -> No
     for one in values:
         one["cases"]["list_related by id/16/writes"] = one["cases"]["fill_slots by id/16"]
         one["cases"]["draft/64"] = one["cases"]["fill_slots by id/16"]
-    found = compare(*(kept("service-150", one) for one in values))
+    a, b = (kept("service-150", one) for one in values)
+    found = compare(a, b)
     over = {row.name: row.over for row in found.rows}
     assert over["fill_slots by id/1"] == "empty/1"
     assert over["list_related by id/16/writes"] == "empty/16"

@@ -126,9 +126,11 @@ def test_without_matplotlib_the_tables_are_written(
     monkeypatch.delitem(sys.modules, "benchmarks.reporting.plots", raising=False)
     into = tmp_path / "README.md"
     into.write_text("<!-- benchmarks --><!-- /benchmarks -->", "utf-8")
-    done = CliRunner().invoke(app, ["report", "--results", str(results), "--readme", str(into)])
+    command = ["report", "--results", str(results), "--readme", str(into), "--plots", str(tmp_path / "plots")]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "no plots: matplotlib" in done.output
+    assert not (tmp_path / "plots").exists()
     assert "core-100000" in into.read_text("utf-8")
 
 
