@@ -2,6 +2,9 @@
 
 Two runs seldom see the same machine. Where both hold a baseline of their own, which no change of this project makes
 slower, what is compared is how many times the baseline a measurement takes; otherwise plain time.
+
+Nor does one run see one machine, where others share it: minutes later the baseline's next case may be twice as fast.
+How much the baselines moved among themselves says by how much anything may have, and every interval is that much wider.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from benchmarks.machine import unpack_samples
 from benchmarks.reporting.bootstrap import Values, interval, resampled_medians
@@ -51,9 +55,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rows, and what makes them less trustworthy."""
+    """All rows, and what makes them less trustworthy. unrest: how much the machine's own changes widen intervals.
+
+    unrest is a share: .1 where a difference below about 10 % cannot be told. None with fewer than two baselines.
+    """
 
     rows: tuple[Row, ...]
+    unrest: float | None
     warnings: tuple[str, ...]
 
     @property
@@ -63,7 +71,8 @@ class Comparison:
 
     def values(self) -> dict[str, Any]:
         """Return everything as JSON takes it."""
-        return {"slower": self.slower, "warnings": list(self.warnings), "rows": [asdict(row) for row in self.rows]}
+        rows = [asdict(row) for row in self.rows]
+        return {"slower": self.slower, "unrest": self.unrest, "warnings": list(self.warnings), "rows": rows}
 
 
 def measurements(value: Any, spot: Spot = ()) -> Iterator[tuple[Spot, Mapping[str, Any]]]:
@@ -105,8 +114,14 @@ def compare(a: Kept, b: Kept, least_change: float = 0.05) -> Comparison:
     ours, theirs = dict(measurements(a.values)), dict(measurements(b.values))
     sides = _Side(ours), _Side(theirs)
     shared = [spot for spot in ours if spot in theirs]
-    rows = tuple(_row(spot, sides, least_change) for spot in shared)
-    return Comparison(rows, (*_differences(a, b), *_lost_recall(ours, theirs, shared)))
+    unrest = _unrest(sides, [spot for spot in shared if spot in baselines(spot)])
+    rows = tuple(_row(spot, sides, unrest or 0.0, least_change) for spot in shared)
+    warnings = [*_differences(a, b), *_lost_recall(ours, theirs, shared)]
+    if unrest and unrest > least_change:
+        warnings.append(
+            f"the machine changed within a run: baselines moved unevenly, which hides changes below {unrest:.0%}"
+        )
+    return Comparison(rows, unrest, tuple(warnings))
 
 
 class _Side:
@@ -125,14 +140,27 @@ class _Side:
         return self._medians[spot]
 
 
-def _row(spot: Spot, sides: tuple[_Side, _Side], least_change: float) -> Row:
+def _unrest(sides: tuple[_Side, _Side], baseline: Sequence[Spot]) -> float | None:
+    """Return the 95 % half-width, a share, of what the machine's changes within a run do to a ratio to a baseline.
+
+    Between runs all baselines should move by one factor. The standard deviation of the logarithms of what they moved
+    by is that of one moment of the machine; two moments meet in a ratio, the measurement's and its baseline's.
+    """
+    if len(baseline) < 2:
+        return None
+    a, b = sides
+    moved = np.log([b.median(spot) / a.median(spot) for spot in baseline])
+    return float(np.expm1(student_t.ppf(0.975, len(moved) - 1) * 2**0.5 * moved.std(ddof=1)))
+
+
+def _row(spot: Spot, sides: tuple[_Side, _Side], unrest: float, least_change: float) -> Row:
     a, b = sides
     over = next((one for one in baselines(spot) if one in a.samples and one in b.samples), None)
     ratio, replicates = b.median(spot) / a.median(spot), b.medians(spot) / a.medians(spot)
     if over and over != spot:
         ratio *= a.median(over) / b.median(over)
         replicates = replicates * a.medians(over) / b.medians(over)
-    ci95 = interval(replicates)
+    ci95 = interval(replicates) if over == spot else _widened(interval(replicates), ratio, unrest)
     return Row(
         name=name_of(spot),
         over=name_of(over) if over and over != spot else None,
@@ -142,6 +170,12 @@ def _row(spot: Spot, sides: tuple[_Side, _Side], least_change: float) -> Row:
         ci95=ci95,
         verdict=Verdict.BASELINE if over == spot else _verdict(ratio, ci95, least_change),
     )
+
+
+def _widened(ci95: tuple[float, float], ratio: float, unrest: float) -> tuple[float, float]:
+    """Add an independent source of error to an interval; widths of logarithms add as squares."""
+    low, high = (np.hypot(np.log(end / ratio), np.log1p(unrest)) for end in ci95)
+    return float(ratio * np.exp(-low)), float(ratio * np.exp(high))
 
 
 def _verdict(ratio: float, ci95: tuple[float, float], least_change: float) -> Verdict:

@@ -124,6 +124,25 @@ def test_on_a_faster_machine_a_slower_search_is_found(kept: Keep) -> None:
     assert found["related_news / all / effort 0"][1] == pytest.approx(2.0, rel=0.05)
 
 
+def test_a_machine_that_changes_within_a_run_widens_every_interval(kept: Keep) -> None:
+    """Each measurement met another state of the machine: nothing is slower, and it is said what could not be told."""
+    a, b = core_values(1_000, 100, 400), core_values(1_000, 100, 400, seed=1)
+    states = iter((1.0, 1.0, 0.6, 1.5, 1.4, 1.1, 0.8, 0.6))
+    for search in b["peers"].values():
+        for case in search["cases"].values():
+            met = next(states)
+            (found,) = case["points"]
+            found["samples_us"] = " ".join(f"{us * met:.1f}" for us in unpack_samples(found["samples_us"]))
+    found = compare(kept("core-1000", a), kept("core-1000", b))
+    assert found.slower == 0
+    assert max(row.ratio for row in found.rows) > 1.3
+    assert "the machine changed within a run" in found.warnings[-1]
+    quiet = compare(kept("core-1000", a), kept("core-1000", core_values(1_000, 100, 400, seed=1)))
+    assert quiet.unrest is not None
+    assert found.unrest is not None
+    assert quiet.unrest < 0.2 < found.unrest
+
+
 def test_calls_are_compared_by_what_they_are_to_the_empty_call(kept: Keep) -> None:
     """By as many clients; beside writes by the empty call without, where there is none with them."""
     values = [service_values(150, 500, 250), service_values(150, 1_000, 500, seed=1)]

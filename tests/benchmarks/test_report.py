@@ -21,7 +21,9 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     keep_in(folder, "core-100000", core_values(100_000, 9_000, 9_000), at="20250101T000000Z")
-    keep_in(folder, "core-100000", core_values(100_000, 400, 5_000))
+    core = core_values(100_000, 400, 5_000)
+    core["peers"]["related_news"]["cases"] |= searcher("", {"site 1.0% 2 threads": [point(900, 0.5)]})["cases"]
+    keep_in(folder, "core-100000", core)
     keep_in(folder, "core-1000000", core_values(1_000_000, 700, 50_000, recall=0.98))
     peers = [
         searcher("faiss-flat", {"all": [point(5_000)], "site 1.0%": [point(200)]}),
@@ -57,6 +59,7 @@ def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results:
     assert float(core[2].removesuffix(" µs")) == pytest.approx(400, rel=0.05)
     assert float(core[7].removeprefix("1/")) == pytest.approx(12.5, rel=0.05)
     assert float(core[8].removesuffix(" µs")) == pytest.approx(200, rel=0.05)
+    assert core[9] == ".990"
     assert by_size["10k", "-"][1:] == ["-"] * 10
     head = next(line for line in lines if line[:2] == ["articles", "filter"])
     unfiltered = dict(zip(head, by_size["100k", "none"], strict=True))
