@@ -9,10 +9,19 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test soak check lint types proto proto-check clean
+.PHONY: help setup demo serve test soak bench bench-full bench-report check lint types proto proto-check clean
+
+# Benchmarks: of these articles, the sample newsroom unless told otherwise. What is made of them is made once.
+SAMPLE := indexer/sample/newsroom.jsonl
+ARTICLES ?= $(SAMPLE)
+BENCH := .bench
+PASSAGES := $(BENCH)/passages-$(firstword $(shell echo '$(ARTICLES)' | cksum)).npy
+BENCH_VENV ?= .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
+BENCH_PYTHON := $(BENCH_VENV)/bin/python
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make the environment (done by every other command when needed)
 
@@ -37,6 +46,39 @@ soak: $(READY) ## Break the live catalog on purpose, for about an hour; figures 
 	$(BIN)/python -m tests.soak kills
 	$(BIN)/python -m tests.soak load
 
+bench: export BENCHMARK_RESULTS := $(BENCH)/results
+bench: $(PASSAGES) ## Measure search and service in short; fails on a gross regression of their ratios only
+	rm -rf $(BENCHMARK_RESULTS)
+	$(BIN)/python -m benchmarks.core $(PASSAGES) --rows 10000
+	$(BIN)/related-news --data-dir $(BENCH)/newsroom index $(SAMPLE)
+	$(BIN)/python -m benchmarks.service $(BENCH)/newsroom --short
+	$(BIN)/python -m benchmarks check $(BENCHMARK_RESULTS)/*.json
+
+bench-full: $(PASSAGES) $(BENCH_READY) ## Measure everything, peers too, for hours; ARTICLES="a.jsonl.gz b.jsonl.gz" of your own
+	$(BENCH_PYTHON) -m benchmarks.core $(PASSAGES) --rows 10000 --rows 100000 --rows 1000000 --rows 10000000
+	$(BENCH_PYTHON) -m benchmarks.peers run $(PASSAGES) --rows 10000 --rows 100000 --rows 1000000
+	set -e; for file in $(ARTICLES); do \
+	  $(BENCH_PYTHON) -m benchmarks.indexing $$file; \
+	  $(BENCH_PYTHON) -m indexer --data-dir $(PASSAGES:.npy=.index) index $$file; \
+	done
+	$(BENCH_PYTHON) -m benchmarks.service $(PASSAGES:.npy=.index)
+	$(BENCH_PYTHON) -m benchmarks.peers answers $(PASSAGES:.npy=.index)
+	$(BENCH_PYTHON) -m benchmarks.ranking $(PASSAGES:.npy=.index)
+	$(MAKE) bench-report
+
+bench-report: $(BENCH_READY) ## Write the README's benchmark tables and the plots anew from kept results
+	$(BENCH_PYTHON) -m benchmarks report
+
+$(PASSAGES): $(ARTICLES) | $(READY)
+	@mkdir -p $(BENCH)
+	$(BIN)/python -m benchmarks.embed_passages $(ARTICLES) --to $@
+
+$(BENCH_READY): pyproject.toml constraints.txt constraints-bench.txt
+	@test -x $(BENCH_PYTHON) || $(PYTHON) -m venv $(BENCH_VENV) || python3 -m venv $(BENCH_VENV)
+	$(BENCH_PYTHON) -m pip install --quiet --constraint constraints.txt --constraint constraints-bench.txt \
+	  --editable '.[bench]'
+	@touch $@
+
 check: $(READY) proto-check lint types test ## What CI runs
 
 lint: $(READY)
@@ -55,5 +97,5 @@ proto: $(READY) ## Generate the checked-in Python code from protos/
 proto-check: $(READY)
 	$(BIN)/python -m pytest -q tests/test_contract.py
 
-clean: ## Remove the environment and the demo's data
-	rm -rf $(VENV) .demo
+clean: ## Remove the environments and the data of demo and benchmarks
+	rm -rf $(VENV) $(BENCH_VENV) .demo $(BENCH)

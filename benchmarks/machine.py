@@ -6,7 +6,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
+"""Where results are kept; a trial's go elsewhere, so that they are not taken for figures to report."""
 _PACKAGES = ("faiss-cpu", "numpy", "torch", "sentence-transformers", "grpcio", "protobuf")
 
 
@@ -34,13 +37,15 @@ def describe(packages: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def keep(name: str, values: dict[str, Any], *, seed: int | None = None, packages: Iterable[str] = ()) -> Path:
-    """Write a result with the machine's description; returns the file, results/NAME-<UTC time>.json.
+    """Write a result with its command and the machine's description; returns the file, results/NAME-<UTC time>.json.
 
     packages: whose versions matter besides the usual ones.
     """
     at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}-{at}.json"
-    head = {"benchmark": name, "at": at, "machine": describe(packages)} | ({} if seed is None else {"seed": seed})
+    head: dict[str, Any] = {"benchmark": name, "at": at, "command": _command(), "machine": describe(packages)}
+    head |= {} if seed is None else {"seed": seed}
     path.write_text(json.dumps({**head, **values}, indent=1) + "\n")
     return path
 
@@ -55,6 +60,11 @@ def unpack_samples(packed: str) -> npt.NDArray[np.float64]:
     return np.array(packed.split(), np.float64)
 
 
+def _command() -> str:
+    """Return how this process was started, absolute paths without their folders: those are one machine's."""
+    return shlex.join(["python", *(Path(word).name if word.startswith("/") else word for word in sys.orig_argv[1:])])
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -63,7 +73,9 @@ def _version(package: str) -> str | None:
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    ).stdout.strip()
 
 
 def _cpu() -> str:

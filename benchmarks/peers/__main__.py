@@ -1,4 +1,4 @@
-"""python -m benchmarks.peers run|report|agreement|answers: see the commands' help."""
+"""python -m benchmarks.peers run|agreement|answers: see the commands' help."""
 
 from __future__ import annotations
 
@@ -45,12 +45,6 @@ def run(
 def one(peer: str, folder: Path, recall: Recall = 0.98, budget: Budget = 10.0, cores: Cores = 1) -> None:
     """Measure one peer; `run` starts this in a process of its own."""
     run_one(peer, folder, Plan(recall, budget, cores))
-
-
-@app.command()
-def report(result: Annotated[Path, typer.Argument(help="Of `run`.")]) -> None:
-    """Print a kept result as Markdown."""
-    print(markdown(result))
 
 
 @app.command()

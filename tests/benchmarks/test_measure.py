@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +167,18 @@ def test_a_result_says_seed_and_versions(tmp_path: Path, monkeypatch: pytest.Mon
     assert (kept["seed"], kept["value"]) == (3, 1)
     assert kept["machine"]["packages"]["pytest"] == pytest.__version__
     assert "no-such-package" not in kept["machine"]["packages"]
+
+
+def test_a_result_says_how_it_was_made_and_goes_where_it_is_told_to(tmp_path: Path) -> None:
+    """The command stands there without the machine's own folders; BENCHMARK_RESULTS names another folder."""
+    script = tmp_path / "script.py"
+    script.write_text("from benchmarks.machine import keep\nprint(keep('x', {}))\n")
+    environment = {**os.environ, "BENCHMARK_RESULTS": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), "--rows", "a b"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    path = Path(done.stdout.strip())
+    assert path.parent == tmp_path / "kept"
+    assert json.loads(path.read_text())["command"] == "python script.py --rows 'a b'"
 
 
 def test_the_report_shows_latency_and_what_was_missed(corpus: Corpus, tmp_path: Path) -> None:

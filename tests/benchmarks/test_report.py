@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.reporting import kept as keeping
+from benchmarks.reporting import readme
+from benchmarks.reporting.units import count, duration, ratio, share
+from tests.benchmarks.results import core_values, keep_in, point, search_values, searcher, service_values
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Core at 100k and 1M, an older run of the former, peers at 100k, the service at 100k."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    keep_in(folder, "core-100000", core_values(100_000, 9_000, 9_000), at="20250101T000000Z")
+    core = core_values(100_000, 400, 5_000)
+    core["peers"]["related_news"]["cases"] |= searcher("", {"site 1.0% 2 threads": [point(900, 0.5)]})["cases"]
+    keep_in(folder, "core-100000", core)
+    keep_in(folder, "core-1000000", core_values(1_000_000, 700, 50_000, recall=0.98))
+    peers = [
+        searcher("faiss-flat", {"all": [point(5_000)], "site 1.0%": [point(200)]}),
+        searcher("related-news", {"all": [point(450, 0.99)], "site 1.0%": [point(100)]}),
+        searcher("sweeper", {"all": [point(100, 0.9, effort=10), point(300, 0.985, effort=20)], "site 1.0%": None}),
+        searcher("misser", {"all": [point(800, 0.6, effort=1)], "site 1.0%": [point(3_000, 0.9796)]}),
+    ]
+    values = search_values(100_000, peers)
+    values["peers"]["absent"] = {"skipped": "x is not installed"}
+    keep_in(folder, "peers-100000", values)
+    keep_in(folder, "service-100000", service_values(100_000, 520, 280))
+    return folder
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of all lines of tables."""
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+
+
+def test_the_newest_result_of_each_name_counts(results: Path) -> None:
+    """By the time of measuring, whatever the order of files."""
+    found = keeping.newest(results)
+    assert sorted(found) == ["core-100000", "core-1000000", "peers-100000", "service-100000"]
+    assert found["core-100000"].values["at"] == "20260101T000000Z"
+
+
+def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results: Path) -> None:
+    """Latency, recall and ratio by size; equal recall or the recall missed; the empty call's ratios."""
+    lines = rows(readme.table(keeping.newest(results), results.parent))
+    by_size = {tuple(line[:2]): line for line in lines}
+    core = by_size["100k", "real"]
+    assert core[5:6] + core[-1:] == [".990", "core-100000"]
+    assert float(core[2].removesuffix(" µs")) == pytest.approx(400, rel=0.05)
+    assert float(core[7].removeprefix("1/")) == pytest.approx(12.5, rel=0.05)
+    assert float(core[8].removesuffix(" µs")) == pytest.approx(200, rel=0.05)
+    assert core[9] == ".990"
+    assert by_size["10k", "-"][1:] == ["-"] * 10
+    head = next(line for line in lines if line[:2] == ["articles", "filter"])
+    unfiltered = dict(zip(head, by_size["100k", "none"], strict=True))
+    assert float(unfiltered["sweeper"].removesuffix(" µs")) == pytest.approx(300, rel=0.05)
+    assert unfiltered["misser"].endswith("(.600)")
+    assert "absent" not in head
+    filtered = dict(zip(head, by_size["100k", "site 1.0%"], strict=True))
+    assert (filtered["sweeper"], filtered["misser"][-6:]) == ("no filters", "(.979)")
+    assert by_size["1M", "none"][2:] == ["-"] * (len(head) - 2)
+    (service,) = [line for line in lines if line[-1] == "service-100000"]
+    assert service[1:5] == ["520 µs", "624 µs", "280 µs", "1.86"]
+    assert service[7:9] == ["1.25", "-"]
+
+
+def test_every_run_is_named_with_command_and_commit(results: Path) -> None:
+    """Each run that a row names stands below with a link to its file."""
+    text = readme.table(keeping.newest(results), results.parent)
+    named = {line[-1] for line in rows(text)} - {"run", "---", "-"}
+    assert named == {"core-100000", "core-1000000", "peers-100000", "service-100000"}
+    for name in named:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"- [{name}]")]
+        assert f"(results/{name}-20260101T000000Z.json)" in line
+        assert "`python -m benchmarks." in line
+        assert "commit `abc123def456`, 2 cores of Example CPU" in line
+
+
+def test_without_results_nothing_is_invented() -> None:
+    """All tables stand there, all dashes, and no run."""
+    text = readme.table({}, ROOT)
+    figures = {cell for line in rows(text) if line[0] in ("10k", "100k", "1M", "10M") for cell in line[2:]}
+    assert figures == {"-"}
+    assert "commit" not in text
+
+
+@pytest.mark.parametrize("text", ["", "<!-- benchmarks -->", "<!-- /benchmarks --> <!-- benchmarks -->"])
+def test_a_readme_without_its_marks_is_left_alone(text: str) -> None:
+    """Neither mark may be missing or come first."""
+    with pytest.raises(ValueError, match="the README needs"):
+        readme.with_table(text, "table")
+
+
+def test_the_command_writes_tables_and_plots_and_then_the_same_bytes(results: Path, tmp_path: Path) -> None:
+    """What stands around the marks stays; a second run changes no byte of any file."""
+    pytest.importorskip("matplotlib", reason="plots need the extra bench")
+    into, plots = tmp_path / "README.md", tmp_path / "plots"
+    into.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n", "utf-8")
+    command = ["report", "--results", str(results), "--readme", str(into), "--plots", str(plots)]
+    written = []
+    for _ in range(2):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        written.append({path.name: path.read_bytes() for path in [into, *sorted(plots.iterdir())]})
+    assert written[0] == written[1]
+    assert list(written[0]) == ["README.md", "latency.png", "peers-100000.png", "recall-100000.png"]
+    text = into.read_text("utf-8")
+    assert text.startswith("before\n<!-- benchmarks -->\nSearch")
+    assert text.endswith("<!-- /benchmarks -->\nafter\n")
+    assert "old" not in text
+
+
+def test_without_matplotlib_the_tables_are_written(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is missing is said."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.reporting.plots", raising=False)
+    into = tmp_path / "README.md"
+    into.write_text("<!-- benchmarks --><!-- /benchmarks -->", "utf-8")
+    command = ["report", "--results", str(results), "--readme", str(into), "--plots", str(tmp_path / "plots")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "no plots: matplotlib" in done.output
+    assert not (tmp_path / "plots").exists()
+    assert "core-100000" in into.read_text("utf-8")
+
+
+def test_one_result_is_printed(results: Path) -> None:
+    """As Markdown, without touching a file."""
+    done = CliRunner().invoke(app, ["report", str(results / "peers-100000-20260101T000000Z.json")])
+    assert done.exit_code == 0, done.output
+    assert "| absent | x is not installed |" in done.output
+
+
+def test_the_readme_holds_what_the_kept_results_say() -> None:
+    """`make bench-report` was run after the last result was kept."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert readme.with_table(text, readme.table(keeping.newest(ROOT / "benchmarks" / "results"), ROOT)) == text
+
+
+def test_figures_are_written_as_people_read_them() -> None:
+    """Three digits, the unit that suits, recalls never rounded up."""
+    assert [duration(us) for us in (9.876, 453.2, 999.4, 999.6, 4_970, 1_234_567)] == [
+        *("9.88 µs", "453 µs", "999 µs", "1.00 ms", "4.97 ms", "1.23 s"),
+    ]
+    assert [count(rows) for rows in (150, 10_000, 100_000, 1_000_000)] == [
+        "150",
+        "10k",
+        "100k",
+        "1M",
+    ]
+    assert [share(value) for value in (0.9796, 0.98, 1.0)] == [".979", ".980", "1.000"]
+    assert [ratio(value) for value in (0.0164, 1.847, 421.3)] == ["0.0164", "1.85", "421"]
