@@ -49,13 +49,13 @@ soak: $(READY) ## Break the live catalog on purpose, for about an hour; figures 
 bench: export BENCHMARK_RESULTS := $(BENCH)/results
 bench: $(PASSAGES) ## Measure search and service in short; fails on a gross regression of their ratios only
 	rm -rf $(BENCHMARK_RESULTS)
-	$(BIN)/python -m benchmarks.core $(PASSAGES) --rows 10000
+	$(BIN)/python -m benchmarks.core run $(PASSAGES) --rows 10000
 	$(BIN)/related-news --data-dir $(BENCH)/newsroom index $(SAMPLE)
 	$(BIN)/python -m benchmarks.service $(BENCH)/newsroom --short
 	$(BIN)/python -m benchmarks check $(BENCHMARK_RESULTS)/*.json
 
 bench-full: $(PASSAGES) $(BENCH_READY) ## Measure everything, peers too, for hours; ARTICLES="a.jsonl.gz b.jsonl.gz" of your own
-	$(BENCH_PYTHON) -m benchmarks.core $(PASSAGES) --rows 10000 --rows 100000 --rows 1000000 --rows 10000000
+	$(BENCH_PYTHON) -m benchmarks.core run $(PASSAGES) --rows 10000 --rows 100000 --rows 1000000 --rows 10000000
 	$(BENCH_PYTHON) -m benchmarks.peers run $(PASSAGES) --rows 10000 --rows 100000 --rows 1000000
 	set -e; for file in $(ARTICLES); do \
 	  $(BENCH_PYTHON) -m benchmarks.indexing $$file; \

@@ -42,18 +42,18 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 @app.command()
 def run(
     passages: Annotated[Path, typer.Argument(help="Vectors of `python -m benchmarks.embed_passages`.", exists=True)],
-    rows: Annotated[list[int], typer.Option(help="Corpus sizes; one result each.")],
+    rows: Annotated[list[int] | None, typer.Option(help="Corpus sizes; one result each.")] = None,
     queries: Annotated[int, typer.Option(help="At most 1,000.")] = 300,
     seed: Annotated[int, typer.Option(help="Of corpus, queries and filters.")] = 1,
     budget: Annotated[float, typer.Option(help="Seconds for one case, after which 20 queries do.")] = 10.0,
     scratch: Annotated[Path, typer.Option(help="Where corpora are made, and removed again.")] = Path("/tmp"),
-    made: Annotated[list[Path] | None, typer.Option(help="Corpora that are made already, in place of --rows.")] = None,
+    made: Annotated[list[Path] | None, typer.Option(help="Corpora that are made already, besides.")] = None,
 ) -> None:
     """Measure both on each corpus, print a table and keep the results."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="core-") as name:
         for folder in made or ():
             print(_measure(load(folder), folder, Path(name), queries, seed, budget))
-        for size in () if made else rows:
+        for size in rows or ():
             folder = Path(name) / "corpus"
             print(_measure(make(folder, passages, size, queries, seed), folder, Path(name), queries, seed, budget))
             shutil.rmtree(folder)
