@@ -18,7 +18,10 @@ from recommender.catalog.segment import Codes, Columns, LabelRows, Scope, Tags, 
 from recommender.catalog.vectors import GATHERED_ROWS, Allowed, HalfVectors, Hits, Rows, Vector, VectorIndex
 
 _SCOPES_CACHED = 64
+_HELD_TIMES = 8.0
+"""Scopes that are remembered hold at most so many times the index's rows together, 17 bytes each."""
 _LISTED_TIMES = 1.0
+"""Of these rows at most so many times the index's have codes of their own, 60 bytes each."""
 _NARROW = 0.25
 """Share of all rows above which a scope is so wide that codes of its own would save little."""
 _LABELS_COMPARED = 8
@@ -50,6 +53,10 @@ class _Allowed:
     spread: Spread | None = None
     _alive: Alive | None = None
 
+    def __len__(self) -> int:
+        """Return the number of rows that are held."""
+        return 0 if self.rows is None else len(self.rows)
+
     def between(self, start: int, end: int) -> Rows:
         """Return the rows at [start, end) of those that are in."""
         return np.arange(start, max(start, end)) if self.rows is None else self.rows[start:end]
@@ -65,7 +72,7 @@ class _Allowed:
 
     def own(self) -> Lists | None:
         """Return the codes of these rows alone, if they are made."""
-        return self.making.result() if self.making and self.making.done() else None
+        return self.making.result() if self.making is not None and self.making.done() else None
 
 
 class ScopedIndex:
@@ -110,10 +117,10 @@ class ScopedIndex:
             return
         if not GATHERED_ROWS < len(rows) <= _NARROW * self.rows:
             return
-        held = sum(len(other.rows) for other in self._scopes.values() if other.making and other.rows is not None)
+        held = sum(len(other) for other in self._scopes.values() if other.making)
         for other in self._scopes.values():
-            if held + len(rows) > _LISTED_TIMES * self.rows and other.making and other.rows is not None:
-                held -= len(other.rows)
+            if held + len(rows) > _LISTED_TIMES * self.rows and other.making:
+                held -= len(other)
                 other.making, other.searches = None, 0
         allowed.making = self._maker.submit(compressed.index_of, rows)
 
@@ -153,11 +160,16 @@ class ScopedIndex:
                 rows = np.flatnonzero(mask)
                 found = _Allowed(rows, times[rows], np.packbits(mask, bitorder="little"))
             self._scopes[scope] = found
-            if len(self._scopes) > _SCOPES_CACHED:
-                self._scopes.popitem(last=False)
+            self._forget()
         else:
             self._scopes.move_to_end(scope)
         return found
+
+    def _forget(self) -> None:
+        """Forget the scopes that were asked for longest ago, while there are too many."""
+        held = sum(map(len, self._scopes.values()))
+        while len(self._scopes) > 1 and (len(self._scopes) > _SCOPES_CACHED or held > _HELD_TIMES * self.rows):
+            held -= len(self._scopes.popitem(last=False)[1])
 
     def _label_mask(self, name: str, codes: Codes, wanted: Codes) -> Allowed:
         """Say which rows have one of these labels; many labels at once are looked up instead of compared."""

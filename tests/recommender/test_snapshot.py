@@ -545,6 +545,21 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
     assert tagged(3, 4) in snapshot.scoped._scopes, "its rows are kept"
 
 
+def test_scopes_are_forgotten_while_they_hold_too_many_rows(
+    many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ones asked for longest ago; the present one is kept whatever it holds, and a forgotten one is found again."""
+    monkeypatch.setattr(scoped, "_HELD_TIMES", 1.0)
+    snapshot = Snapshot(many, verify=False)
+    scopes = [tagged(0, 1, 2, 3), tagged(4, 5, 6), tagged(7, 8, 9), tagged(*range(9)), Scope(), tagged(0, 1, 2, 3)]
+    left = [1, 2, 3, 1, 2, 2]
+    for scope, count in zip(scopes, left, strict=True):
+        inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
+        assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
+        assert len(snapshot.scoped._scopes) == count
+    assert list(snapshot.scoped._scopes) == [Scope(), tagged(0, 1, 2, 3)]
+
+
 def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is scanned exactly needs none, nor what is wide; what comes again is warmed up again."""
     codes_alone(monkeypatch)
