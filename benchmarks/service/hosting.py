@@ -1,4 +1,4 @@
-"""A real service in processes of its own, on its own cores; its start, its processor time and its memory. Linux only."""
+"""A real service in processes of its own, on its own cores; its start, processor time and memory. Linux only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -118,9 +119,14 @@ def _on(cores: frozenset[int]) -> Iterator[None]:
 
 def _wait_until_serving(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        check, request = health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest()
+        check, request = _stub(channel).Check, health_pb2.HealthCheckRequest()
         while check(request, timeout=START_S, wait_for_ready=True).status != health_pb2.HealthCheckResponse.SERVING:
             time.sleep(0.001)
+
+
+def _stub(channel: grpc.Channel) -> Any:
+    """Return what the types of grpcio-health-checking leave out."""
+    return health_pb2_grpc.HealthStub(channel)
 
 
 def _memory(pid: int) -> dict[str, float]:

@@ -60,7 +60,7 @@ class Questions:
 
 @contextmanager
 def served_copy(data_dir: Path) -> Iterator[Path]:
-    """Yield a copy beside a data folder that may be served and written to; snapshots, which never change, are linked."""
+    """Yield a copy beside a data folder, to be served and written to; snapshots, which never change, are linked."""
     if not (data_dir / STORE_FILE).exists():
         raise typer.BadParameter(f"{data_dir} holds no index")
     with tempfile.TemporaryDirectory(dir=data_dir.parent, prefix=f"{data_dir.name}-served-") as name:
@@ -96,7 +96,7 @@ def ask_about(data_dir: Path, drafts_of: Path | None, seed: int) -> Questions:
 
 
 def make_drafts(articles: Sequence[Article], most: int) -> list[related_pb.Draft]:
-    """Return at most so many distinct drafts of DRAFT_WORDS words: one from each article's beginning, then from further.
+    """Return at most so many distinct drafts of DRAFT_WORDS words: one from each article's beginning, then later ones.
 
     Where an article ends too soon, the next one's paragraphs follow.
     """
@@ -141,5 +141,5 @@ def _read(path: Path, seed: int) -> list[Article]:
             articles += [check(record, clock_ms).article] if isinstance(record, RawArticle) else []
         except InvalidInputError:
             continue  # `related-news index` would say why
-    np.random.default_rng(seed).shuffle(articles)  # type: ignore[arg-type]
+    np.random.default_rng(seed).shuffle(articles)
     return articles

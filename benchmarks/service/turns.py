@@ -1,4 +1,4 @@
-"""Which calls are measured, and that they take turns: on a machine that others share only neighbours in time compare."""
+"""Which calls are measured, and that they take turns: where others share the machine only neighbours compare."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Plan:
 
 
 FULL = Plan(rounds=10, block_s=1.0, clients=(1, 16, 64), writing_rounds=15, starts=3)
-SHORT = Plan(rounds=4, block_s=0.3, clients=(1, 16), writing_rounds=4, starts=1)
+SHORT = Plan(rounds=3, block_s=0.3, clients=(1, 16), writing_rounds=3, starts=1)
 
 WRITES, PAUSED = "writes", "paused"
 

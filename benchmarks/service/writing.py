@@ -23,7 +23,7 @@ from benchmarks.service.client import TIMEOUT_S
 from benchmarks.service.hosting import pin
 from recommender.convert import now_ms, timestamp
 
-ARTICLES = 40
+ARTICLES = 20
 PROBE_EVERY = 25
 """Writes from one probe to the next."""
 PROBES = "benchmark-probes"
