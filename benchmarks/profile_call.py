@@ -109,7 +109,9 @@ def main(
         grpc.insecure_channel(service_there.address) as channel,
     ):
         pin(cores.asking)
-        values = profile(copy, channel.unary_unary(METHODS[FILL]), channel.unary_unary(METHODS[EMPTY]), pages, seed)
+        whole: Any = channel.unary_unary(METHODS[FILL])
+        empty: Any = channel.unary_unary(METHODS[EMPTY])
+        values = profile(copy, whole, empty, pages, seed)
     values["cores"] = {"asking": sorted(cores.asking), "serving": sorted(cores.serving)}
     print(table(values))
     print(keep(f"profile-{values['articles']}", values, seed=seed))

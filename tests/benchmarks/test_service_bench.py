@@ -67,7 +67,7 @@ def test_a_service_is_measured_whole(data_dir: Path) -> None:
 
 def test_every_stage_of_a_call_is_seen(data_dir: Path) -> None:
     """Stages are all of the call and nothing twice; a function that was renamed would make the profile fail."""
-    values = profile(data_dir, lambda _: _later(0.002), lambda _: _later(0.001), pages=25, seed=1)
+    values = profile(data_dir, lambda _: b"", lambda _: b"", pages=25, seed=1)
     assert values["pages"] == 25
     assert values["grpc_us"] == pytest.approx(values["whole_p50_us"] - values["in_process_p50_us"], abs=0.1)
     assert sum(values["stages"].values()) <= values["watched_p50_us"] * 1.5
@@ -162,11 +162,6 @@ def test_a_stopwatch_counts_each_second_once() -> None:
     assert stopwatch.take() == ({}, 0)
     assert _Work.inner is inner
     assert 0 < wrapper_s() < 1e-3
-
-
-def _later(seconds: float) -> bytes:
-    time.sleep(seconds)
-    return b""
 
 
 class _Work:
