@@ -26,8 +26,9 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from benchmarks.data import open_live
 from benchmarks.machine import keep
 from benchmarks.service import no_model
+from benchmarks.service.calls import EMPTY, FILL, METHODS
 from benchmarks.service.hosting import Cores, pin, serving
-from benchmarks.service.questions import EMPTY, FILL, METHODS, served_copy
+from benchmarks.service.questions import served_copy
 from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
 from recommender import rank, recommend, service, slots
 from recommender.archive import Archive

@@ -17,8 +17,8 @@ from typing import Any
 import grpc
 from related_news.v1 import related_news_service_pb2 as related_pb
 
+from benchmarks.service.calls import DRAFT, FILL, LIST, METHODS
 from benchmarks.service.hosting import pin
-from benchmarks.service.questions import DRAFT, FILL, LIST, METHODS
 
 TIMEOUT_S = 60.0
 LEAST_EACH = 2

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import pack_samples
+from benchmarks.service.calls import DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
-from benchmarks.service.questions import DRAFT, EMPTY, FILL, LIST
-from benchmarks.service.turns import ENCODING, PAUSED, WRITES
+from benchmarks.service.turns import PAUSED, WRITES
 
 SAMPLES_KEPT = 5_000
 

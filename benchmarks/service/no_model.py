@@ -15,7 +15,6 @@ from unittest import mock
 
 import numpy as np
 
-from indexer.cli import main
 from recommender import supervisor
 from recommender.catalog.manifest import Manifest, current_snapshot
 from recommender.catalog.store import encoders_of
@@ -63,6 +62,8 @@ if __name__ == "__main__":
     if sys.argv[1:] == [_AS_ENCODER]:
         run_child(lambda orders: serve_encoder(orders, _load))
     else:
+        from indexer.cli import main  # not for those who only want NoModel: it takes a second
+
         encoder = (sys.executable, "-m", MODULE, _AS_ENCODER)
         with mock.patch.object(supervisor, "Commands", partial(supervisor.Commands, encoder=encoder)):
             main()

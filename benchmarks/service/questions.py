@@ -21,6 +21,7 @@ from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
 from benchmarks.data import open_live
+from benchmarks.service.calls import DRAFT, EMPTY, FILL, LIST
 from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
@@ -32,13 +33,6 @@ from recommender.errors import InvalidInputError
 from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.recipe import select_texts
 
-EMPTY, FILL, DRAFT, LIST = "empty", "fill_slots by id", "fill_slots by draft", "list_related by id"
-METHODS = {
-    EMPTY: "/grpc.health.v1.Health/Check",
-    FILL: "/related_news.v1.RelatedNewsService/FillSlots",
-    DRAFT: "/related_news.v1.RelatedNewsService/FillSlots",
-    LIST: "/related_news.v1.RelatedNewsService/ListRelated",
-}
 IDS_MOST = 50_000
 DRAFTS_MOST = 2_000
 DRAFT_WORDS = 400

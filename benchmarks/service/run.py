@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.service import client, encoding, no_model, writing
+from benchmarks.service.calls import DRAFT, ENCODING, LIST
 from benchmarks.service.client import Block
 from benchmarks.service.figures import figures, per_article, ratios
 from benchmarks.service.hosting import REAL, Cores, Running, serving
-from benchmarks.service.questions import DRAFT, LIST, Questions
-from benchmarks.service.turns import ENCODING, WRITES, Case, Plan, in_turns, reading_cases, writing_cases
+from benchmarks.service.questions import Questions
+from benchmarks.service.turns import WRITES, Case, Plan, in_turns, reading_cases, writing_cases
 from recommender.embedding import Embedder
 
 _WARM_UP_CALLS = 30

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmarks.service.calls import DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
-from benchmarks.service.questions import DRAFT, EMPTY, FILL, LIST
-
-ENCODING = "encoding alone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
 from benchmarks.service.client import TIMEOUT_S
 from benchmarks.service.hosting import pin
-from recommender.convert import now_ms, timestamp
 
 ARTICLES = 20
 PROBE_EVERY = 25
@@ -110,16 +109,17 @@ class _Writer:
 
 
 def _article(draft: related_pb.Draft, article_id: str, section: str = "") -> common_pb.Article:
-    return common_pb.Article(
+    article = common_pb.Article(
         id=article_id,
         title=draft.title,
         paragraphs=draft.paragraphs,
-        published_at=timestamp(now_ms()),
         language=draft.language,
         section=section or draft.section,
         site=draft.site,
         tags=draft.tags,
     )
+    article.published_at.GetCurrentTime()
+    return article
 
 
 _writer: _Writer

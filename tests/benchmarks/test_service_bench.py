@@ -12,10 +12,11 @@ from benchmarks import machine
 from benchmarks.profile_call import profile
 from benchmarks.profile_call import table as table_of_call
 from benchmarks.service import no_model
+from benchmarks.service.calls import FILL, LIST
 from benchmarks.service.client import Block
 from benchmarks.service.figures import SAMPLES_KEPT, figures, ratios, table, thinned
 from benchmarks.service.no_model import NoModel
-from benchmarks.service.questions import DRAFT_WORDS, FILL, LIST, ask_about, make_drafts, served_copy
+from benchmarks.service.questions import DRAFT_WORDS, ask_about, make_drafts, served_copy
 from benchmarks.service.run import Asked, measure
 from benchmarks.service.turns import Case, Plan, in_turns, reading_cases, writing_cases
 from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
