@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import pack_samples
+from benchmarks.machine import pack_samples, processor_s
 from benchmarks.peers.cases import DEPTHS, Case, recalls
 from benchmarks.peers.corpus import Corpus
 from benchmarks.peers.peer import EVERYTHING, Peer, Postings, Rows
@@ -170,11 +170,7 @@ def _allow(cores: set[int]) -> None:
 
 def cpu_s(server_pid: int | None) -> float:
     """Return the processor time used so far by this process and a server: what others' load hardly changes."""
-    if server_pid is None:
-        return time.process_time()
-    after_name = Path(f"/proc/{server_pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(after_name[11]) + int(after_name[12])  # user and system
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + (0.0 if server_pid is None else processor_s(server_pid))
 
 
 def _memory_bytes() -> int:

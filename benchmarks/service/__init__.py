@@ -1,0 +1,1 @@
+"""Whole answers of a running service: latency, throughput, start, memory; beside the empty call of the same server."""

@@ -1,0 +1,69 @@
+"""`related-news` with an encoder process that loads no model, to see what the rest of a start takes.
+
+python -m benchmarks.service.no_model OPTIONS serve: as `related-news OPTIONS serve`. Everything else is real: the
+encoder's process with its imports, the supervisor, the workers. Vectors of drafts mean nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from recommender import supervisor
+from recommender.catalog.manifest import Manifest, current_snapshot
+from recommender.catalog.store import encoders_of
+from recommender.child import run_child
+from recommender.config import Settings
+from recommender.embedding import Embedder, Matrix, ModelInfo, model_of
+from recommender.encoder_process import serve_encoder
+from recommender.opening import SNAPSHOTS, STORE_FILE
+
+MODULE = "benchmarks.service.no_model"
+_AS_ENCODER = "encoder"
+_MAX_TOKENS = 256
+
+
+class NoModel:
+    """An Embedder under the name of an index's own; vectors are of the right shape and mean nothing."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Take the name and dimension of the index in `data_dir`, which has a snapshot."""
+        key, _ = encoders_of(data_dir / STORE_FILE)
+        weights = key.removeprefix(f"{model_of(key)}@").partition("/")[0]
+        snapshot = current_snapshot(data_dir / SNAPSHOTS)
+        assert snapshot is not None, "the benchmark has opened the archive"
+        self._info = ModelInfo(model_of(key), weights, Manifest.read(snapshot).dimension, _MAX_TOKENS)
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the index's model."""
+        return self._info
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Return float32 (len(texts), dimension), rows of length 1, the same for the same text."""
+        rows = [np.random.default_rng(zlib.crc32(t.encode())).standard_normal(self._info.dimension) for t in texts]
+        matrix = np.array(rows, np.float32).reshape(len(texts), self._info.dimension)
+        vectors: Matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+        return vectors
+
+
+def _load(name: str, settings: Settings) -> Embedder:
+    del name  # the index's own
+    return NoModel(settings.data_dir)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == [_AS_ENCODER]:
+        run_child(lambda orders: serve_encoder(orders, _load))
+    else:
+        from indexer.cli import main  # not for those who only want NoModel: it takes a second
+
+        encoder = (sys.executable, "-m", MODULE, _AS_ENCODER)
+        with mock.patch.object(supervisor, "Commands", partial(supervisor.Commands, encoder=encoder)):
+            main()

@@ -1,0 +1,139 @@
+"""What is asked: requests as bytes, made before anything is timed, and the copy of the archive that is served.
+
+Pages by id are drawn from all articles. Drafts are of about 400 words, made of real articles' paragraphs, no two alike.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import typer
+from grpc_health.v1 import health_pb2
+from related_news.v1 import common_pb2 as common_pb
+from related_news.v1 import related_news_service_pb2 as related_pb
+
+from benchmarks.data import open_live
+from benchmarks.service.calls import DRAFT, EMPTY, FILL, LIST
+from indexer.pipeline import check
+from indexer.sources import open_source
+from indexer.sources.base import RawArticle
+from recommender.catalog.articles import Article, make_body
+from recommender.catalog.sqlite import copy_database
+from recommender.catalog.store import open_store
+from recommender.convert import kind_to, paragraphs_from
+from recommender.errors import InvalidInputError
+from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.recipe import select_texts
+
+IDS_MOST = 50_000
+DRAFTS_MOST = 2_000
+DRAFT_WORDS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """articles: in the archive. requests: of each call of METHODS, serialised, in the order in which they are asked.
+
+    texts: of each draft what the encoder gets. has_texts: whether the archive's store holds its articles; a generated
+    archive's does not.
+    """
+
+    articles: int
+    requests: dict[str, list[bytes]]
+    texts: list[list[str]]
+    has_texts: bool
+
+
+@contextmanager
+def served_copy(data_dir: Path) -> Iterator[Path]:
+    """Yield a copy beside a data folder, to be served and written to; snapshots, which never change, are linked."""
+    if not (data_dir / STORE_FILE).exists():
+        raise typer.BadParameter(f"{data_dir} holds no index")
+    with tempfile.TemporaryDirectory(dir=data_dir.parent, prefix=f"{data_dir.name}-served-") as name:
+        copy = Path(name)
+        copy_database(data_dir / STORE_FILE, copy / STORE_FILE)
+        if (data_dir / SNAPSHOTS).exists():
+            shutil.copytree(data_dir / SNAPSHOTS, copy / SNAPSHOTS, copy_function=os.link)
+        yield copy
+
+
+def ask_about(data_dir: Path, drafts_of: Path | None, seed: int) -> Questions:
+    """Draw pages and make drafts. drafts_of: articles to make them of; None takes the archive's own.
+
+    Raises typer.BadParameter if there is nothing to make drafts of.
+    """
+    rng = np.random.default_rng(seed)
+    live = open_live(data_dir)
+    articles = live.count
+    ids = [live.record(int(row)).id for row in rng.permutation(live.rows())[:IDS_MOST]]
+    with closing(open_store(data_dir / STORE_FILE)) as store:
+        own = list(store.get_many(ids[:DRAFTS_MOST]).values())
+    material = _read(drafts_of, seed) if drafts_of else own
+    drafts = make_drafts(material, DRAFTS_MOST)
+    if not drafts:
+        raise typer.BadParameter(f"no texts to make drafts of in {drafts_of or data_dir}; give --drafts ARTICLES")
+    requests = {
+        EMPTY: [health_pb2.HealthCheckRequest().SerializeToString()],
+        FILL: [related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids],
+        DRAFT: [related_pb.FillSlotsRequest(draft=draft).SerializeToString() for draft in drafts],
+        LIST: [related_pb.ListRelatedRequest(article_id=i).SerializeToString() for i in reversed(ids)],
+    }
+    return Questions(articles, requests, list(map(texts_of, drafts)), bool(own))
+
+
+def make_drafts(articles: Sequence[Article], most: int) -> list[related_pb.Draft]:
+    """Return at most so many distinct drafts of DRAFT_WORDS words: one from each article's beginning, then later ones.
+
+    Where an article ends too soon, the next one's paragraphs follow.
+    """
+    usable = [article for article in articles if any(paragraph.text for paragraph in article.paragraphs)]
+    made: dict[bytes, related_pb.Draft] = {}
+    furthest = max((len(article.paragraphs) for article in usable), default=0)
+    for skipped in range(furthest):
+        for at in range(len(usable)):
+            draft = _draft(usable[at:] + usable[:at], skipped)
+            made.setdefault(draft.SerializeToString(), draft)
+            if len(made) == most:
+                return list(made.values())
+    return list(made.values())
+
+
+def _draft(articles: Sequence[Article], skipped: int) -> related_pb.Draft:
+    first = articles[0]
+    draft = related_pb.Draft(
+        title=first.title, language=first.language, section=first.section, site=first.site, tags=first.tags
+    )
+    left = DRAFT_WORDS
+    for number, article in enumerate(articles):
+        for paragraph in article.paragraphs[0 if number else skipped :]:
+            words = paragraph.text.split()[:left]
+            draft.paragraphs.append(common_pb.Paragraph(text=" ".join(words), kind=kind_to(paragraph.kind)))
+            left -= len(words)
+            if left <= 0:
+                return draft
+    return draft
+
+
+def texts_of(draft: related_pb.Draft) -> list[str]:
+    """Return what the service has encoded of a draft."""
+    return select_texts(make_body(draft.title, draft.summary, paragraphs_from(draft.paragraphs))).all()
+
+
+def _read(path: Path, seed: int) -> list[Article]:
+    """Return the readable articles of a file, shuffled."""
+    clock_ms, articles = time.time_ns() // 1_000_000, []
+    for record in open_source(path).records():
+        try:
+            articles += [check(record, clock_ms).article] if isinstance(record, RawArticle) else []
+        except InvalidInputError:
+            continue  # `related-news index` would say why
+    np.random.default_rng(seed).shuffle(articles)
+    return articles

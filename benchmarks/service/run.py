@@ -1,0 +1,129 @@
+"""One run: start the service, let calls take turns, alone and beside writes, and sum up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.service import client, encoding, no_model, writing
+from benchmarks.service.calls import DRAFT, ENCODING, LIST
+from benchmarks.service.client import Block
+from benchmarks.service.figures import figures, per_article, ratios
+from benchmarks.service.hosting import REAL, Cores, Running, serving
+from benchmarks.service.questions import Questions
+from benchmarks.service.turns import WRITES, Case, Plan, in_turns, reading_cases, writing_cases
+from recommender.embedding import Embedder
+
+_WARM_UP_CALLS = 30
+_AROUND_S = 0.2
+"""Writing begins so much before a block and ends so much after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is asked for. writes: a second, 0 for none. load: makes the service's encoder, in another process.
+
+    module: of the service's command line.
+    """
+
+    plan: Plan
+    workers: int
+    writes: float
+    load: Callable[[], Embedder]
+    module: str = REAL
+
+
+def measure(data_dir: Path, questions: Questions, asked: Asked) -> dict[str, Any]:
+    """Start a service on a folder that it may write to, and measure it as planned; returns the result's values."""
+    cores, plan, requests = Cores.split(), asked.plan, questions.requests
+    without_model_s = _starts(data_dir, cores, asked.workers, no_model.MODULE, plan.starts)
+    starts_s = _starts(data_dir, cores, asked.workers, asked.module, plan.starts - 1)
+    written = writing.Written()
+    with serving(data_dir, cores, workers=asked.workers, module=asked.module) as service:
+        starts_s.append(service.start_s)
+        with _process(client.connect, cores.asking, service.address, asked.workers, requests) as asking:
+            links = asking.submit(client.warm_up, _WARM_UP_CALLS).result()
+            with _process(encoding.load, cores.serving, asked.load, questions.texts) as encoder:
+                load_s = encoder.submit(encoding.load_seconds).result()
+                crew = _Crew(service, asking, plan.block_s, encoder=encoder)
+                blocks = in_turns(reading_cases(plan.clients), plan.rounds, crew.run)
+            memory = service.memory()  # now that no other process shares the encoder's libraries
+            if asked.writes:
+                texts, page = requests[DRAFT][: writing.ARTICLES], requests[LIST][0]
+                with _process(writing.begin, cores.asking, service.address, texts, page) as writer:
+                    crew = _Crew(service, asking, plan.block_s, writer=writer, writes=asked.writes, written=written)
+                    blocks |= in_turns(writing_cases(), plan.writing_rounds, crew.run)
+    cases = {name: figures(some) for name, some in blocks.items()}
+    start_s, without_s = statistics.median(starts_s), statistics.median(without_model_s)
+    return {
+        "articles": questions.articles,
+        "workers": asked.workers,
+        "cores": {"asking": sorted(cores.asking), "serving": sorted(cores.serving)},
+        "plan": asdict(plan),
+        "drafts": len(requests[DRAFT]),
+        "links_in_an_answer": links,
+        "cases": cases,
+        "ratios": ratios(cases),
+        "start_s": round(start_s, 3),
+        "start_without_model_s": round(without_s, 3),
+        "model_load_s": round(start_s - without_s, 3),
+        "load_embedder_s": round(load_s, 3),
+        "starts_s": {"with_model": starts_s, "without_model": without_model_s},
+        "memory": per_article(memory, questions.articles),
+        "writes": {"asked_per_second": asked.writes, **written.values()},
+    }
+
+
+def _starts(data_dir: Path, cores: Cores, workers: int, module: str, count: int) -> list[float]:
+    seconds = []
+    for _ in range(count):
+        with serving(data_dir, cores, workers=workers, module=module) as service:
+            seconds.append(service.start_s)
+    return seconds
+
+
+@contextmanager
+def _process(begin: Callable[..., None], *values: object) -> Iterator[ProcessPoolExecutor]:
+    """Yield a new process that has begun by a function; what is submitted runs there, one after the other."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=begin, initargs=values) as process:
+        yield process
+
+
+@dataclass(frozen=True, slots=True)
+class _Crew:
+    """The processes that a block needs."""
+
+    service: Running
+    asking: ProcessPoolExecutor
+    seconds: float
+    encoder: ProcessPoolExecutor | None = None
+    writer: ProcessPoolExecutor | None = None
+    writes: float = 0.0
+    written: writing.Written | None = None
+
+    def run(self, case: Case) -> Block:
+        """Run one block."""
+        if case.call == ENCODING:
+            assert self.encoder
+            return self.encoder.submit(encoding.run, self.seconds).result()
+        if case.beside != WRITES:
+            return self._ask(case)
+        assert self.writer and self.written
+        writing_now = self.writer.submit(writing.write, self.writes, self.seconds + 2 * _AROUND_S)
+        time.sleep(_AROUND_S)
+        block = self._ask(case)
+        self.written.add(writing_now.result())
+        return block
+
+    def _ask(self, case: Case) -> Block:
+        used_s = self.service.used_s()
+        block = self.asking.submit(client.run, case.call, case.clients, self.seconds).result()
+        return replace(block, server_s=self.service.used_s() - used_s)
