@@ -11,7 +11,6 @@ from recommender.catalog.articles import Body
 from recommender.catalog.derived import Analysis, Vectors
 from recommender.catalog.live import Live
 from recommender.catalog.near_copies import Sketch
-from recommender.catalog.rows import Before
 from recommender.catalog.segment import Flag, kinds_of
 from recommender.catalog.wording import Ids, Masks, Weights, make_signature, unpack
 
@@ -86,31 +85,6 @@ def stored_page(live: Live, row: int) -> Page:
         kinds=record.kinds,
         never_source=bool(live.flags(row) & Flag.NEVER_SOURCE),
         never_with=record.never_with,
-    )
-
-
-def former_page(live: Live, article_id: str, before: Before, vectors: Vectors, analysis: Analysis) -> Page:
-    """Return the page of an article as it was before a change; of headline and address the log keeps nothing."""
-    signature = make_signature(analysis.terms, live.idf)
-    return Page(
-        row=None,
-        id=article_id,
-        url="",
-        title="",
-        section=before.section,
-        site=before.site,
-        language=before.language,
-        author=before.author,
-        tags=before.tags,
-        published_at_ms=before.published_at_ms,
-        main=vectors.main,
-        head=vectors.head,
-        ids=signature.ids,
-        weights=signature.weights,
-        surfaces=(),
-        masks=analysis.terms.masks[signature.order],
-        sketch=analysis.sketch,
-        kinds="",
     )
 
 
