@@ -56,6 +56,7 @@ class Draft:
     section: str = ""
     site: str = ""
     language: str = ""
+    author: str = ""
     tags: tuple[str, ...] = ()
 
 
@@ -100,7 +101,7 @@ def draft_page(live: Live, draft: Draft) -> Page:
         section=draft.section,
         site=draft.site,
         language=draft.language,
-        author="",
+        author=draft.author,
         tags=draft.tags,
         published_at_ms=draft.published_at_ms,
         main=draft.vectors.main,
