@@ -83,9 +83,11 @@ def _former(stored: Stored) -> Former:
 def _told(live: Live, article_id: str, former: Former | None, now_ms: int) -> tuple[set[str], float, int]:
     """Return the pages that are told, the seconds that took, and how many pages were planned for it."""
     begun = time.perf_counter()
-    affected = AffectedPages(live, Ranker(), DEFAULT_LAYOUT, now_ms)
-    likely = affected.likely(article_id, former)
-    told = {one.page_id for one in likely if affected.confirms(one)}
+    view = AffectedPages(live, Ranker(), DEFAULT_LAYOUT, now_ms)
+    if former is not None:
+        view = view.before(article_id, former)
+    likely = view.likely(article_id)
+    told = {page for page in likely if view.shows(page, article_id)}
     return told, time.perf_counter() - begun, len(likely)
 
 

@@ -79,19 +79,20 @@ def index(
     Exit code: 0 all records are in; 3 done, but some records were refused; 1 failed.
     """
     settings = _settings(context)
-    with _plain_errors(), only_run(settings.data_dir):
+    with _plain_errors():
         opened = open_source(source, format=format, site=settings.index.site, language=settings.index.language)
-        embedder = _embedder(settings)
-        with render.index_progress(err) as listeners:
-            report = run(
-                opened,
-                settings.data_dir,
-                embedder,
-                batch_articles=settings.index.batch_articles,
-                strict=strict,
-                restore_withdrawn=restore_withdrawn,
-                listeners=listeners,
-            )
+        with only_run(settings.data_dir):
+            embedder = _embedder(settings)
+            with render.index_progress(err) as listeners:
+                report = run(
+                    opened,
+                    settings.data_dir,
+                    embedder,
+                    batch_articles=settings.index.batch_articles,
+                    strict=strict,
+                    restore_withdrawn=restore_withdrawn,
+                    listeners=listeners,
+                )
     known = embedder.info.languages
     if as_json:
         out.print_json(data=render.report_values(report))

@@ -96,6 +96,7 @@ def read_draft(path: Path) -> related_pb.Draft:
         language=raw.language,
         section=raw.section,
         site=raw.site,
+        author=raw.author,
         tags=raw.tags,
         url=raw.url,
     )

@@ -11,7 +11,6 @@ from recommender.catalog.articles import Body
 from recommender.catalog.derived import Analysis, Vectors
 from recommender.catalog.live import Live
 from recommender.catalog.near_copies import Sketch
-from recommender.catalog.rows import Before
 from recommender.catalog.segment import Flag, kinds_of
 from recommender.catalog.wording import Ids, Masks, Weights, make_signature, unpack
 
@@ -57,6 +56,7 @@ class Draft:
     section: str = ""
     site: str = ""
     language: str = ""
+    author: str = ""
     tags: tuple[str, ...] = ()
 
 
@@ -89,31 +89,6 @@ def stored_page(live: Live, row: int) -> Page:
     )
 
 
-def former_page(live: Live, article_id: str, before: Before, vectors: Vectors, analysis: Analysis) -> Page:
-    """Return the page of an article as it was before a change; of headline and address the log keeps nothing."""
-    signature = make_signature(analysis.terms, live.idf)
-    return Page(
-        row=None,
-        id=article_id,
-        url="",
-        title="",
-        section=before.section,
-        site=before.site,
-        language=before.language,
-        author=before.author,
-        tags=before.tags,
-        published_at_ms=before.published_at_ms,
-        main=vectors.main,
-        head=vectors.head,
-        ids=signature.ids,
-        weights=signature.weights,
-        surfaces=(),
-        masks=analysis.terms.masks[signature.order],
-        sketch=analysis.sketch,
-        kinds="",
-    )
-
-
 def draft_page(live: Live, draft: Draft) -> Page:
     """Return the page of a draft; its words are weighed as the archive's are."""
     terms = draft.analysis.terms
@@ -126,7 +101,7 @@ def draft_page(live: Live, draft: Draft) -> Page:
         section=draft.section,
         site=draft.site,
         language=draft.language,
-        author="",
+        author=draft.author,
         tags=draft.tags,
         published_at_ms=draft.published_at_ms,
         main=draft.vectors.main,

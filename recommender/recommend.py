@@ -28,7 +28,6 @@ from recommender.rank import Ranker, Scored, default_half_life_days
 from recommender.retrieve import retrieve
 from recommender.slots import SHORTLIST, Empty, Filled, FilledSlot, Plan, Pool, fill, nothing
 
-EXCLUDED_IDS_MAX = 1_000
 K_MAX = 100
 EVERY = frozenset({"*"})
 """In a request's scope: every language, every site."""
@@ -57,7 +56,7 @@ class Recommender:
         self.ranker = ranker or Ranker()
 
     def fill_slots(self, request: Request, layout: Layout = DEFAULT_LAYOUT) -> PagePlan:
-        """Return the page plan. Raises NotFoundError if the page is not stored, InvalidInputError for bad ids."""
+        """Return the page plan. Raises NotFoundError if the page is not stored, InvalidInputError if its id is none."""
         answer = _Answer(self.live, self.ranker, request)
         if answer.page.never_source:
             return answer.plan(layout, nothing(layout, Empty.NEVER_SOURCE))
@@ -266,13 +265,8 @@ def _own_labels(scope: Scope, page: Page) -> Scope:
 
 
 def _excluded_rows(live: Live, page: Page, on_page_ids: tuple[str, ...]) -> dict[int, str]:
-    if len(on_page_ids) > EXCLUDED_IDS_MAX:
-        raise InvalidInputError("on_page_ids", f"{len(on_page_ids)} ids", fix=f"send at most {EXCLUDED_IDS_MAX}")
-    excluded: dict[int, str] = {}
-    for index, article_id in enumerate(on_page_ids):
-        row = live.find(check_id(article_id, f"on_page_ids[{index}]"))
-        if row is not None:
-            excluded[row] = "on_page"
+    found = map(live.find, on_page_ids)
+    excluded = {row: "on_page" for row in found if row is not None}
     if page.row is not None:
         excluded[page.row] = "page_itself"
     return excluded

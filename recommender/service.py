@@ -39,11 +39,12 @@ from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, 
 from recommender.page import Draft
 from recommender.policy import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layout
 from recommender.rank import Ranker
-from recommender.recommend import EXCLUDED_IDS_MAX, Recommender, Request
+from recommender.recommend import Recommender, Request
 from recommender.statuses import problem_of
 from recommender.watching import Watcher
 
 K_DEFAULT = 10
+EXCLUDED_IDS_MAX = 1_000
 WATCHERS_MAX = 8
 """Clients that a worker plans affected pages for at once."""
 LAYOUT_NAME_SHOWN = 80
@@ -187,6 +188,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             section=clean_text(message.section),
             site=clean_text(message.site),
             language=language,
+            author=clean_text(message.author),
             tags=tags,
         )
 

@@ -70,12 +70,13 @@ class Watcher:
 
     async def _affected(self, change: Change) -> Affected:
         former = await self._archive.on_disk(_former, self._archive.store, change)
-        affected = AffectedPages(self._archive.live, self._ranker(), self._layout, self._now_ms())
-        pages = [] if change.deleted else affected.own_page(change.article_id)
-        for likely in affected.likely(change.article_id, former):
-            await asyncio.sleep(0)  # other calls have their turn
-            if affected.confirms(likely):
-                pages.append(likely.page_id)
+        now = AffectedPages(self._archive.live, self._ranker(), self._layout, self._now_ms())
+        pages = now.own_page(change.article_id)
+        for view in [now] if former is None else [now, now.before(change.article_id, former)]:
+            for page_id in view.likely(change.article_id):
+                await asyncio.sleep(0)  # other calls have their turn
+                if page_id not in pages and view.shows(page_id, change.article_id):
+                    pages.append(page_id)
         return Affected(change.revision, change.article_id, change.deleted, pages)
 
 

@@ -41,8 +41,8 @@ def bring_up_to_date(
     What has not changed is not embedded again; what is no longer in the file is withdrawn.
     """
     data_dir = (cache or user_cache_path("related-news")) / _name(articles, embedder)
+    source = open_source(articles, site=settings.index.site, language=settings.index.language)
     with only_run(data_dir):
-        source = open_source(articles, site=settings.index.site, language=settings.index.language)
         report = run(source, data_dir, embedder, restore_withdrawn=True, listeners=listeners)
         store = open_store(data_dir / STORE_FILE, embedder.info.key)
         try:

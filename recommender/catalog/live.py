@@ -9,6 +9,7 @@ Not for several threads: one thread applies changes and answers, so that each an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,6 +105,16 @@ class Live:
                 self._tail.remove(article_id)
         if changes:
             self._revision = changes[-1].revision
+
+    def with_article(self, entry: Entry) -> Live:
+        """Return a view of its own in which one article is there, or another; it shares the snapshot."""
+        other = copy(self)
+        other._tail = self._tail.copy()
+        other._dead, other._alive_bits = self._dead.copy(), self._alive_bits.copy()
+        other._dead_rows = self._dead_rows.copy()
+        other._bury(entry.id)
+        other._tail.put(entry)
+        return other
 
     def _bury(self, article_id: str) -> None:
         row = self._base.find(article_id)

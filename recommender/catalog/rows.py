@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
-from recommender.catalog.articles import Article, EditorLink, article_from_json
+from recommender.catalog.articles import Article, EditorLink, Rules, article_from_json
 from recommender.catalog.derived import ANALYSIS, Analysis, Vectors
 
 
@@ -62,6 +62,12 @@ class Before:
         """Read back what `to_json` wrote."""
         values = json.loads(text)
         return Before(**{**values, "tags": tuple(values["tags"])})
+
+    def article(self, article_id: str) -> Article:
+        """Return the article as far as the log knows it: without text, headline, address and pairs."""
+        rules = Rules(never_target=self.never_target, evergreen=self.evergreen, embargo_until_ms=self.public_at_ms)
+        labels = {name: getattr(self, name) for name in ("section", "site", "language", "author", "tags")}
+        return Article(article_id, "", "", "", (), self.published_at_ms, **labels, rules=rules)
 
 
 def before_of(article: Article) -> Before:

@@ -44,10 +44,11 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _explain(error: sqlite3.DatabaseError, path: Path) -> RelatedNewsError:
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return UnavailableError(f"{path}: another writer holds the store", fix="try again; its transaction is short")
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for the log's index
         return DiskFullError(f"{path}: no space left; nothing of this write was kept", fix="free space, then try again")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return StorageError(

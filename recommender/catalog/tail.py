@@ -6,6 +6,7 @@ side of the border, and an answer the same before and after the next snapshot.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import fields
 from typing import Any
 
@@ -36,6 +37,11 @@ class _Growing:
     def array(self) -> npt.NDArray[Any]:
         return self._buffer[: self._size]
 
+    def copy(self) -> _Growing:
+        other = copy(self)
+        other._buffer = self._buffer.copy()
+        return other
+
 
 class Tail:
     """A Segment that grows. Rows are in the order of arrival; a row that was replaced or withdrawn is dead."""
@@ -53,6 +59,15 @@ class Tail:
         self._tag_codes: list[tuple[int, ...]] = []
         self._tags: Tags | None = None
         self._row_of: dict[str, int] = {}
+
+    def copy(self) -> Tail:
+        """Return a tail of its own with the same rows."""
+        other = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, _Growing | list | dict):
+                setattr(other, name, value.copy())
+        other._columns = {name: growing.copy() for name, growing in self._columns.items()}
+        return other
 
     def put(self, entry: Entry) -> None:
         """Add an article; an earlier row of the same id dies."""

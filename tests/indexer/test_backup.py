@@ -302,50 +302,56 @@ def test_a_restore_that_fails_can_be_tried_again(
     assert restore(backup, tmp_path / "new").articles == 3
 
 
+_PAGE = 4096
 _FULL = """
-import shutil, sys
+import os, shutil, sys
 from pathlib import Path
 from indexer.backup import back_up, restore
 from recommender.errors import DiskFullError
 from recommender.opening import SNAPSHOTS, STORE_FILE
-data, disk, backup = map(Path, sys.argv[1:])
-filler = disk / "filler"
+data, disk, backup = map(Path, sys.argv[1:4])
+filler, target = disk / "filler", disk / "target"
 refused = {"backup": 0, "restore": 0}
-for free in range(0, 12_000_000, 400_000):
+for free in map(int, sys.argv[4:]):
     for what in refused:
         filler.unlink(missing_ok=True)
-        shutil.rmtree(disk / "target", ignore_errors=True)
-        with filler.open("wb", buffering=0) as stream:
-            while True:
-                try:
-                    stream.write(bytes(65536))
-                except OSError:
-                    break
-            stream.truncate(max(0, stream.tell() - free))
+        shutil.rmtree(target, ignore_errors=True)
+        room = os.statvfs(disk)
+        with filler.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, room.f_bavail * room.f_frsize - free)
         try:
             if what == "backup":
-                back_up(data, disk / "target")
+                back_up(data, target)
             else:
-                restore(backup, disk / "target")
+                restore(backup, target)
         except DiskFullError as error:
-            assert str(error) == f"{disk / 'target'}: no space left (free space, then try again)", error
+            assert str(error) == f"{target}: no space left (free space, then try again)", error
             left = [p for p in disk.rglob("*") if p.name not in ("filler", "target", "index.lock")]
             assert left == [], left
             refused[what] += 1
         else:
-            assert any((disk / "target" / SNAPSHOTS).iterdir()), "what does not fit is not left out"
+            assert any((target / SNAPSHOTS).iterdir()), "what does not fit is not left out"
 assert min(refused.values()) > 5, refused
-assert (disk / "target" / STORE_FILE).exists()
+assert (target / STORE_FILE).exists()
 print("done")
 """
 
 
 def test_a_full_disk_leaves_nothing_of_a_backup(data_dir: Path, backup: Path, tmp_path: Path) -> None:
-    """With more and more space freed: an error that says so and no rubbish, until the whole fits."""
+    """With more and more space freed: an error that says so and no rubbish, until the whole fits.
+
+    Page by page about the end, where the store is copied, checked and opened; in steps before that.
+    """
+    store, whole = (
+        sum(-(-path.stat().st_size // _PAGE) * _PAGE for path in backup.rglob(name) if path.is_file())
+        for name in (STORE_FILE, "*")
+    )
+    end = whole - store - 4 * _PAGE
+    frees = [*range(0, end, end // 10 // _PAGE * _PAGE), *range(end, whole + 16 * _PAGE, _PAGE), 2 * whole]
     disk = tmp_path / "disk"
     disk.mkdir()
-    arguments = shlex.join(map(str, (data_dir, disk, backup)))
-    script = f"mount -t tmpfs -o size=12m none {disk}; exec {shlex.quote(sys.executable)} - {arguments}"
+    arguments = shlex.join(map(str, (data_dir, disk, backup, *frees)))
+    script = f"mount -t tmpfs -o size={3 * whole} none {disk}; exec {shlex.quote(sys.executable)} - {arguments}"
     try:
         ended = subprocess.run(
             ["unshare", "--mount", "sh", "-ec", script], input=_FULL, capture_output=True, text=True, cwd=ROOT

@@ -278,10 +278,11 @@ def test_index_with_another_model_is_refused_by_name(
 def test_index_of_what_is_no_source_says_what_to_do(
     invoke: Invoke, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    """One line on standard error, exit code 1, before a model is loaded."""
+    """One line on standard error, exit code 1, before a model is loaded or a data folder made."""
     write(tmp_path / "a.jsonl", article("a"))
     (tmp_path / "empty").mkdir()
-    assert failed(invoke("index", *arguments)).startswith(f"error: {message}")
+    assert failed(invoke("--data-dir", "data", "index", *arguments)).startswith(f"error: {message}")
+    assert not (tmp_path / "data").exists()
 
 
 def test_index_into_a_folder_that_is_none_says_so(invoke: Invoke, tmp_path: Path) -> None:

@@ -527,6 +527,24 @@ def test_rows_of_the_tail_are_in_the_order_of_the_log(tmp_path: Path) -> None:
     assert found_ids(live, live.search(query("Talks resume"), 7, *EVER, Scope())) == newest_first[:7]
 
 
+@pytest.mark.parametrize("id", ["a", "b", "c", "d"], ids=["in the snapshot", "changed since", "new since", "unknown"])
+def test_a_view_with_another_article_is_a_view_of_its_own(tmp_path: Path, id: str) -> None:
+    """Neither says what is applied to the other."""
+    some = stored([article(id) for id in "abc"])
+    with archive(tmp_path, some["a"].article, article("b", title="Before")) as (_, live):
+        live.apply([written(3, "b"), written(4, "c")], live.prepare([some["b"], some["c"]]))
+        other = stored([article(id, title="Another", tags=["gas"], days_ago=3, paragraphs=())])
+        (entry,) = live.prepare(other.values()).values()
+        view = live.with_article(entry)
+        assert_holds(view, some | other, 4)
+        assert_holds(live, some, 4)
+        late = stored([article("e", title="Late")])
+        live.apply([written(5, "e"), deleted(6, "a")], live.prepare(late.values()))
+        assert_holds(view, some | other, 4)
+        view.apply([deleted(5, "c")], {})
+        assert_holds(live, {id: one for id, one in (some | late).items() if id != "a"}, 6)
+
+
 def test_the_tail_grows_and_older_reads_stay_right(tmp_path: Path) -> None:
     """Hundreds of articles after the snapshot, many rewritten: each is there once, as last written."""
     live = build_live(tmp_path, [article("base")])

@@ -24,7 +24,7 @@ from recommender.page import Draft, draft_page, stored_page
 from recommender.policy import DEFAULT_LAYOUT, Layout, Slot
 from recommender.prepare import embed
 from recommender.rank import Formula
-from recommender.recommend import EVERY, EXCLUDED_IDS_MAX, Recommender, Request
+from recommender.recommend import EVERY, Recommender, Request
 from recommender.slots import Empty
 from tests.building import DAY_MS, NOW_MS, FakeEmbedder, article, build_live, build_snapshot, replayed
 
@@ -664,16 +664,8 @@ def test_an_unknown_page(ask: Callable[..., object], replay: Build) -> None:
     [
         (Request("", NOW_MS), "article_id: is empty (send the article's id)"),
         (Request("x" * 600, NOW_MS), "article_id: is 600 bytes long; at most 512 (use a shorter id)"),
-        (
-            Request("page", NOW_MS, on_page_ids=("a", "")),
-            "on_page_ids[1]: is empty (send the article's id)",
-        ),
-        (
-            Request("page", NOW_MS, on_page_ids=("a",) * (EXCLUDED_IDS_MAX + 1)),
-            "on_page_ids: 1001 ids (send at most 1000)",
-        ),
     ],
-    ids=["no id", "long id", "no id on the page", "too many on the page"],
+    ids=["no id", "long id"],
 )
 def test_a_request_that_cannot_be_used(request_: Request, message: str, empty: Snapshot) -> None:
     """Plan and list refuse it alike, naming the field."""
@@ -690,12 +682,6 @@ def test_k_is_bounded(k: int, empty: Snapshot) -> None:
     with pytest.raises(InvalidInputError) as caught:
         Recommender(replayed(empty, [piece("page")])).list_related(Request("page", NOW_MS), k)
     assert str(caught.value) == f"k: is {k} (ask for 1 to 100)"
-
-
-def test_a_thousand_ids_on_the_page_are_allowed(empty: Snapshot) -> None:
-    """The bound is inclusive."""
-    live = replayed(empty, [piece("page"), piece("a")])
-    assert ids_of(listed(live, on_page_ids=tuple(f"x{n}" for n in range(EXCLUDED_IDS_MAX)))) == ["a"]
 
 
 # Drafts
@@ -755,10 +741,12 @@ def test_the_page_of_a_draft_and_of_a_stored_article_are_the_same(build: Build) 
     live = build([text, piece("a"), piece("b", "theatre")])
     row = live.find("page")
     assert row is not None
-    one, two = stored_page(live, row), draft_page(live, draft(text, section="harbour", tags=text.tags))
+    one, two = (
+        stored_page(live, row),
+        draft_page(live, draft(text, section="harbour", author=text.author, tags=text.tags)),
+    )
     assert (one.kinds, one.section) == (two.kinds, two.section) == ("11111133", "harbour")
-    assert (one.tags, one.author) == (text.tags, text.author)
-    assert (two.tags, two.author) == (text.tags, "")
+    assert (one.tags, one.author) == (two.tags, two.author) == (text.tags, "Ines Vale")
     assert one.surfaces == two.surfaces
     assert one.ids.tolist() == two.ids.tolist()
     assert one.masks.tolist() == two.masks.tolist()

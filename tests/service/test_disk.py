@@ -262,3 +262,11 @@ def test_a_read_only_data_folder_ends_the_start_with_a_clear_line(data_dir: Path
     assert ended.stdout == ""
     assert ended.stderr.startswith(f"error: {data_dir / STORE_FILE}: cannot be opened for writing: ")
     assert ended.stderr.endswith("(make data_dir writable for this user, or move it)\n")
+
+
+def test_a_start_on_a_full_disk_says_so(disk: Disk) -> None:
+    """Opening a store that was closed in order needs some room beside it."""
+    disk.fill(free=0)
+    done = disk.command("serve", "--port", "0")
+    problem = f"{disk.path / STORE_FILE}: no space left; nothing of this write was kept (free space, then try again)"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {problem}\n")

@@ -201,9 +201,9 @@ def test_a_fallback_is_the_latest_of_the_section_and_is_marked(reading: Client) 
 
 
 def test_articles_that_are_on_the_page_already_are_left_out(reading: Client) -> None:
-    """on_page_ids never come back, unknown ones are passed over, and the receipt counts the known ones."""
+    """A thousand on_page_ids never come back, unknown ones are passed over, and the receipt counts the known ones."""
     first = ids_of(reading.fill(article_id=PAGE))
-    plan = reading.fill(article_id=PAGE, on_page_ids=[*first[:2], "never-heard-of"])
+    plan = reading.fill(article_id=PAGE, on_page_ids=[*first[:2], *(f"never-heard-of-{n}" for n in range(998))])
     assert not set(ids_of(plan)) & set(first[:2])
     assert {r.rule: r.count for r in plan.receipt.removals}["on_page"] == 2
 
@@ -304,6 +304,19 @@ def test_a_draft_s_tags_count(reading: Client) -> None:
         assert value == pytest.approx(len(own & asked) / len(own | asked))
         assert (contribution > 0) == (value > 0)
     assert set(untagged.values()) == {(0.0, 0.0)}
+
+
+def test_a_draft_s_author_counts(service: Client) -> None:
+    """The part "author" is 1 for articles of the draft's own author, and 0 for all where the draft names none."""
+    service.upsert(message("hers", section="harbour", author="Ines Vale", title="Pier and crane"))
+
+    def authors_of(sent: related_pb.Draft) -> dict[str, float]:
+        links = service.list(draft=sent, k=100).recommendations
+        return {r.article.id: {p.name: p.value for p in r.score_parts}["author"] for r in links}
+
+    signed, unsigned = authors_of(draft(author=" Ines  Vale")), authors_of(draft())
+    assert signed == dict.fromkeys(unsigned, 0.0) | {"hers": 1.0}
+    assert set(unsigned.values()) == {0.0}
 
 
 def test_the_receipt_says_how_the_answer_came_about(reading: Client) -> None:

@@ -27,53 +27,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from related_news.v1 import common_pb2 as related__news_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*related_news/v1/related_news_service.proto\x12\x0frelated_news.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crelated_news/v1/common.proto\"\xd5\x01\n\x05\x44raft\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\nparagraphs\x18\x03 \x03(\x0b\x32\x1a.related_news.v1.Paragraph\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x0f\n\x07section\x18\x05 \x01(\t\x12\x0c\n\x04site\x18\x06 \x01(\t\x12\x30\n\x0cpublished_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x0b\n\x03url\x18\t \x01(\t\"\xa8\x04\n\x04Slot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\tplacement\x18\x02 \x01(\x0e\x32\x1e.related_news.v1.SlotPlacement\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x16\n\tmin_score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12*\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13\x66reshness_half_life\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\tdiversity\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12)\n\x07\x66ilters\x18\x08 \x01(\x0b\x32\x18.related_news.v1.Filters\x12/\n\x08\x66\x61llback\x18\t \x01(\x0e\x32\x1d.related_news.v1.SlotFallback\x12(\n\x1b\x66irst_after_text_paragraphs\x18\n \x01(\rH\x02\x88\x01\x01\x12$\n\x17spacing_text_paragraphs\x18\x0b \x01(\rH\x03\x88\x01\x01\x12 \n\x13min_text_paragraphs\x18\x0c \x01(\rH\x04\x88\x01\x01\x42\x0c\n\n_min_scoreB\x0c\n\n_diversityB\x1e\n\x1c_first_after_text_paragraphsB\x1a\n\x18_spacing_text_paragraphsB\x16\n\x14_min_text_paragraphs\"<\n\x06Layout\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05slots\x18\x02 \x03(\x0b\x32\x15.related_news.v1.Slot\"\xad\x02\n\x10\x46illSlotsRequest\x12\x14\n\narticle_id\x18\x01 \x01(\tH\x00\x12\'\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x16.related_news.v1.DraftH\x00\x12\x15\n\x0blayout_name\x18\x03 \x01(\tH\x01\x12)\n\x06layout\x18\x04 \x01(\x0b\x32\x17.related_news.v1.LayoutH\x01\x12\x13\n\x0bon_page_ids\x18\x05 \x03(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07\x66ilters\x18\x07 \x01(\x0b\x32\x18.related_news.v1.Filters\x12\x14\n\x0cmin_revision\x18\x08 \x01(\x04\x42\x06\n\x04pageB\x0f\n\rlayout_choice\"<\n\x11\x46illSlotsResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.related_news.v1.PagePlan\"a\n\x08PagePlan\x12*\n\x05slots\x18\x01 \x03(\x0b\x32\x1b.related_news.v1.FilledSlot\x12)\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.related_news.v1.Receipt\"u\n\nFilledSlot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\tplacement\x18\x02 \x01(\x0e\x32\x1e.related_news.v1.SlotPlacement\x12&\n\x06places\x18\x03 \x03(\x0b\x32\x16.related_news.v1.Place\"\xa6\x01\n\x05Place\x12\x1c\n\x0f\x61\x66ter_paragraph\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x37\n\x0erecommendation\x18\x02 \x01(\x0b\x32\x1f.related_news.v1.Recommendation\x12\x32\n\x0c\x65mpty_reason\x18\x03 \x01(\x0e\x32\x1c.related_news.v1.EmptyReasonB\x12\n\x10_after_paragraph\"\xa1\x01\n\x0eRecommendation\x12-\n\x07\x61rticle\x18\x01 \x01(\x0b\x32\x1c.related_news.v1.ArticleCard\x12\r\n\x05score\x18\x02 \x01(\x01\x12/\n\x0bscore_parts\x18\x03 \x03(\x0b\x32\x1a.related_news.v1.ScorePart\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\x08\">\n\tScorePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\"\xd0\x01\n\x07Receipt\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06ranker\x18\x04 \x01(\t\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x63\x61ndidates_seen\x18\x06 \x01(\r\x12.\n\x08removals\x18\x07 \x03(\x0b\x32\x1c.related_news.v1.RuleRemoval\x12\x10\n\x08warnings\x18\x08 \x03(\t\"*\n\x0bRuleRemoval\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\x85\x02\n\x12ListRelatedRequest\x12\x14\n\narticle_id\x18\x01 \x01(\tH\x00\x12\'\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x16.related_news.v1.DraftH\x00\x12\x0e\n\x01k\x18\x03 \x01(\rH\x01\x88\x01\x01\x12)\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x18.related_news.v1.Filters\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65xclude_ids\x18\x06 \x03(\t\x12\x11\n\tmin_score\x18\x07 \x01(\x01\x12\x14\n\x0cmin_revision\x18\x08 \x01(\x04\x42\x06\n\x04pageB\x04\n\x02_k\"z\n\x13ListRelatedResponse\x12\x38\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x1f.related_news.v1.Recommendation\x12)\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.related_news.v1.Receipt\"\xeb\x01\n\x15\x42\x61tchFillSlotsRequest\x12\x13\n\x0b\x61rticle_ids\x18\x01 \x03(\t\x12\x15\n\x0blayout_name\x18\x02 \x01(\tH\x00\x12)\n\x06layout\x18\x03 \x01(\x0b\x32\x17.related_news.v1.LayoutH\x00\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07\x66ilters\x18\x05 \x01(\x0b\x32\x18.related_news.v1.Filters\x12\x14\n\x0cmin_revision\x18\x06 \x01(\x04\x42\x0f\n\rlayout_choice\"C\n\x16\x42\x61tchFillSlotsResponse\x12)\n\x05pages\x18\x01 \x03(\x0b\x32\x1a.related_news.v1.BatchPage\"\x81\x01\n\tBatchPage\x12\x12\n\narticle_id\x18\x01 \x01(\t\x12)\n\x04plan\x18\x02 \x01(\x0b\x32\x19.related_news.v1.PagePlanH\x00\x12+\n\x07problem\x18\x03 \x01(\x0b\x32\x18.related_news.v1.ProblemH\x00\x42\x08\n\x06result*b\n\rSlotPlacement\x12\x1e\n\x1aSLOT_PLACEMENT_UNSPECIFIED\x10\x00\x12\x19\n\x15SLOT_PLACEMENT_INLINE\x10\x01\x12\x16\n\x12SLOT_PLACEMENT_END\x10\x02*j\n\x0cSlotFallback\x12\x1d\n\x19SLOT_FALLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12SLOT_FALLBACK_NONE\x10\x01\x12#\n\x1fSLOT_FALLBACK_LATEST_IN_SECTION\x10\x02*\xe9\x01\n\x0b\x45mptyReason\x12\x1c\n\x18\x45MPTY_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45MPTY_REASON_NO_CANDIDATES\x10\x01\x12 \n\x1c\x45MPTY_REASON_BELOW_MIN_SCORE\x10\x02\x12\x1c\n\x18\x45MPTY_REASON_TOO_SIMILAR\x10\x03\x12\x1f\n\x1b\x45MPTY_REASON_PAGE_TOO_SHORT\x10\x04\x12\x1c\n\x18\x45MPTY_REASON_NO_POSITION\x10\x05\x12\x1d\n\x19\x45MPTY_REASON_NEVER_SOURCE\x10\x06\x32\xa5\x02\n\x12RelatedNewsService\x12R\n\tFillSlots\x12!.related_news.v1.FillSlotsRequest\x1a\".related_news.v1.FillSlotsResponse\x12X\n\x0bListRelated\x12#.related_news.v1.ListRelatedRequest\x1a$.related_news.v1.ListRelatedResponse\x12\x61\n\x0e\x42\x61tchFillSlots\x12&.related_news.v1.BatchFillSlotsRequest\x1a\'.related_news.v1.BatchFillSlotsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*related_news/v1/related_news_service.proto\x12\x0frelated_news.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crelated_news/v1/common.proto\"\xe5\x01\n\x05\x44raft\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\nparagraphs\x18\x03 \x03(\x0b\x32\x1a.related_news.v1.Paragraph\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x0f\n\x07section\x18\x05 \x01(\t\x12\x0c\n\x04site\x18\x06 \x01(\t\x12\x30\n\x0cpublished_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x0b\n\x03url\x18\t \x01(\t\x12\x0e\n\x06\x61uthor\x18\n \x01(\t\"\xa8\x04\n\x04Slot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\tplacement\x18\x02 \x01(\x0e\x32\x1e.related_news.v1.SlotPlacement\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x16\n\tmin_score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12*\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13\x66reshness_half_life\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\tdiversity\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12)\n\x07\x66ilters\x18\x08 \x01(\x0b\x32\x18.related_news.v1.Filters\x12/\n\x08\x66\x61llback\x18\t \x01(\x0e\x32\x1d.related_news.v1.SlotFallback\x12(\n\x1b\x66irst_after_text_paragraphs\x18\n \x01(\rH\x02\x88\x01\x01\x12$\n\x17spacing_text_paragraphs\x18\x0b \x01(\rH\x03\x88\x01\x01\x12 \n\x13min_text_paragraphs\x18\x0c \x01(\rH\x04\x88\x01\x01\x42\x0c\n\n_min_scoreB\x0c\n\n_diversityB\x1e\n\x1c_first_after_text_paragraphsB\x1a\n\x18_spacing_text_paragraphsB\x16\n\x14_min_text_paragraphs\"<\n\x06Layout\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05slots\x18\x02 \x03(\x0b\x32\x15.related_news.v1.Slot\"\xad\x02\n\x10\x46illSlotsRequest\x12\x14\n\narticle_id\x18\x01 \x01(\tH\x00\x12\'\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x16.related_news.v1.DraftH\x00\x12\x15\n\x0blayout_name\x18\x03 \x01(\tH\x01\x12)\n\x06layout\x18\x04 \x01(\x0b\x32\x17.related_news.v1.LayoutH\x01\x12\x13\n\x0bon_page_ids\x18\x05 \x03(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07\x66ilters\x18\x07 \x01(\x0b\x32\x18.related_news.v1.Filters\x12\x14\n\x0cmin_revision\x18\x08 \x01(\x04\x42\x06\n\x04pageB\x0f\n\rlayout_choice\"<\n\x11\x46illSlotsResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.related_news.v1.PagePlan\"a\n\x08PagePlan\x12*\n\x05slots\x18\x01 \x03(\x0b\x32\x1b.related_news.v1.FilledSlot\x12)\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.related_news.v1.Receipt\"u\n\nFilledSlot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\tplacement\x18\x02 \x01(\x0e\x32\x1e.related_news.v1.SlotPlacement\x12&\n\x06places\x18\x03 \x03(\x0b\x32\x16.related_news.v1.Place\"\xa6\x01\n\x05Place\x12\x1c\n\x0f\x61\x66ter_paragraph\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x37\n\x0erecommendation\x18\x02 \x01(\x0b\x32\x1f.related_news.v1.Recommendation\x12\x32\n\x0c\x65mpty_reason\x18\x03 \x01(\x0e\x32\x1c.related_news.v1.EmptyReasonB\x12\n\x10_after_paragraph\"\xa1\x01\n\x0eRecommendation\x12-\n\x07\x61rticle\x18\x01 \x01(\x0b\x32\x1c.related_news.v1.ArticleCard\x12\r\n\x05score\x18\x02 \x01(\x01\x12/\n\x0bscore_parts\x18\x03 \x03(\x0b\x32\x1a.related_news.v1.ScorePart\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\x08\">\n\tScorePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\"\xd0\x01\n\x07Receipt\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06ranker\x18\x04 \x01(\t\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x63\x61ndidates_seen\x18\x06 \x01(\r\x12.\n\x08removals\x18\x07 \x03(\x0b\x32\x1c.related_news.v1.RuleRemoval\x12\x10\n\x08warnings\x18\x08 \x03(\t\"*\n\x0bRuleRemoval\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\x85\x02\n\x12ListRelatedRequest\x12\x14\n\narticle_id\x18\x01 \x01(\tH\x00\x12\'\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x16.related_news.v1.DraftH\x00\x12\x0e\n\x01k\x18\x03 \x01(\rH\x01\x88\x01\x01\x12)\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x18.related_news.v1.Filters\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65xclude_ids\x18\x06 \x03(\t\x12\x11\n\tmin_score\x18\x07 \x01(\x01\x12\x14\n\x0cmin_revision\x18\x08 \x01(\x04\x42\x06\n\x04pageB\x04\n\x02_k\"z\n\x13ListRelatedResponse\x12\x38\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x1f.related_news.v1.Recommendation\x12)\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.related_news.v1.Receipt\"\xeb\x01\n\x15\x42\x61tchFillSlotsRequest\x12\x13\n\x0b\x61rticle_ids\x18\x01 \x03(\t\x12\x15\n\x0blayout_name\x18\x02 \x01(\tH\x00\x12)\n\x06layout\x18\x03 \x01(\x0b\x32\x17.related_news.v1.LayoutH\x00\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07\x66ilters\x18\x05 \x01(\x0b\x32\x18.related_news.v1.Filters\x12\x14\n\x0cmin_revision\x18\x06 \x01(\x04\x42\x0f\n\rlayout_choice\"C\n\x16\x42\x61tchFillSlotsResponse\x12)\n\x05pages\x18\x01 \x03(\x0b\x32\x1a.related_news.v1.BatchPage\"\x81\x01\n\tBatchPage\x12\x12\n\narticle_id\x18\x01 \x01(\t\x12)\n\x04plan\x18\x02 \x01(\x0b\x32\x19.related_news.v1.PagePlanH\x00\x12+\n\x07problem\x18\x03 \x01(\x0b\x32\x18.related_news.v1.ProblemH\x00\x42\x08\n\x06result*b\n\rSlotPlacement\x12\x1e\n\x1aSLOT_PLACEMENT_UNSPECIFIED\x10\x00\x12\x19\n\x15SLOT_PLACEMENT_INLINE\x10\x01\x12\x16\n\x12SLOT_PLACEMENT_END\x10\x02*j\n\x0cSlotFallback\x12\x1d\n\x19SLOT_FALLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12SLOT_FALLBACK_NONE\x10\x01\x12#\n\x1fSLOT_FALLBACK_LATEST_IN_SECTION\x10\x02*\xe9\x01\n\x0b\x45mptyReason\x12\x1c\n\x18\x45MPTY_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45MPTY_REASON_NO_CANDIDATES\x10\x01\x12 \n\x1c\x45MPTY_REASON_BELOW_MIN_SCORE\x10\x02\x12\x1c\n\x18\x45MPTY_REASON_TOO_SIMILAR\x10\x03\x12\x1f\n\x1b\x45MPTY_REASON_PAGE_TOO_SHORT\x10\x04\x12\x1c\n\x18\x45MPTY_REASON_NO_POSITION\x10\x05\x12\x1d\n\x19\x45MPTY_REASON_NEVER_SOURCE\x10\x06\x32\xa5\x02\n\x12RelatedNewsService\x12R\n\tFillSlots\x12!.related_news.v1.FillSlotsRequest\x1a\".related_news.v1.FillSlotsResponse\x12X\n\x0bListRelated\x12#.related_news.v1.ListRelatedRequest\x1a$.related_news.v1.ListRelatedResponse\x12\x61\n\x0e\x42\x61tchFillSlots\x12&.related_news.v1.BatchFillSlotsRequest\x1a\'.related_news.v1.BatchFillSlotsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'related_news.v1.related_news_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SLOTPLACEMENT']._serialized_start=3054
-  _globals['_SLOTPLACEMENT']._serialized_end=3152
-  _globals['_SLOTFALLBACK']._serialized_start=3154
-  _globals['_SLOTFALLBACK']._serialized_end=3260
-  _globals['_EMPTYREASON']._serialized_start=3263
-  _globals['_EMPTYREASON']._serialized_end=3496
+  _globals['_SLOTPLACEMENT']._serialized_start=3070
+  _globals['_SLOTPLACEMENT']._serialized_end=3168
+  _globals['_SLOTFALLBACK']._serialized_start=3170
+  _globals['_SLOTFALLBACK']._serialized_end=3276
+  _globals['_EMPTYREASON']._serialized_start=3279
+  _globals['_EMPTYREASON']._serialized_end=3512
   _globals['_DRAFT']._serialized_start=159
-  _globals['_DRAFT']._serialized_end=372
-  _globals['_SLOT']._serialized_start=375
-  _globals['_SLOT']._serialized_end=927
-  _globals['_LAYOUT']._serialized_start=929
-  _globals['_LAYOUT']._serialized_end=989
-  _globals['_FILLSLOTSREQUEST']._serialized_start=992
-  _globals['_FILLSLOTSREQUEST']._serialized_end=1293
-  _globals['_FILLSLOTSRESPONSE']._serialized_start=1295
-  _globals['_FILLSLOTSRESPONSE']._serialized_end=1355
-  _globals['_PAGEPLAN']._serialized_start=1357
-  _globals['_PAGEPLAN']._serialized_end=1454
-  _globals['_FILLEDSLOT']._serialized_start=1456
-  _globals['_FILLEDSLOT']._serialized_end=1573
-  _globals['_PLACE']._serialized_start=1576
-  _globals['_PLACE']._serialized_end=1742
-  _globals['_RECOMMENDATION']._serialized_start=1745
-  _globals['_RECOMMENDATION']._serialized_end=1906
-  _globals['_SCOREPART']._serialized_start=1908
-  _globals['_SCOREPART']._serialized_end=1970
-  _globals['_RECEIPT']._serialized_start=1973
-  _globals['_RECEIPT']._serialized_end=2181
-  _globals['_RULEREMOVAL']._serialized_start=2183
-  _globals['_RULEREMOVAL']._serialized_end=2225
-  _globals['_LISTRELATEDREQUEST']._serialized_start=2228
-  _globals['_LISTRELATEDREQUEST']._serialized_end=2489
-  _globals['_LISTRELATEDRESPONSE']._serialized_start=2491
-  _globals['_LISTRELATEDRESPONSE']._serialized_end=2613
-  _globals['_BATCHFILLSLOTSREQUEST']._serialized_start=2616
-  _globals['_BATCHFILLSLOTSREQUEST']._serialized_end=2851
-  _globals['_BATCHFILLSLOTSRESPONSE']._serialized_start=2853
-  _globals['_BATCHFILLSLOTSRESPONSE']._serialized_end=2920
-  _globals['_BATCHPAGE']._serialized_start=2923
-  _globals['_BATCHPAGE']._serialized_end=3052
-  _globals['_RELATEDNEWSSERVICE']._serialized_start=3499
-  _globals['_RELATEDNEWSSERVICE']._serialized_end=3792
+  _globals['_DRAFT']._serialized_end=388
+  _globals['_SLOT']._serialized_start=391
+  _globals['_SLOT']._serialized_end=943
+  _globals['_LAYOUT']._serialized_start=945
+  _globals['_LAYOUT']._serialized_end=1005
+  _globals['_FILLSLOTSREQUEST']._serialized_start=1008
+  _globals['_FILLSLOTSREQUEST']._serialized_end=1309
+  _globals['_FILLSLOTSRESPONSE']._serialized_start=1311
+  _globals['_FILLSLOTSRESPONSE']._serialized_end=1371
+  _globals['_PAGEPLAN']._serialized_start=1373
+  _globals['_PAGEPLAN']._serialized_end=1470
+  _globals['_FILLEDSLOT']._serialized_start=1472
+  _globals['_FILLEDSLOT']._serialized_end=1589
+  _globals['_PLACE']._serialized_start=1592
+  _globals['_PLACE']._serialized_end=1758
+  _globals['_RECOMMENDATION']._serialized_start=1761
+  _globals['_RECOMMENDATION']._serialized_end=1922
+  _globals['_SCOREPART']._serialized_start=1924
+  _globals['_SCOREPART']._serialized_end=1986
+  _globals['_RECEIPT']._serialized_start=1989
+  _globals['_RECEIPT']._serialized_end=2197
+  _globals['_RULEREMOVAL']._serialized_start=2199
+  _globals['_RULEREMOVAL']._serialized_end=2241
+  _globals['_LISTRELATEDREQUEST']._serialized_start=2244
+  _globals['_LISTRELATEDREQUEST']._serialized_end=2505
+  _globals['_LISTRELATEDRESPONSE']._serialized_start=2507
+  _globals['_LISTRELATEDRESPONSE']._serialized_end=2629
+  _globals['_BATCHFILLSLOTSREQUEST']._serialized_start=2632
+  _globals['_BATCHFILLSLOTSREQUEST']._serialized_end=2867
+  _globals['_BATCHFILLSLOTSRESPONSE']._serialized_start=2869
+  _globals['_BATCHFILLSLOTSRESPONSE']._serialized_end=2936
+  _globals['_BATCHPAGE']._serialized_start=2939
+  _globals['_BATCHPAGE']._serialized_end=3068
+  _globals['_RELATEDNEWSSERVICE']._serialized_start=3515
+  _globals['_RELATEDNEWSSERVICE']._serialized_end=3808
 # @@protoc_insertion_point(module_scope)

@@ -125,6 +125,7 @@ class Draft(_message.Message):
     PUBLISHED_AT_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """At most 1,000 characters."""
     summary: _builtins.str
@@ -137,6 +138,8 @@ class Draft(_message.Message):
     """Default: unknown; then every site is a candidate, unless filters say otherwise."""
     url: _builtins.str
     """The page's own address: an indexed article with this URL is the page itself, and is left out. Default: none."""
+    author: _builtins.str
+    """Default: none."""
     @_builtins.property
     def paragraphs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Paragraph]:
         """The body in reading order; after_paragraph in the answer counts these."""
@@ -161,10 +164,11 @@ class Draft(_message.Message):
         published_at: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         url: _builtins.str = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["published_at", b"published_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "paragraphs", b"paragraphs", "published_at", b"published_at", "section", b"section", "site", b"site", "summary", b"summary", "tags", b"tags", "title", b"title", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "language", b"language", "paragraphs", b"paragraphs", "published_at", b"published_at", "section", b"section", "site", b"site", "summary", b"summary", "tags", b"tags", "title", b"title", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -528,9 +532,9 @@ class ScorePart(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Such as "wording", "head", "freshness"."""
+    """Such as "wording", "headline", "freshness"; "history", what editors linked to before, only of a fitted ranker."""
     value: _builtins.float
-    """The evidence itself, in its own unit (cosines -1 to 1, overlap 0 to 1, age in days)."""
+    """The evidence itself, in its own unit (cosines -1 to 1, overlap 0 to 1, age in days, pages that link to it)."""
     contribution: _builtins.float
     """What it adds to the score's log-odds; the parts and the constant part "base" sum to them."""
     def __init__(
