@@ -14,12 +14,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.peers.corpus import ARTICLES_PER_DAY
 from recommender.catalog.articles import Article, Paragraph, make_article
 from recommender.catalog.derived import Vectors
 from recommender.recipe import Vector
 
-PER_DAY = 66
-"""Articles a day: a newspaper's."""
 _DAY_MS = 86_400_000
 _MAIN_NOISE, _HEAD_NOISE = 0.7, 0.35
 
@@ -40,7 +39,7 @@ class Mixed:
         like = int(random.integers(len(self.real)))
         shape = self.real[like]
         drawn = random.integers(len(self._paragraphs), size=len(shape.paragraphs))
-        step_ms = min(_DAY_MS // PER_DAY, self.now_ms // (self.articles + 1))
+        step_ms = min(_DAY_MS // ARTICLES_PER_DAY, self.now_ms // (self.articles + 1))
         mixed = make_article(
             id=f"n{number}",
             url=f"https://mixed.example/{number}",

@@ -65,6 +65,9 @@ class Plan:
         return Mixed(real, self.articles, DIMENSION, self.now_ms, self.seed)
 
 
+Step = Callable[[Plan], Values]
+
+
 class NoEmbedder:
     """An Embedder for an archive whose vectors are all there: asked for more, it fails."""
 
@@ -81,7 +84,7 @@ def main(
     changed: Annotated[
         int, typer.Option(help="Articles changed between two snapshots; half of all at most.")
     ] = CHANGED,
-    scratch: Annotated[Path | None, typer.Option(help="Folder for the archive, which is removed; 15 kB each.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Folder for the archive, which is removed; 30 kB each.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 1,
 ) -> None:
     """Measure, print and keep the result."""
@@ -94,7 +97,7 @@ def main(
     print(keep(f"reindexing-{articles}", values, seed=seed))
 
 
-def measure(plan: Plan, run: Callable[[Callable[[Plan], Values], Plan], Values]) -> Values:
+def measure(plan: Plan, run: Callable[[Step, Plan], Values]) -> Values:
     """Return what each step took, by its name, and the bytes on disk. run: carries out one step, in which process."""
     steps = {}
     for name, step in STEPS.items():
@@ -111,13 +114,13 @@ def measure(plan: Plan, run: Callable[[Callable[[Plan], Values], Plan], Values])
     }
 
 
-def in_own_process(step: Callable[[Plan], Values], plan: Plan) -> Values:
+def in_own_process(step: Step, plan: Plan) -> Values:
     """Carry out a step in a new process; its peak of memory is added."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_with_peak, step, plan).result()
 
 
-def _with_peak(step: Callable[[Plan], Values], plan: Plan) -> Values:
+def _with_peak(step: Step, plan: Plan) -> Values:
     return {**step(plan), "peak_memory_bytes": peak_memory_bytes()}
 
 
@@ -177,7 +180,7 @@ def _open_live(plan: Plan) -> Values:
     return asdict(watch)
 
 
-STEPS: dict[str, Callable[[Plan], Values]] = {
+STEPS: dict[str, Step] = {
     "nothing": _nothing,
     "store": _store,
     "snapshot_from_nothing": _snapshot_from_nothing,
