@@ -96,6 +96,7 @@ def _command(articles: Path, data_dir: Path) -> list[str]:
 def _index(articles: Path, data_dir: Path) -> dict[str, Any]:
     done = subprocess.run(_command(articles, data_dir), stdout=subprocess.PIPE, text=True, check=True)
     values: dict[str, Any] = json.loads(done.stdout)
+    del values["snapshot"]  # a path of this machine, of a folder that is removed
     return values
 
 
