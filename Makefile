@@ -61,6 +61,13 @@ bench-full: $(PASSAGES) $(BENCH_READY) ## Measure everything, peers too, for hou
 	  $(BENCH_PYTHON) -m benchmarks.indexing $$file; \
 	  $(BENCH_PYTHON) -m indexer --data-dir $(PASSAGES:.npy=.index) index $$file; \
 	done
+	set -e; for rows in 100000 1000000; do \
+	  $(BENCH_PYTHON) -m benchmarks.reindexing $(firstword $(ARTICLES)) --articles $$rows --scratch $(BENCH); \
+	  archive=$(PASSAGES:.npy=)-$$rows.index; \
+	  test -e $$archive/snapshots/CURRENT || { rm -rf $$archive; $(BENCH_PYTHON) -m benchmarks.big_archive \
+	    $(PASSAGES) $$archive --rows $$rows --like $(PASSAGES:.npy=.index); }; \
+	  $(BENCH_PYTHON) -m benchmarks.service $$archive; \
+	done
 	$(BENCH_PYTHON) -m benchmarks.service $(PASSAGES:.npy=.index)
 	$(BENCH_PYTHON) -m benchmarks.peers answers $(PASSAGES:.npy=.index)
 	$(BENCH_PYTHON) -m benchmarks.ranking $(PASSAGES:.npy=.index)

@@ -1,8 +1,9 @@
 """Make an archive of any size to serve in benchmarks: generated vectors, real articles' words and records mixed.
 
-python -m benchmarks.big_archive CORPUS DATA_DIR --like REAL_DATA_DIR
+python -m benchmarks.big_archive FILE.npy DATA_DIR --rows 1000000 --like REAL_DATA_DIR
 
-CORPUS: a folder of benchmarks.peers.corpus, one vector a row. REAL_DATA_DIR: an index of real articles. Each row gets
+FILE.npy: real vectors of benchmarks.embed_passages, of which benchmarks.peers.corpus makes one for each row, in a
+temporary folder beside DATA_DIR; or a folder that it made. REAL_DATA_DIR: an index of real articles. Each row gets
 the words, record and labels of the real article whose vector is nearest to its own, a third of the words drawn from
 another one; a headline and a sketch of its own, so that no two are copies. The store holds no texts: pages are answered
 from the snapshot alone, which is what FillSlots and ListRelated do; GetArticle finds nothing.
@@ -10,9 +11,10 @@ from the snapshot alone, which is what FillSlots and ListRelated do; GetArticle 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +24,7 @@ import numpy.typing as npt
 import typer
 
 from benchmarks.data import open_live
+from benchmarks.peers.corpus import ARTICLES_PER_DAY, make
 from recommender.catalog.derived import ANALYSIS
 from recommender.catalog.live import Live
 from recommender.catalog.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
@@ -37,23 +40,43 @@ from recommender.opening import SNAPSHOTS, STORE_FILE
 _BATCH_ROWS = 20_000
 _OWN_WORDS = 0.67
 _HEAD_NOISE = 0.35
-PER_DAY = 66
-"""Articles a day: a newspaper's."""
 
 Half = npt.NDArray[np.float16]
 Places = npt.NDArray[np.int64]
 
 
 def main(
-    corpus: Annotated[Path, typer.Argument(help="Folder with vectors.npy, float16 (rows, dimension).")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="VECTORS", help="Passages (FILE.npy, with --rows), or a corpus's folder.", exists=True),
+    ],
     data_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
     like: Annotated[Path, typer.Option(help="Index of real articles to take words and labels from.")],
-    seed: Annotated[int, typer.Option(help="Of the mixing.")] = 1,
+    rows: Annotated[int | None, typer.Option(help="Of the archive; a folder's are all taken.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of vectors and mixing.")] = 1,
 ) -> None:
     """Write store and snapshot."""
+    if source.is_dir() != (rows is None):
+        raise typer.BadParameter("--rows goes with a file of passages; a corpus's folder has its own")
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
-    vectors: Half = np.load(corpus / "vectors.npy", mmap_mode="r")
-    real = open_live(like)
+    with _corpus(source, data_dir.parent, rows, seed) as corpus:
+        count = _write(np.load(corpus / "vectors.npy", mmap_mode="r"), data_dir, open_live(like), seed)
+    print(f"{count:,} articles in {data_dir}, {time.perf_counter() - begun:.0f} s")
+
+
+@contextmanager
+def _corpus(source: Path, beside: Path, rows: int | None, seed: int) -> Iterator[Path]:
+    """Yield a corpus's folder: `source` itself, or, given rows, a temporary one made of its passages."""
+    if rows is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory(dir=beside) as folder:
+        make(Path(folder), source, rows, 1, seed)
+        yield Path(folder)
+
+
+def _write(vectors: Half, data_dir: Path, real: Live, seed: int) -> int:
     rows, dimension = vectors.shape
     folder = data_dir / SNAPSHOTS / f"{rows:012d}-generated"
     folder.mkdir(parents=True)
@@ -69,12 +92,12 @@ def main(
     with closing(connect(data_dir / STORE_FILE)) as connection:
         connection.execute("INSERT INTO changes VALUES (?, 'generated', 0, 0, NULL)", (rows,))
     make_current(folder)
-    print(f"{rows:,} articles in {data_dir}, {time.perf_counter() - begun:.0f} s")
+    return len(vectors)
 
 
 def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator[Batch]:
-    """Yield rows in the order of time, one every 24 h / PER_DAY, up to now."""
-    step_ms = 86_400_000 // PER_DAY
+    """Yield rows in the order of time, one every 24 h / ARTICLES_PER_DAY, up to now."""
+    step_ms = 86_400_000 // ARTICLES_PER_DAY
     first_ms = time.time_ns() // 1_000_000 - len(vectors) * step_ms
     living = real.rows()
     mains = real.main_vectors(living)

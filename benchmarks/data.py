@@ -1,13 +1,19 @@
-"""The archive that a benchmark runs on: an index as it is, without loading its model."""
+"""What a benchmark runs on: an index as it is, without loading its model; articles as `index` reads them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import typer
 
+from indexer.pipeline import check
+from indexer.sources import open_source
+from indexer.sources.base import RawArticle
 from recommender import opening
+from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
 from recommender.catalog.store import open_store
 from recommender.errors import NotFoundError
@@ -23,3 +29,11 @@ def open_live(data_dir: Path) -> Live:
         live = opening.open_live(store, data_dir / opening.SNAPSHOTS, store.dimension() or 0)
         opening.replay(store, live)
         return live
+
+
+def read_articles(path: Path) -> Iterator[Article]:
+    """Yield the good records of any input that `index` reads, cleaned and checked as it does."""
+    clock_ms = time.time_ns() // 1_000_000
+    for record in open_source(path).records():
+        if isinstance(record, RawArticle):
+            yield check(record, clock_ms).article

@@ -18,9 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from indexer.pipeline import check
-from indexer.sources import open_source
-from indexer.sources.base import RawArticle
+from benchmarks.data import read_articles
 from recommender.catalog.articles import Article
 from recommender.embedding import Embedder, load_embedder
 
@@ -83,9 +81,7 @@ def passages(article: Article, words: int, step: int) -> Iterator[str]:
 
 
 def _in_time_order(paths: Sequence[Path]) -> list[Article]:
-    clock_ms = time.time_ns() // 1_000_000
-    records = (record for path in paths for record in open_source(path).records() if isinstance(record, RawArticle))
-    return sorted((check(record, clock_ms).article for record in records), key=lambda a: (a.published_at_ms, a.id))
+    return sorted((a for path in paths for a in read_articles(path)), key=lambda a: (a.published_at_ms, a.id))
 
 
 if __name__ == "__main__":

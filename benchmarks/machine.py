@@ -10,7 +10,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,31 @@ def keep(name: str, values: dict[str, Any], *, seed: int | None = None, packages
     head |= {} if seed is None else {"seed": seed}
     path.write_text(json.dumps({**head, **values}, indent=1) + "\n")
     return path
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Time added up: by the clock, and of the processor, which a machine that others share lengthens less."""
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what is inside."""
+        begun, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - begun
+        self.cpu_s += time.process_time() - cpu
+
+
+def peak_memory_bytes() -> int:
+    """Return the most that this process has held resident since it was started, pages of mapped files included.
+
+    getrusage would not do: on Linux its peak is at least that of the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def pack_samples(seconds: Sequence[float]) -> str:

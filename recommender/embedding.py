@@ -120,7 +120,7 @@ def load_embedder(model: str = EMBEDDED_MODEL, *, precision: Precision = "auto",
     threads: torch threads for the whole process; 0 leaves torch's choice.
     Raises NotFoundError if there is no such model, MismatchError if the embedded model's weights are not as known.
     """
-    folder = _locate(model)
+    folder = locate_model(model)
     digest = _weights_sha256(folder, model)
     if model == EMBEDDED_MODEL and digest != _EMBEDDED_SHA256:
         raise MismatchError(
@@ -156,7 +156,8 @@ def computes_in_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def _locate(model: str) -> Path:
+def locate_model(model: str) -> Path:
+    """Return the folder of a model's files; as of `load_embedder`. Raises NotFoundError if there is no such model."""
     if model == EMBEDDED_MODEL and (spec := importlib.util.find_spec(_EMBEDDED_PACKAGE)) and spec.origin:
         return Path(spec.origin).parent / "model"
     folder = Path(model).expanduser()

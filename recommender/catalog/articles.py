@@ -44,6 +44,10 @@ class ParagraphKind(enum.IntEnum):
     QUOTE = 4
 
 
+_KINDS = {int(kind): kind for kind in ParagraphKind}
+"""Quicker than calling the enum, for the millions that a snapshot reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paragraph:
     """One block of an article's body, in reading order."""
@@ -152,7 +156,7 @@ def article_from_json(text: str) -> Article:
         url=d["url"],
         title=d["title"],
         summary=d["summary"],
-        paragraphs=tuple(Paragraph(text, ParagraphKind(kind)) for kind, text in d["paragraphs"]),
+        paragraphs=tuple(Paragraph(text, _KINDS[kind]) for kind, text in d["paragraphs"]),
         published_at_ms=d["published_at_ms"],
         site=d["site"],
         section=d["section"],

@@ -262,7 +262,7 @@ def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
         tags=article.tags,
         kinds=kinds_of(article.paragraphs),
         never_with=article.rules.never_with,
-        surfaces=tuple(terms.surfaces[i] for i in signature.order),
+        surfaces=tuple(map(terms.surfaces.__getitem__, signature.order.tolist())),
         masks=terms.masks[signature.order],
     )
 

@@ -205,8 +205,8 @@ def make_signature(terms: Terms, idf: Weights) -> Signature:
     order = np.argsort(-weights, kind="stable")[:SIGNATURE_TERMS]
     order = order[weights[order] > 0]
     in_title = (terms.masks[order] & np.uint64(IN_TITLE)) != 0
-    titled = order[in_title][:TITLE_TERMS]
-    order = np.concatenate((titled, order[~np.isin(order, titled)]))
+    titled = np.flatnonzero(in_title)[:TITLE_TERMS]
+    order = np.concatenate((order[titled], np.delete(order, titled)))
     kept = weights[order]
     norm = float(np.sqrt(np.dot(kept, kept))) or 1.0
     return Signature(terms.ids[order], (kept / norm).astype(np.float32), order, len(titled))

@@ -230,7 +230,7 @@ LANGUAGES = {
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """Return the embedded model's tokenizer, which cuts nothing."""
-    tokenizer = Tokenizer.from_file(str(embedding._locate(EMBEDDED_MODEL) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(embedding.locate_model(EMBEDDED_MODEL) / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -341,7 +341,7 @@ def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
 def test_other_weights_than_the_known_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded model's weights are checked before they are loaded."""
     (tmp_path / "model.safetensors").write_bytes(b"other")
-    monkeypatch.setattr(embedding, "_locate", lambda _: tmp_path)
+    monkeypatch.setattr(embedding, "locate_model", lambda _: tmp_path)
     with pytest.raises(MismatchError) as caught:
         load_embedder()
     assert str(caught.value) == (
