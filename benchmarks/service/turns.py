@@ -25,9 +25,8 @@ class Plan:
     @property
     def writing_s(self) -> float:
         """For how long there are writes in all."""
-        return (
-            sum(case.beside == WRITES for case in writing_cases()) * self.writing_rounds * (self.block_s + 2 * AROUND_S)
-        )
+        blocks = self.writing_rounds * sum(case.beside == WRITES for case in writing_cases())
+        return blocks * (self.block_s + 2 * AROUND_S)
 
 
 FULL = Plan(rounds=10, block_s=1.0, clients=(1, 16, 64), writing_rounds=15, starts=3)
