@@ -92,7 +92,7 @@ def serving(
             raise RuntimeError(f"the service does not start: {log.read_text()[-2_000:]}")
         address = line.removeprefix("serving on ").strip()
         _wait_until_serving(address)
-        yield Running(address, process.pid, time.perf_counter() - begun)
+        yield Running(address, process.pid, round(time.perf_counter() - begun, 3))
     finally:
         process.terminate()
         try:
