@@ -22,7 +22,7 @@ REAL = "indexer"
 START_S = 600.0
 STOP_S = 30.0
 _COMPACT_AFTER = 1_000_000
-_KINDS = {"recommender.worker": "worker", "encoder": "encoder", "recommender.compaction": "compaction"}
+_KINDS = {"recommender.worker": "worker", "encoder": "encoder"}
 _MEMORY = {"Rss": "rss_mib", "Pss": "pss_mib", "Pss_Anon": "anonymous_mib", "Pss_File": "file_mib"}
 _KIB_IN_MIB = 1024
 
@@ -50,16 +50,16 @@ class Running:
     start_s: float
 
     def processes(self) -> dict[str, int]:
-        """Return its processes' ids by name, such as "worker 0"."""
+        """Return the ids of its lasting processes by name, such as "worker 0"; one that writes a snapshot is none."""
         found = {"supervisor": self.pid}
         for pid in map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            kind = next((kind for part, kind in _KINDS.items() if part in command), command)
-            found[f"{kind} {sum(name.startswith(kind) for name in found)}"] = pid
+            command = _command(pid)
+            for kind in (kind for part, kind in _KINDS.items() if part in command):
+                found[f"{kind} {sum(name.startswith(kind) for name in found)}"] = pid
         return found
 
     def used_s(self) -> float:
-        """Return the processor time of all its processes so far, to a hundredth of a second."""
+        """Return the processor time of these processes so far, to a hundredth of a second."""
         return sum(map(processor_s, self.processes().values()))
 
     def memory(self) -> dict[str, dict[str, float]]:
@@ -92,7 +92,7 @@ def serving(
             raise RuntimeError(f"the service does not start: {log.read_text()[-2_000:]}")
         address = line.removeprefix("serving on ").strip()
         _wait_until_serving(address)
-        yield Running(address, process.pid, time.perf_counter() - begun)
+        yield Running(address, process.pid, round(time.perf_counter() - begun, 3))
     finally:
         process.terminate()
         try:
@@ -127,6 +127,13 @@ def _wait_until_serving(address: str) -> None:
 def _stub(channel: grpc.Channel) -> Any:
     """Return what the types of grpcio-health-checking leave out."""
     return health_pb2_grpc.HealthStub(channel)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except FileNotFoundError:  # it has just ended
+        return ""
 
 
 def _memory(pid: int) -> dict[str, float]:

@@ -79,7 +79,8 @@ def ask_about(data_dir: Path, drafts_of: Path | None, seed: int) -> Questions:
     material = _read(drafts_of, seed) if drafts_of else own
     drafts = make_drafts(material, DRAFTS_MOST)
     if not drafts:
-        raise typer.BadParameter(f"no texts to make drafts of in {drafts_of or data_dir}; give --drafts ARTICLES")
+        place = drafts_of or "the index"
+        raise typer.BadParameter(f"there are no texts to make drafts of in {place}; give others with --drafts")
     requests = {
         EMPTY: [health_pb2.HealthCheckRequest().SerializeToString()],
         FILL: [related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids],

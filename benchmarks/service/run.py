@@ -18,12 +18,10 @@ from benchmarks.service.client import Block
 from benchmarks.service.figures import figures, per_article, ratios
 from benchmarks.service.hosting import REAL, Cores, Running, serving
 from benchmarks.service.questions import Questions
-from benchmarks.service.turns import WRITES, Case, Plan, in_turns, reading_cases, writing_cases
+from benchmarks.service.turns import AROUND_S, WRITES, Case, Plan, in_turns, reading_cases, writing_cases
 from recommender.embedding import Embedder
 
 _WARM_UP_CALLS = 30
-_AROUND_S = 0.2
-"""Writing begins so much before a block and ends so much after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +115,8 @@ class _Crew:
         if case.beside != WRITES:
             return self._ask(case)
         assert self.writer and self.written
-        writing_now = self.writer.submit(writing.write, self.writes, self.seconds + 2 * _AROUND_S)
-        time.sleep(_AROUND_S)
+        writing_now = self.writer.submit(writing.write, self.writes, self.seconds + 2 * AROUND_S)
+        time.sleep(AROUND_S)
         block = self._ask(case)
         self.written.add(writing_now.result())
         return block

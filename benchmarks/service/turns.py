@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from benchmarks.service.calls import DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
 
+AROUND_S = 0.2
+"""Writing begins so much before a block and ends so much after it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -21,8 +24,9 @@ class Plan:
 
     @property
     def writing_s(self) -> float:
-        """For how long there are writes in all, at least."""
-        return sum(case.beside == WRITES for case in writing_cases()) * self.writing_rounds * self.block_s
+        """For how long there are writes in all."""
+        blocks = self.writing_rounds * sum(case.beside == WRITES for case in writing_cases())
+        return blocks * (self.block_s + 2 * AROUND_S)
 
 
 FULL = Plan(rounds=10, block_s=1.0, clients=(1, 16, 64), writing_rounds=15, starts=3)

@@ -32,19 +32,25 @@ SEEN_S = 10.0
 
 @dataclass(slots=True)
 class Written:
-    """Seconds of each write, and from each probe's acknowledgement to the first answer with it, that call included."""
+    """Seconds of each write, and from each probe's acknowledgement to the first answer with it, that call included.
+
+    seconds: how long it took in all, waiting until a write was due included.
+    """
 
     writes_s: list[float] = field(default_factory=list)
     fresh_s: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
     def add(self, other: Written) -> None:
         """Add what was measured later."""
         self.writes_s += other.writes_s
         self.fresh_s += other.fresh_s
+        self.seconds += other.seconds
 
     def values(self) -> dict[str, Any]:
-        """Return both summed up."""
-        return {"write_ms": _quantiles_ms(self.writes_s), "fresh_ms": _quantiles_ms(self.fresh_s)}
+        """Return all of it summed up."""
+        rate = round(len(self.writes_s) / self.seconds, 1) if self.seconds else 0.0
+        return {"per_second": rate, "write_ms": _quantiles_ms(self.writes_s), "fresh_ms": _quantiles_ms(self.fresh_s)}
 
 
 def _quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
@@ -69,7 +75,7 @@ class _Writer:
     def write(self, rate: float, seconds: float) -> Written:
         """Write at a rate for so long; what is late is made up for."""
         written = Written()
-        due = time.perf_counter()
+        due = start = time.perf_counter()
         until = due + seconds
         while (now := time.perf_counter()) < until:
             time.sleep(max(0.0, due - now))
@@ -80,6 +86,7 @@ class _Writer:
             written.writes_s.append(time.perf_counter() - begun)
             if turn % PROBE_EVERY == 0:
                 written.fresh_s.append(self._time_until_seen())
+        written.seconds = time.perf_counter() - start
         return written
 
     def _write(self, turn: int) -> None:

@@ -61,6 +61,7 @@ def test_a_service_is_measured_whole(data_dir: Path) -> None:
     assert values["start_s"] > 0
     assert {"supervisor", "worker 0", "encoder 0"} == set(values["memory"]["processes"])
     assert values["writes"]["write_ms"]["count"] >= 2
+    assert 0 < values["writes"]["per_second"] <= 110
     assert values["writes"]["fresh_ms"]["count"] >= 1
     assert f"| {FILL}/1 |" in table(values)
     assert not copy.exists()
