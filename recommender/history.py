@@ -46,6 +46,13 @@ class LinkHistory:
         self._targets = targets[order]
         self._sources = np.array([id_hash(link.source_id) for link in self.links], np.uint64)[order]
         self._at_ms = np.array([link.at_ms for link in self.links], np.int64)[order]
+        self._times = np.unique(self._at_ms)
+
+    def same_until_ms(self, as_of_ms: int) -> int:
+        """Return when the next link becomes known after `as_of_ms`; 2**63 - 1 if none does."""
+        known_at = self._times + KNOWN_AFTER_MS
+        at = int(np.searchsorted(known_at, as_of_ms, "right"))
+        return int(known_at[at]) if at < len(known_at) else 2**63 - 1
 
     def evidence(self, candidates: Hashes, likeness: Floats, as_of_ms: int) -> tuple[Floats, Floats]:
         """Return for each candidate how many pages link to it, and how like the likest of them is; both float32 (n,).

@@ -174,6 +174,11 @@ class Ranker:
             linked = extras.history.evidence(live.id_hashes(rows), overlap.cosine, as_of_ms)
         return Detail(more.shared, more.strongest, more.own_title, more.titles, *linked)
 
+    def same_until_ms(self, as_of_ms: int) -> int:
+        """Return until when the evidence of the same candidates is what it is at `as_of_ms`."""
+        history = self._extras.history if self._extras else None
+        return history.same_until_ms(as_of_ms) if history else 2**63 - 1
+
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
         """Score every candidate; half_life_days: the age at which freshness counts half."""
         weighed = self.model.weigh(evidence, half_life_days)

@@ -36,6 +36,7 @@ from recommender.convert import (
     timestamp,
 )
 from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadError, RelatedNewsError
+from recommender.kept import KeptAnswers, same_until_ms
 from recommender.page import Draft
 from recommender.policy import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layout
 from recommender.rank import Ranker
@@ -80,6 +81,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         self._archive = archive
         self.terms = terms
         self._default_ranker = Ranker()
+        self._kept: KeptAnswers[related_pb.PagePlan] = KeptAnswers()
 
     @property
     def layouts(self) -> dict[str, Layout]:
@@ -92,8 +94,9 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         """Fill every slot of one page."""
         layout = self._layout(request)
         wanted = await self._request(request, context, _check_ids("on_page_ids", request.on_page_ids))
-        plan = self._recommender().fill_slots(wanted, layout)
-        return related_pb.FillSlotsResponse(plan=plan_to(plan, self._warnings(plan.receipt.page_language)))
+        response = related_pb.FillSlotsResponse()
+        self._fill(response.plan, wanted, layout)
+        return response
 
     async def ListRelated(  # noqa: N802 - the contract's name
         self, request: related_pb.ListRelatedRequest, context: Context
@@ -119,13 +122,32 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             _check_deadline(context)
             try:
                 check_id(article_id, f"article_ids[{index}]")
-                plan = self._recommender().fill_slots(Request(article_id, as_of_ms, scope), layout)
-                filled = plan_to(plan, self._warnings(plan.receipt.page_language))
-                response.pages.append(related_pb.BatchPage(article_id=article_id, plan=filled))
+                page = related_pb.BatchPage(article_id=article_id)
+                self._fill(page.plan, Request(article_id, as_of_ms, scope), layout)
+                response.pages.append(page)
             except RelatedNewsError as error:
                 response.pages.append(related_pb.BatchPage(article_id=article_id, problem=problem_of(error)))
             await asyncio.sleep(0)
         return response
+
+    def _fill(self, message: related_pb.PagePlan, wanted: Request, layout: Layout) -> None:
+        """Write the plan of a page into `message`: made now, or before if nothing can have changed it."""
+        live, ranker, as_of_ms = self._archive.live, self.ranker(), wanted.as_of_ms
+        if isinstance(wanted.page, Draft):
+            message.CopyFrom(self._made(wanted, layout))
+            return
+        kept = self._kept.at(live, ranker, self.terms)
+        question = (wanted.page, wanted.scope, wanted.on_page_ids, layout)
+        known = kept.find(question, as_of_ms)
+        if known is None:
+            known = self._made(wanted, layout)
+            kept.keep(question, known, as_of_ms, same_until_ms(live, ranker, wanted.page, as_of_ms))
+        message.CopyFrom(known)
+        message.receipt.as_of.CopyFrom(timestamp(as_of_ms))
+
+    def _made(self, wanted: Request, layout: Layout) -> related_pb.PagePlan:
+        plan = self._recommender().fill_slots(wanted, layout)
+        return plan_to(plan, self._warnings(plan.receipt.page_language))
 
     def ranker(self) -> Ranker:
         """Return the ranker that the settings name, or the default one while that does not fit the index."""

@@ -282,6 +282,14 @@ class Live:
         newest = self.latest(_EVERYTHING, 1, until_ms)
         return self.public_at_ms(int(newest[0])) if len(newest) else None
 
+    def next_public_ms(self, after_ms: int) -> int:
+        """Return when the next article becomes public after `after_ms`, changed or withdrawn ones included."""
+        times = self._base.columns.public_at_ms
+        at = int(np.searchsorted(times, after_ms, "right"))
+        waiting = self._tail.columns.public_at_ms
+        later = waiting[waiting > after_ms]
+        return min(int(times[at]) if at < len(times) else _END, int(later.min(initial=_END)))
+
     def published_per_day(self, until_ms: int) -> float:
         """Return articles a day over the last year up to `until_ms`, or over the archive's age if it is younger."""
         end = self.newest_ms(until_ms)

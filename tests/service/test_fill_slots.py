@@ -51,6 +51,18 @@ def layout(*slots: related_pb.Slot, name: str = "ours") -> related_pb.Layout:
 # Pages
 
 
+def test_a_page_that_is_asked_for_again_gets_the_same_plan_at_another_time(reading: Client) -> None:
+    """Kept or made anew: the receipt tells the time of the question, not of the plan; other questions are others."""
+    times = [timestamp(NOW_MS), timestamp(NOW_MS + 60_000)]
+    first, again = (reading.fill(article_id=PAGE, as_of=as_of) for as_of in times)
+    assert [first.receipt.as_of, again.receipt.as_of] == times
+    other = reading.fill(article_id=PAGE, on_page_ids=ids_of(first)[:1])
+    assert not set(ids_of(first)[:1]) & set(ids_of(other))
+    first.receipt.ClearField("as_of")
+    again.receipt.ClearField("as_of")
+    assert first == again
+
+
 def test_a_stored_page_is_filled_with_distinct_articles_of_its_own_subject(reading: Client) -> None:
     """By id: all five places of the default layout hold other harbour articles, none of them twice."""
     chosen = ids_of(reading.fill(article_id=PAGE))
