@@ -28,7 +28,7 @@ from benchmarks.machine import keep
 from benchmarks.service import no_model
 from benchmarks.service.calls import EMPTY, FILL, METHODS
 from benchmarks.service.hosting import Cores, pin, serving
-from benchmarks.service.questions import served_copy
+from benchmarks.service.questions import first_time, served_copy
 from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
 from recommender import rank, recommend, service, slots
 from recommender.archive import Archive
@@ -127,7 +127,7 @@ def profile(data_dir: Path, whole: Call, empty: Call, pages: int, seed: int) -> 
     live = open_live(data_dir)
     rows = np.random.default_rng(seed).permutation(live.rows())[: 4 * (pages + WARM_UP)].tolist()
     ids = [live.record(int(row)).id for row in rows]
-    requests = itertools.cycle([related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids])
+    requests = (first_time(i, number) for number, i in enumerate(itertools.cycle(ids)))
     stopwatch = Stopwatch()
     samples: dict[str, list[float]] = {name: [] for name in _MEASURED}
     rounds = []

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import pack_samples
-from benchmarks.service.calls import DRAFT, EMPTY, ENCODING, FILL, LIST
+from benchmarks.service.calls import AGAIN, DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
 from benchmarks.service.turns import PAUSED, WRITES
 
@@ -55,7 +55,7 @@ def ratios(cases: Mapping[str, Figures]) -> dict[str, float]:
         if one in cases and other in cases:
             found[name] = round(cases[one][figure] / cases[other][figure], 3)
 
-    for call in (FILL, LIST):
+    for call in (FILL, AGAIN, LIST):
         add(f"{call}/1", "p50_us", f"{call}/1", f"{EMPTY}/1")
         for clients in (16, 64):
             add(f"throughput {call}/{clients}", "per_second", f"{call}/{clients}", f"{EMPTY}/{clients}")

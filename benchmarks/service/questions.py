@@ -21,7 +21,7 @@ from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
 from benchmarks.data import open_live
-from benchmarks.service.calls import DRAFT, EMPTY, FILL, LIST
+from benchmarks.service.calls import AGAIN, DRAFT, EMPTY, FILL, LIST
 from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
@@ -34,6 +34,8 @@ from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.recipe import select_texts
 
 IDS_MOST = 50_000
+FILLED = 50_000
+ASKED_AGAIN = 200
 DRAFTS_MOST = 2_000
 DRAFT_WORDS = 400
 
@@ -83,11 +85,17 @@ def ask_about(data_dir: Path, drafts_of: Path | None, seed: int) -> Questions:
         raise typer.BadParameter(f"there are no texts to make drafts of in {place}; give others with --drafts")
     requests = {
         EMPTY: [health_pb2.HealthCheckRequest().SerializeToString()],
-        FILL: [related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids],
+        FILL: [first_time(ids[n % len(ids)], n) for n in range(FILLED)],
+        AGAIN: [related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids[:ASKED_AGAIN]],
         DRAFT: [related_pb.FillSlotsRequest(draft=draft).SerializeToString() for draft in drafts],
         LIST: [related_pb.ListRelatedRequest(article_id=i).SerializeToString() for i in reversed(ids)],
     }
     return Questions(articles, requests, list(map(texts_of, drafts)), bool(own))
+
+
+def first_time(article_id: str, number: int) -> bytes:
+    """Return a request that no other equals, so that none is answered from memory: the page links to a made-up id."""
+    return related_pb.FillSlotsRequest(article_id=article_id, on_page_ids=[f"nothing-{number}"]).SerializeToString()
 
 
 def make_drafts(articles: Sequence[Article], most: int) -> list[related_pb.Draft]:

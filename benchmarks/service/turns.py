@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.service.calls import DRAFT, EMPTY, ENCODING, FILL, LIST
+from benchmarks.service.calls import AGAIN, DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
 
 AROUND_S = 0.2
@@ -51,7 +51,7 @@ class Case:
 
 def reading_cases(clients: Iterable[int]) -> list[Case]:
     """Return every call with each number of clients, and encoding drafts alone, one at a time."""
-    calls = (EMPTY, FILL, LIST, DRAFT)
+    calls = (EMPTY, FILL, AGAIN, LIST, DRAFT)
     return [Case(call, count) for count in clients for call in (*calls, *([ENCODING] if count == 1 else []))]
 
 
