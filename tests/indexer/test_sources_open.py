@@ -26,7 +26,7 @@ WXR_HEAD = b'<?xml version="1.0"?><rss version="2.0" xmlns:wp="http://wordpress.
     [
         ("a.jsonl", b"", JsonLines),
         ("a.ndjson", b"", JsonLines),
-        ("A.JSONL.GZ", gzip.compress(b""), JsonLines),
+        ("A.JSONL.GZ", gzip.compress(b"", mtime=0), JsonLines),
         ("a.csv", b"", CsvFile),
         ("a.tsv.gz", b"", CsvFile),
         ("a.xml", b"\xef\xbb\xbf<?xml version='1.0'?>\n<rss version='2.0'>", Feed),
@@ -34,13 +34,13 @@ WXR_HEAD = b'<?xml version="1.0"?><rss version="2.0" xmlns:wp="http://wordpress.
         ("a.atom", b"<?xml version='1.0'?><!-- x --><feed xmlns='http://www.w3.org/2005/Atom'>", Feed),
         ("a.rdf", b"<rdf:RDF xmlns='x'>", Feed),
         ("a.xml", WXR_HEAD, WordPress),
-        ("a.xml.gz", gzip.compress(WXR_HEAD), WordPress),
+        ("a.xml.gz", gzip.compress(WXR_HEAD, mtime=0), WordPress),
         ("a.html", b"", HtmlFolder),
-        ("a.htm.gz", gzip.compress(b""), HtmlFolder),
+        ("a.htm.gz", gzip.compress(b"", mtime=0), HtmlFolder),
         ("a", b" <!DOCTYPE HTML><p>", HtmlFolder),
         ("a.txt", b"", TextFolder),
         ("a.json", b'{"id": 1}\n', JsonLines),
-        ("dump", gzip.compress(b'\n{"id": 1}\n'), JsonLines),
+        ("dump", gzip.compress(b'\n{"id": 1}\n', mtime=0), JsonLines),
     ],
 )
 def test_format_is_told_from_name_and_content(tmp_path: Path, name: str, data: bytes, expected: type) -> None:
