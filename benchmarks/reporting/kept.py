@@ -20,6 +20,10 @@ FILTERS = ("window", "site", "near sections", "other sections")
 """How the names of filtered cases begin: benchmarks.peers.cases."""
 
 
+RECALL_WANTED = 0.98
+"""Where a result does not say itself whether a case reached what was wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """One result of `benchmarks.machine.keep`."""
@@ -97,7 +101,10 @@ def sweeps(kept: Kept) -> Sweeps:
 
 
 def _sweep(case: Mapping[str, Any]) -> Sweep | None:
-    return None if "skipped" in case else Sweep(tuple(map(_point, case["points"])), bool(case["reached"]))
+    if "skipped" in case:
+        return None
+    points = tuple(map(_point, case["points"]))
+    return Sweep(points, bool(case.get("reached", points[-1].recall_100 >= RECALL_WANTED)))
 
 
 def _point(point: Mapping[str, Any]) -> Point:

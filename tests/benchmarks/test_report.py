@@ -71,7 +71,7 @@ def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results:
     assert by_size["1M", "none"][2:] == ["-"] * (len(head) - 2)
     (service,) = [line for line in lines if line[-1] == "service-100000"]
     assert service[1:5] == ["520 µs", "624 µs", "280 µs", "1.86"]
-    assert service[7:9] == ["1.25", "-"]
+    assert service[9:11] == ["1.25", "-"]
 
 
 def test_every_run_is_named_with_command_and_commit(results: Path) -> None:
