@@ -7,8 +7,8 @@ since a line too many in a body does little harm and a lost paragraph does much.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from indexer.furniture import SUMMARY_TAIL, is_furniture, is_lead_line
@@ -71,14 +71,31 @@ def clean(raw: RawArticle) -> Cleaned:
     kept = _without_lead(kept, blocks, raw)
     origins = [parts[i][0] for i in kept]
     links = (EditorLink(raw.id, f.target, _last_before(kept, origins, f.position), f.anchor) for f in found)
-    texts: dict[int, list[str]] = {}
+    lines: dict[int, list[Block]] = {}
     for origin, i in zip(origins, kept, strict=True):
-        texts.setdefault(origin, []).append(parts[i][1].text)
-    return Cleaned(
-        paragraphs=_in_place(raw.blocks, texts),
+        lines.setdefault(origin, []).append(parts[i][1])
+    cleaned = Cleaned(
+        paragraphs=_in_place(raw.blocks, lines),
         links=_distinct(links),
         summary=clean_summary(raw.summary),
-        removed=sum(1 for i, block in enumerate(raw.blocks) if i not in texts and _normal_text(block.text)),
+        removed=sum(1 for i, block in enumerate(raw.blocks) if i not in lines and _normal_text(block.text)),
+    )
+    return cleaned if len(lines) == len(kept) else _again(raw, cleaned, lines)
+
+
+def _again(raw: RawArticle, first: Cleaned, lines: Mapping[int, Sequence[Block]]) -> Cleaned:
+    """Clean once more where lines were put together again: as one they may be what none of them is, a labelled line."""
+    anchors = {i: tuple(anchor for line in some for anchor in line.anchors) for i, some in lines.items()}
+    blocks = (Block(p.text, p.kind, anchors.get(i, ())) for i, p in enumerate(first.paragraphs))
+    second = clean(replace(raw, summary=first.summary, blocks=tuple(blocks)))
+    with_text = [i for i, paragraph in enumerate(second.paragraphs) if paragraph.text]
+    places = ([-1, *with_text][bisect_right(with_text, link.paragraph)] for link in first.links)
+    links = (replace(link, paragraph=place) for link, place in zip(first.links, places, strict=True))
+    return Cleaned(
+        paragraphs=second.paragraphs,
+        links=_distinct(sorted((*links, *second.links), key=lambda link: link.paragraph)),
+        summary=second.summary,
+        removed=first.removed + second.removed,
     )
 
 
@@ -87,10 +104,13 @@ def _last_before(kept: Sequence[int], origins: Sequence[int], position: int) -> 
     return origins[at - 1] if at else -1
 
 
-def _in_place(blocks: Sequence[Block], texts: dict[int, list[str]]) -> tuple[Paragraph, ...]:
-    end = max(texts, default=-1) + 1
+def _in_place(blocks: Sequence[Block], lines: Mapping[int, Sequence[Block]]) -> tuple[Paragraph, ...]:
+    """Return a paragraph for each block: of the lines that are left of it, or an empty one."""
+    end = max(lines, default=-1) + 1
     return tuple(
-        Paragraph(" ".join(texts[i]), blocks[i].kind) if i in texts else Paragraph("", ParagraphKind.MEDIA)
+        Paragraph(" ".join(line.text for line in lines[i]), blocks[i].kind)
+        if i in lines
+        else Paragraph("", ParagraphKind.MEDIA)
         for i in range(end)
     )
 

@@ -72,7 +72,12 @@ def evaluate(
 
 
 def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
-    """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it."""
+    """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it.
+
+    Raises StorageError if the file cannot be written, before anything is fitted: that takes minutes.
+    """
+    with _writing(to) as temporary:
+        temporary.touch()
     pages = read_gold(opened, links).pages[-PAGES_MOST:]
     encoder = opened.store.encoder
     with stage_progress(err) as listener:
@@ -106,14 +111,21 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
 
 
 def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:
-    """Write the file beside its place, then rename it."""
     evaluation = {"pages": report["sources"], **report["systems"]}
     text = replace(whole, fitted_on=report["fitted_on"], evaluation=evaluation).to_json()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with _writing(path) as temporary:
         temporary.write_text(text, "utf-8")
         temporary.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file beside its place, to be renamed then; nothing is left there. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
     except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}", fix="choose another file with --to") from error
+    finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror}", fix="choose another file with --to") from error

@@ -439,8 +439,11 @@ def test_too_few_links_write_no_ranker(invoke: Invoke, files: list[str | Path], 
     assert not (tmp_path / "ranker.json").exists()
 
 
-def test_a_place_that_cannot_be_written_is_an_error(invoke: Invoke, large: list[str | Path], tmp_path: Path) -> None:
-    """A folder that is not there is named, and so is one that is a file."""
+def test_a_place_that_cannot_be_written_is_an_error(
+    invoke: Invoke, large: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is not there is named, and so is one that is a file, before anything is fitted."""
+    monkeypatch.setattr(commands, "gather_examples", None)
     for folder, why in ((tmp_path / "absent", "No such file or directory"), (Path(large[3]), "Not a directory")):
         to = folder / "ranker.json"
         assert _failed(invoke("fit", *large, "--to", to)) == (

@@ -321,6 +321,16 @@ def test_label_over_real_text_stays() -> None:
     assert _texts(_body(FIRST, heading, under, SECOND)) == [FIRST, "See also", under.text, SECOND]
 
 
+def test_lines_of_one_paragraph_are_judged_as_one_line_too() -> None:
+    """A line after a label is too short for a headline of a list; in one paragraph with it, it is a labelled line."""
+    cleaned = _body(FIRST, f"Related: {HEADLINE}\n{SECOND}", "See also:\nBudget vote", f"See also:\n{SECOND}")
+    assert [p.text for p in cleaned.paragraphs] == [FIRST, SECOND, "", f"See also: {SECOND}"]
+    assert _targets(cleaned) == [(HEADLINE, 0, HEADLINE), ("Budget vote", 1, "Budget vote")]
+    gone = _body(FIRST, f"See also:\nBudget vote\nRelated: {HEADLINE}")
+    assert _texts(gone) == [FIRST]
+    assert [place for _, place, _ in _targets(gone)] == [0, 0]
+
+
 def test_label_over_nothing_goes() -> None:
     """A label at the very end is what is left of a box whose links were lost."""
     assert _texts(_body(FIRST, "You may also like", "Related")) == [FIRST]

@@ -230,9 +230,6 @@ def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted:
             id="another model",
         ),
         pytest.param(
-            {"weights": {}}, f"{{path}}: is no fitted ranker: its features differ ({AGAIN})", id="other features"
-        ),
-        pytest.param(
             None, "unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)", id="no such file"
         ),
     ],
@@ -240,7 +237,7 @@ def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted:
 def test_an_unusable_ranker_ends_the_start_with_one_line(
     data_dir: Path, tmp_path: Path, changes: dict[str, Any] | None, problem: str
 ) -> None:
-    """`serve` ends with exit code 1 before it listens; standard error has the reason and nothing else."""
+    """`serve` ends with exit code 1 before it listens; standard error has the reason and nothing else; see Files."""
     path = tmp_path / "ranker.json"
     if changes is not None:
         _write(path, **changes)

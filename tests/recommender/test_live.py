@@ -286,7 +286,7 @@ def assert_publishing_rate(live: Live, expected: Mapping[str, Stored]) -> None:
 CODES = {"codes.npy", "lists.npy", "codebooks.npy", "centroids.npy"}
 
 
-@settings(max_examples=settings().max_examples // 2, phases=tuple(set(Phase) - {Phase.explain}))
+@settings(max_examples=settings().max_examples // 3, phases=tuple(set(Phase) - {Phase.explain}))
 @pytest.mark.parametrize("compressed", [False, True], ids=["scanned", "compressed"])
 @given(operations=_operations, data=st.data())
 def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | Rule], data: st.DataObject) -> None:
