@@ -138,9 +138,9 @@ def test_other_asides_go() -> None:
 )
 def test_hostile_markup_is_survived(html: str) -> None:
     """Markup made to exhaust a parser gives some blocks or none, soon."""
-    start = time.monotonic()
+    start = time.process_time()
     assert len(fragment_blocks(html)) < 10
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10, "of the processor's time, whatever else the machine does"
 
 
 def test_body_may_be_html_or_text() -> None:
