@@ -140,7 +140,7 @@ def test_hostile_markup_is_survived(html: str) -> None:
     """Markup made to exhaust a parser gives some blocks or none, soon."""
     start = time.process_time()
     assert len(fragment_blocks(html)) < 10
-    assert time.process_time() - start < 10, "of the processor's time, whatever else the machine does"
+    assert time.process_time() - start < 30, "of the processor's time, whatever else the machine does"
 
 
 def test_body_may_be_html_or_text() -> None:
