@@ -38,7 +38,7 @@ def main(
     """Measure, print and keep the result."""
     limit_threads(1)
     live = open_live(data_dir)
-    now_ms = int(live.columns(live.rows()).public_at_ms.max())
+    now_ms = int(live.column("public_at_ms", live.rows()).max())
     ids = [live.record(int(row)).id for row in live.rows()]
     drawn = np.random.default_rng(seed).choice(len(ids), changes, replace=False)
     with closing(open_store(data_dir / STORE_FILE)) as store:

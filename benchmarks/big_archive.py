@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +29,7 @@ from recommender.catalog.derived import ANALYSIS
 from recommender.catalog.live import Live
 from recommender.catalog.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
 from recommender.catalog.near_copies import SKETCH_SIZE
-from recommender.catalog.segment import Record, id_hash, label_code
+from recommender.catalog.segment import Columns, Record, id_hash, label_code
 from recommender.catalog.snapshot_files import Batch, SnapshotFiles
 from recommender.catalog.snapshot_writer import make_current
 from recommender.catalog.sqlite import connect
@@ -114,7 +114,7 @@ def _batch(
     """Make rows of real articles `like`, with some of the words of `other`."""
     count, dimension = mains.shape
     unique, at = np.unique(like, return_inverse=True)
-    columns = real.columns(unique).take(at)
+    columns = Columns(*(real.column(f.name, unique)[at] for f in fields(Columns)))
     records = [
         replace(record, id=f"n{number}", url=f"https://generated.example/{number}", title=f"{record.title} {number}")
         for record, number in zip(map([real.record(int(row)) for row in unique].__getitem__, at), numbers, strict=True)

@@ -70,7 +70,7 @@ STAGES = (
     Stage(PageJudge, "prepare", ("slots: read what may clash",)),
     Stage(Live, "main_vectors", ("slots: read vectors",)),
     Stage(PageJudge, "clash", ("slots: clashes",)),
-    Stage(PageJudge, "common", ("slots and reasons: shared terms",)),
+    Stage(PageJudge, "shared", ("slots and reasons: shared terms",)),
     Stage(PageJudge, "fit", ("slots: fit of paragraphs",)),
     Stage(slots, "_put_in_place", ("slots: inline positions",)),
     Stage(recommend, "fill", ("slots: choose by MMR",)),

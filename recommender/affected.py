@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import logit
 
 from recommender.catalog.derived import Analysis, Vectors
 from recommender.catalog.entry import make_entry
@@ -78,10 +77,10 @@ class AffectedPages:
             return []
         scope = Scope(languages=frozenset({article.language, ""}), sites=frozenset({article.site, ""}))
         pages = retrieve(self._live, article, scope, self._now_ms, excluded={row: "page_itself"})
-        odds = self._odds(article, pages)
-        passing = odds >= logit(_LIKELY * min(slot.least_score for slot in slots))
-        passing &= (self._live.columns(pages.rows).flags & Flag.NEVER_SOURCE) == 0
-        order = np.argsort(-odds, kind="stable")
+        scores = self._scores(article, pages)
+        passing = scores >= _LIKELY * min(slot.least_score for slot in slots)
+        passing &= (self._live.column("flags", pages.rows) & Flag.NEVER_SOURCE) == 0
+        order = np.argsort(-scores, kind="stable")
         return [self._live.record(int(page)).id for page in pages.rows[order[passing[order]]][:PLANNED_MOST]]
 
     def shows(self, page_id: str, article_id: str) -> bool:
@@ -93,19 +92,19 @@ class AffectedPages:
     def _is_shown(self, row: int) -> bool:
         return not self._live.flags(row) & Flag.NEVER_TARGET and self._live.public_at_ms(row) <= self._now_ms
 
-    def _odds(self, article: Page, pages: Found) -> Floats:
-        """Return the article's log-odds as a candidate of each page. Most evidence is the same both ways."""
+    def _scores(self, article: Page, pages: Found) -> Floats:
+        """Return the article's score as a candidate of each page. Most evidence is the same both ways."""
         evidence = self._formula.gather(self._live, article, pages, self._now_ms)
         assert evidence.detail is not None
-        own = self._live.columns(np.array([article.row]))
+        assert article.row is not None
         n = len(pages.rows)
         turned = replace(
             evidence,
             title=evidence.detail.own_title,
-            evergreen=np.full(n, bool(own.flags[0] & Flag.EVERGREEN), np.float32),
-            words=np.full(n, own.words[0], np.float32),
+            evergreen=np.full(n, bool(self._live.flags(article.row) & Flag.EVERGREEN), np.float32),
+            words=np.full(n, self._live.column("words", np.array([article.row]))[0], np.float32),
         )
-        return self._formula.score(turned, self._half_life_days).weighed.odds
+        return self._formula.score(turned, self._half_life_days).scores
 
 
 def _may_hold(slot: Slot, article: Page) -> bool:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from recommender.catalog.live import Live
 from recommender.catalog.near_copies import Sketch, resemblance
-from recommender.catalog.overlap import Shared, common
+from recommender.catalog.overlap import Shared, SingleRows
 from recommender.catalog.segment import Flag, Record, label_code
 from recommender.catalog.vectors import Rows
 from recommender.catalog.wording import (
@@ -57,22 +57,18 @@ class PageJudge:
         self._on_page = tuple(on_page)
         self._known: dict[int, _Known] = {}
         self._records: dict[int, Record] = {}
-        self._common: dict[int, list[Shared]] = {}
-        self._weights: list[float] = page.weights.tolist()
-        self._masks: list[int] = page.masks.tolist()
+        self._shared: dict[int, Shared] = {}
+        self._terms = SingleRows(page.ids, page.weights)
         self._paragraphs = min(len(page.kinds), MASKED_PARAGRAPHS)
-        self._places = {number: place for place, number in enumerate(page.ids.tolist())}
         if self._on_page:
             self.prepare(np.unique(self._on_page))
 
     def prepare(self, rows: Rows) -> None:
         """Read at once what is compared of `rows`, ascending; the others are read one by one when asked about."""
-        columns, sketches = self._live.columns(rows), self._live.sketches(rows)
+        live, sketches = self._live, self._live.sketches(rows)
         copies = (resemblance(self._page.sketch, sketches) >= NEAR_COPY).tolist()
-        codes = (columns.flags.tolist(), columns.url.tolist(), columns.headline.tolist())
-        self._known |= dict(
-            zip(rows.tolist(), map(_Known._make, zip(*codes, sketches, copies, strict=True)), strict=True)
-        )
+        codes = (live.column(name, rows).tolist() for name in ("flags", "url", "headline"))
+        self._known |= zip(rows.tolist(), map(_Known._make, zip(*codes, sketches, copies, strict=True)), strict=True)
 
     def record(self, row: int) -> Record:
         """Return the record of one row, read once."""
@@ -85,11 +81,11 @@ class PageJudge:
         """Return the rule by which `row` must not stand on this page beside `chosen`, or None."""
         return self._clash_with_page(row) or self._clash_with_links(row, (*self._on_page, *chosen))
 
-    def common(self, row: int) -> list[Shared]:
-        """Return the terms that the page shares with `row`, in that one's order."""
-        found = self._common.get(row)
+    def shared(self, row: int) -> Shared:
+        """Return the terms that the page shares with `row`."""
+        found = self._shared.get(row)
         if found is None:
-            found = self._common[row] = common(self._places, self._weights, self._live.signature(row))
+            found = self._shared[row] = self._terms.shared(self._live.signature(row))
         return found
 
     def subjects(self, row: int) -> list[Subject]:
@@ -97,35 +93,37 @@ class PageJudge:
 
         One that either text writes small is a word, not a name, and is written small.
         """
-        ours, theirs, masks = self._page.surfaces, self.record(row).surfaces, self._masks
-        told = [
-            (-term.added * (_TITLE_TELLS if term.titled else self._tells(masks[term.ours])), term.ours, term.theirs)
-            for term in self.common(row)
-            if term.added > 0
-        ]
-        told.sort()
+        shared, ours, theirs = self.shared(row), self._page.surfaces, self.record(row).surfaces
+        weights = shared.added * np.where(shared.titled, _TITLE_TELLS, self._tells[shared.ours])
+        order = np.lexsort((shared.ours, -weights))[:_SUBJECTS_MOST]
+        order = order[weights[order] > 0]
+        own = shared.ours[order]
+        told = zip(own.tolist(), shared.theirs[order].tolist(), weights[order].tolist(), strict=True)
         return [
-            Subject(theirs[their] if theirs[their][:1].islower() else ours[own], -weight, masks[own])
-            for weight, own, their in told[:_SUBJECTS_MOST]
+            Subject(theirs[their] if theirs[their][:1].islower() else ours[our], weight, mask)
+            for (our, their, weight), mask in zip(told, self._page.masks[own].tolist(), strict=True)
         ]
 
     def fit(self, row: int) -> npt.NDArray[np.float32]:
         """Return float32 (paragraphs,): wording shared with `row`, each term's part split over its paragraphs."""
-        fits = [0.0] * len(self._page.kinds)
-        for term in self.common(row):
-            left = self._masks[term.ours] & ~IN_TITLE
-            part = term.added / max(left.bit_count(), 1)
-            while left:
-                fits[(left & -left).bit_length() - 1] += part
-                left &= left - 1
-        return np.array(fits, np.float32)
+        shared, fits = self.shared(row), np.zeros(len(self._page.kinds), np.float32)
+        fits[: self._paragraphs] = shared.added @ self._spread[shared.ours]
+        return fits
 
-    def _tells(self, mask: int) -> float:
-        """Return how much a term of the page tells for its weight, by where it stands."""
-        if mask & IN_TITLE:
-            return _TITLE_TELLS
-        often = self._paragraphs >= _LONG_PARAGRAPHS and mask.bit_count() > _EVERYWHERE * self._paragraphs
-        return _LABEL_TELLS if often else 1.0
+    @cached_property
+    def _tells(self) -> npt.NDArray[np.float64]:
+        """How much each term of the page tells for its weight, by where it stands; float64 (terms,)."""
+        masks = self._page.masks
+        often = np.bitwise_count(masks) > _EVERYWHERE * self._paragraphs
+        elsewhere = np.where(often & (self._paragraphs >= _LONG_PARAGRAPHS), _LABEL_TELLS, 1.0)
+        return np.where(masks & np.uint64(IN_TITLE), _TITLE_TELLS, elsewhere)
+
+    @cached_property
+    def _spread(self) -> npt.NDArray[np.float64]:
+        """The share of each term of the page that is in each paragraph, its title left out; (terms, paragraphs)."""
+        bits = (self._page.masks[:, None] >> np.arange(self._paragraphs, dtype=np.uint64)) & np.uint64(1)
+        spread: npt.NDArray[np.float64] = bits / np.maximum(bits.sum(axis=1, keepdims=True), 1)
+        return spread
 
     @cached_property
     def _page_headline(self) -> str:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.overlap import Overlap, TermTable, overlap_detail, overlaps
@@ -140,7 +139,7 @@ class Ranker:
     def gather(self, live: Live, page: Page, found: Found, as_of_ms: int) -> Evidence:
         """Read the evidence of every candidate, as it was known at `as_of_ms`."""
         rows = found.rows
-        columns = live.columns(rows)
+        published_at_ms = live.column("published_at_ms", rows)
         packed = live.signatures(rows)
         overlap = overlaps(page.ids, page.weights, packed, self._table)
         extras = self._extras
@@ -150,14 +149,14 @@ class Ranker:
             meaning=found.cosines,
             headline=live.head_cosines(rows, page.head),
             title=overlap.title,
-            age_days=(np.abs(page.published_at_ms - columns.published_at_ms) / DAY_MS).astype(np.float32),
-            evergreen=((columns.flags & Flag.EVERGREEN.value) != 0).astype(np.float32),
-            section=_same(columns.section, page.section),
+            age_days=(np.abs(page.published_at_ms - published_at_ms) / DAY_MS).astype(np.float32),
+            evergreen=((live.column("flags", rows) & Flag.EVERGREEN.value) != 0).astype(np.float32),
+            section=_same(live.column("section", rows), page.section),
             tags=live.tag_overlaps(rows, page.tags),
-            site=_same(columns.site, page.site),
-            author=_same(columns.author, page.author),
-            words=columns.words.astype(np.float32),
-            published_at_ms=columns.published_at_ms,
+            site=_same(live.column("site", rows), page.site),
+            author=_same(live.column("author", rows), page.author),
+            words=live.column("words", rows).astype(np.float32),
+            published_at_ms=published_at_ms,
             section_share=live.label_share("section", page.section),
             site_share=live.label_share("site", page.site),
             detail=self._detail(live, page, rows, packed, overlap, extras, as_of_ms) if extras else None,
@@ -182,8 +181,12 @@ class Ranker:
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
         """Score every candidate; half_life_days: the age at which freshness counts half."""
         weighed = self.model.weigh(evidence, half_life_days)
-        scores = expit(weighed.odds).astype(np.float32)
-        return Scored(evidence, scores, weighed)
+        return Scored(evidence, probabilities(weighed.odds), weighed)
+
+
+def probabilities(odds: Floats) -> Floats:
+    """Return the probabilities, 0 to 1, of log-odds: the logistic function."""
+    return (1 / (1 + np.exp(-odds.astype(np.float64)))).astype(np.float32)
 
 
 def default_half_life_days(live: Live, as_of_ms: int) -> float:

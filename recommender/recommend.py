@@ -175,9 +175,9 @@ class _Answer:
     def _young_enough(self, slot: Slot, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Say which rows the slot's max_age lets pass; evergreen ones always."""
         order = np.argsort(rows)
-        columns = self.live.columns(rows[order])
+        public_at_ms, flags = (self.live.column(name, rows[order]) for name in ("public_at_ms", "flags"))
         passing = np.empty(len(rows), np.bool_)
-        passing[order] = (columns.public_at_ms >= self._oldest_ms(slot)) | ((columns.flags & Flag.EVERGREEN.value) != 0)
+        passing[order] = (public_at_ms >= self._oldest_ms(slot)) | ((flags & Flag.EVERGREEN.value) != 0)
         return passing
 
     def _oldest_ms(self, slot: Slot) -> int:

@@ -16,7 +16,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from recommender.catalog.articles import ParagraphKind
 from recommender.policy import Layout, Placement, Slot
@@ -197,29 +196,29 @@ def _put_in_place(
     """Give every chosen link a position, all together: the largest sum of fits that the spacing allows."""
     if not chosen:
         return []
-    fits = np.stack([judge.fit(place.row) for place in chosen])
-    spots = _best_spots(positions, fits[:, positions], board.kinds, slot)
-    links, at = linear_sum_assignment(fits[:, spots], maximize=True)
-    placed = [replace(chosen[i], after_paragraph=spots[j]) for i, j in zip(links.tolist(), at.tolist(), strict=True)]
-    board.positions.extend(spots)
-    return sorted(placed, key=lambda place: place.after_paragraph or 0)
+    fits = np.stack([judge.fit(place.row) for place in chosen])[:, positions]
+    placed = {link: positions[at] for link, at in _best_spots(positions, fits, board.kinds, slot)}
+    board.positions.extend(sorted(placed.values()))
+    return [replace(chosen[link], after_paragraph=placed[link]) for link in sorted(placed, key=placed.__getitem__)]
 
 
-def _best_spots(positions: list[int], fits: npt.NDArray[np.float32], kinds: str, slot: Slot) -> list[int]:
-    """Return a position for each link, with enough text between them and the largest sum of fits.
+def _best_spots(
+    positions: list[int], fits: npt.NDArray[np.float32], kinds: str, slot: Slot
+) -> Sequence[tuple[int, int]]:
+    """Return (link, index of its position) for each link, with enough text between them and the largest sum of fits.
 
     fits: float32 (links, positions). best[i] holds, of the choices among the first i positions, the best for each set
-    of links, the earliest among equals; sets are bits. Of more than JOINT_LINKS links only the number counts, as if
-    every position got the link that fits it best; there is room for them all.
+    of links, the earliest among equals; sets are bits. Of more than JOINT_LINKS links only the number counts at first,
+    as if every position got the link that fits it best; there is room for them all.
     """
     joint = len(fits) <= JOINT_LINKS
     worth = (fits if joint else fits.max(axis=0, keepdims=True)).tolist()
     every = (1 << len(fits)) - 1 if joint else len(fits)
     text_before = _text_before(kinds)
     before = [text_before[position] for position in positions]
-    best: list[dict[int, tuple[float, tuple[int, ...]]]] = [{0: (0.0, ())}]
+    best: list[dict[int, tuple[float, tuple[tuple[int, int], ...]]]] = [{0: (0.0, ())}]
     earlier = 0
-    for index, position in enumerate(positions):
+    for index in range(len(positions)):
         while before[index] - before[earlier] >= slot.spacing_text_paragraphs:
             earlier += 1
         held = dict(best[index])
@@ -228,9 +227,18 @@ def _best_spots(positions: list[int], fits: npt.NDArray[np.float32], kinds: str,
                 more = links | 1 << link if joint else links + 1
                 value = total + values[index]
                 if links != more <= every and (more not in held or value > held[more][0]):
-                    held[more] = (value, (*spots, position))
+                    held[more] = (value, (*spots, (link, index)))
         best.append(held)
-    return list(best[-1][every][1])
+    spots = best[-1][every][1]
+    return spots if joint else _assigned([at for _, at in spots], fits)
+
+
+def _assigned(spots: list[int], fits: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Give each of many links one of as many spots, with the largest sum of fits."""
+    from scipy.optimize import linear_sum_assignment  # takes long to import, and few layouts need it
+
+    links, at = linear_sum_assignment(fits[:, spots], maximize=True)
+    return [(link, spots[i]) for link, i in zip(links.tolist(), at.tolist(), strict=True)]
 
 
 def _spaced(positions: list[int], kinds: str, slot: Slot) -> list[int]:

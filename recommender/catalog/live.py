@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from recommender.catalog.entry import Entry, make_entry
 from recommender.catalog.manifest import Manifest
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.scoped import Alive
-from recommender.catalog.segment import Columns, Record, Scope, Segment, label_code
+from recommender.catalog.segment import Record, Scope, Segment, label_code
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.store import Change
 from recommender.catalog.stored import Stored
@@ -159,16 +159,13 @@ class Live:
 
     # Reading many: `rows` ascending
 
-    def columns(self, rows: Rows) -> Columns:
-        """Return copies of the columns of `rows`."""
-        base, tail = self._split(rows)
-        if not len(tail):
-            return self._base.columns.take(base)
-        return Columns.join(self._base.columns.take(base), self._tail.columns.take(tail))
+    def column(self, name: str, rows: Rows) -> npt.NDArray[Any]:
+        """Return a copy of one column of `rows`; name: a field of Columns."""
+        return self._gather(rows, lambda segment, local: getattr(segment.columns, name).take(local))
 
     def signatures(self, rows: Rows) -> Packed:
         """Return uint32 (len(rows), SIGNATURE_TERMS)."""
-        return self._gather(rows, lambda segment, local: segment.signatures[local])
+        return self._gather(rows, lambda segment, local: segment.signatures.take(local, axis=0))
 
     def tag_overlaps(self, rows: Rows, tags: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): the Jaccard coefficient of each row's tags with `tags`; 0 if those are none."""
@@ -183,7 +180,7 @@ class Live:
 
     def sketches(self, rows: Rows) -> Sketch:
         """Return uint16 (len(rows), SKETCH_SIZE)."""
-        return self._gather(rows, lambda segment, local: segment.sketches[local])
+        return self._gather(rows, lambda segment, local: segment.sketches.take(local, axis=0))
 
     def main_vectors(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension)."""

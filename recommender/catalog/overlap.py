@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,16 +31,16 @@ Positions = npt.NDArray[np.int64]
 
 
 class Shared(NamedTuple):
-    """A term that a text shares with a packed row.
+    """The terms that a text shares with one packed row, parallel, in the row's order.
 
-    ours, theirs: its positions in the text's signature and in the row. added: what it adds to the cosine. titled: it
-    is in the row's title.
+    ours, theirs: int64, their positions in the text's signature and in the row. added: float64, what each adds to the
+    cosine. titled: bool, whether it is in the row's title.
     """
 
-    ours: int
-    theirs: int
-    added: float
-    titled: bool
+    ours: Positions
+    theirs: Positions
+    added: npt.NDArray[np.float64]
+    titled: Flags
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,19 +140,26 @@ def overlap_detail(weights: Weights, in_title: Flags, packed: Packed, met: Met) 
     )
 
 
-def common(places: Mapping[int, int], weights: Sequence[float], packed: Packed) -> list[Shared]:
-    """Return the terms of a text's signature that are also in one packed row, uint32 (SIGNATURE_TERMS,), in its order.
-
-    places: the position of each of the signature's hashes; weights: theirs.
-    """
-    shift, flag = int(HASH_SHIFT), int(TITLE_FLAG)
-    return [
-        Shared(ours, theirs, weights[ours] * (entry & WEIGHT_MAX) / WEIGHT_MAX, entry & flag != 0)
-        for theirs, entry in enumerate(packed.tolist())
-        if entry and (ours := places.get(entry >> shift)) is not None
-    ]
-
-
 def _sums(row: Positions, values: npt.NDArray[np.float32] | Flags, rows: int) -> Weights:
     sums: Weights = np.bincount(row, values, rows).astype(np.float32)
     return sums
+
+
+class SingleRows:
+    """Finds a signature's terms in one packed row at a time."""
+
+    def __init__(self, ids: Ids, weights: Weights) -> None:
+        """ids: distinct. weights: theirs."""
+        self._order = ids.argsort()
+        self._sorted = ids[self._order].astype(np.uint32)
+        self._weights = weights.astype(np.float64) / WEIGHT_MAX
+
+    def shared(self, packed: Packed) -> Shared:
+        """Return the terms in common with a row, uint32 (SIGNATURE_TERMS,)."""
+        hashes = packed >> HASH_SHIFT
+        at = self._sorted.searchsorted(hashes)
+        at[at == len(self._sorted)] = 0
+        same = self._sorted[at] == hashes if len(self._sorted) else np.zeros(len(packed), np.bool_)
+        theirs = np.flatnonzero(same & (packed != 0))
+        ours, entries = self._order[at[theirs]], packed[theirs]
+        return Shared(ours, theirs, self._weights[ours] * (entries & _WEIGHT), (entries & TITLE_FLAG) != 0)

@@ -62,16 +62,6 @@ class Columns:
     words: Codes
     flags: npt.NDArray[np.uint8]
 
-    def take(self, rows: Rows) -> Columns:
-        """Return copies of these rows."""
-        return Columns(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    @staticmethod
-    def join(first: Columns, second: Columns) -> Columns:
-        """Return the rows of both, `first` first."""
-        pairs = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(Columns))
-        return Columns(*(np.concatenate(pair) for pair in pairs))
-
     @staticmethod
     def row_of(article: Article, words: int) -> tuple[int, ...]:
         """Return one article's values, in the order of the fields."""

@@ -252,7 +252,7 @@ def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: 
     page = other("page", title="Hail over Ostmark", paragraphs=body)
     archive = Archive(empty, page, other("a", paragraphs=["Hail over Ostmark."]), *(other(f"f{n}") for n in range(6)))
     judge = archive.judge("page")
-    assert judge.common(archive.row("a"))
+    assert len(judge.shared(archive.row("a")).added)
     assert judge.fit(archive.row("a")).tolist() == [0.0] * len(body)
 
 
@@ -261,7 +261,7 @@ def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot)
     page = other("page", title="Hail", paragraphs=["Nothing here.", "Hail fell."])
     archive = Archive(empty, page, other("a", paragraphs=["Hail."]), *(other(f"f{n}") for n in range(6)))
     judge = archive.judge("page")
-    shared = sum(term.added for term in judge.common(archive.row("a")))
+    shared = judge.shared(archive.row("a")).added.sum()
     assert shared > 0
     assert judge.fit(archive.row("a")).tolist() == pytest.approx([0.0, shared])
 
@@ -276,9 +276,9 @@ def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
     """What each term adds sums to the TF-IDF cosine, which is 1 for the same text."""
     archive = Archive(empty, other("page"), other("b", title="Headline page", paragraphs=other("page").paragraphs))
     judge = archive.judge("page")
-    added = [term.added for term in judge.common(archive.row("b"))]
-    assert sum(added) == pytest.approx(1, abs=0.01)
-    assert min(added) >= 0
+    added = judge.shared(archive.row("b")).added
+    assert added.sum() == pytest.approx(1, abs=0.01)
+    assert added.min() >= 0
 
 
 # What tells why
@@ -306,7 +306,9 @@ def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
     """In the page's or in the other's; elsewhere a term tells as much as it adds to the overlap."""
     page = other("page", title="Hail again", paragraphs=["Then frost and sleet and hail."])
     judge, row = beside(empty, page, other("a", title="Frost warning", paragraphs=["There was hail and sleet."]))
-    added = {judge.record(row).surfaces[term.theirs].lower(): term.added for term in judge.common(row)}
+    shared = judge.shared(row)
+    theirs = [judge.record(row).surfaces[at].lower() for at in shared.theirs.tolist()]
+    added = dict(zip(theirs, shared.added.tolist(), strict=True))
     factors = {surface: weight / added[surface] for surface, weight in told(judge, row).items()}
     assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
 
@@ -317,4 +319,4 @@ def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
     judge, row = beside(
         empty, other("page", title="Talk", paragraphs=body), other("a", title="Prices", paragraphs=["WN on hail."])
     )
-    assert told(judge, row) == pytest.approx({"WN": sum(term.added for term in judge.common(row)) / 5})
+    assert told(judge, row) == pytest.approx({"WN": judge.shared(row).added.sum() / 5})

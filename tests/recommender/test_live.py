@@ -220,8 +220,7 @@ def assert_is(live: Live, row: int, expected: Stored) -> None:
     assert live.main_vectors(np.array([row])).tolist() == [expected.vectors.main.astype(np.float16).tolist()]
     assert live.sketches(np.array([row])).tolist() == [expected.analysis.sketch.tolist()]
     assert (live.public_at_ms(row), live.published_at_ms(row)) == (a.public_at_ms, a.published_at_ms)
-    columns = live.columns(np.array([row]))
-    assert [getattr(columns, f.name)[0] for f in fields(Columns)] == list(Columns.row_of(a, terms.words))
+    assert [live.column(f.name, np.array([row]))[0] for f in fields(Columns)] == list(Columns.row_of(a, terms.words))
 
 
 def assert_gathers(live: Live, rows: Sequence[int]) -> None:
@@ -231,7 +230,7 @@ def assert_gathers(live: Live, rows: Sequence[int]) -> None:
     assert live.signatures(some).tolist() == [live.signatures(row)[0].tolist() for row in each]
     assert live.sketches(some).tolist() == [live.sketches(row)[0].tolist() for row in each]
     assert live.main_vectors(some).tolist() == [live.main_vectors(row)[0].tolist() for row in each]
-    assert live.columns(some).words.tolist() == [live.columns(row).words[0] for row in each]
+    assert live.column("words", some).tolist() == [live.column("words", row)[0] for row in each]
     np.testing.assert_allclose(live.head_cosines(some, head), [live.head_vector(r) @ head for r in rows], atol=1e-6)
 
 
@@ -555,7 +554,7 @@ def test_the_tail_grows_and_older_reads_stay_right(tmp_path: Path) -> None:
     assert (live.count, live.changed) == (101, 300)
     rows = np.array([live.find(f"x{i}") for i in range(100)])
     assert [live.record(row).title for row in rows.tolist()] == [f"Title {i} 2" for i in range(100)]
-    assert live.columns(rows).published_at_ms.tolist() == [NOW_MS - (i + 1) * DAY_MS for i in range(100)]
+    assert live.column("published_at_ms", rows).tolist() == [NOW_MS - (i + 1) * DAY_MS for i in range(100)]
     assert len(live.search(query("Title"), 1000, *EVER, Scope()).rows) == 101
     tagged = live.search(query("Title"), 1000, *EVER, Scope(tags=frozenset(["t3"])))
     assert sorted(found_ids(live, tagged)) == sorted(f"x{i}" for i in range(3, 100, 7))
@@ -674,7 +673,7 @@ def test_an_article_that_is_never_a_target_is_read_but_not_found(tmp_path: Path)
     row = live.find("a")
     assert row == 1
     assert live.record(row).never_with == ("x", "y")
-    flags = live.columns(np.array([0, 1])).flags.tolist()
+    flags = live.column("flags", np.array([0, 1])).tolist()
     assert flags == [0, Flag.NEVER_TARGET | Flag.NEVER_SOURCE | Flag.EVERGREEN | Flag.NEVER_WITH]
     assert found_ids(live, live.search(query("Talks"), 5, *EVER, Scope())) == ["b"]
     assert live.search(query("Talks"), 5, *EVER, Scope(evergreen_only=True)).rows.tolist() == []

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from recommender.catalog.overlap import (
     TITLE_USED,
     Overlap,
-    Shared,
+    SingleRows,
     TermTable,
-    common,
     overlap_detail,
     overlaps,
 )
@@ -38,10 +37,10 @@ def overlap(one: Signature, *others: Signature) -> Overlap:
     return overlaps(one.ids, one.weights, packed, TermTable())
 
 
-def shared(one: Signature, packed: Packed) -> list[Shared]:
-    """Return what `common` says of a signature and a packed row."""
-    places = {number: place for place, number in enumerate(one.ids.tolist())}
-    return common(places, one.weights.tolist(), packed)
+def shared(one: Signature, packed: Packed) -> list[tuple[int, int, float, bool]]:
+    """Return (ours, theirs, added, titled) of each term that a signature shares with a packed row."""
+    found = SingleRows(one.ids, one.weights).shared(packed)
+    return list(zip(*(values.tolist() for values in found), strict=True))
 
 
 def cosine(one: Signature, other: Signature) -> float:
@@ -76,7 +75,7 @@ def test_the_overlap_is_the_cosine_of_tf_idf(one: list[str], other: list[str], i
     a, b = (make_signature(terms_of("", " ".join(words)), idf) for words in (one, other))
     assert cosine(a, b) == pytest.approx(expected, abs=4 * STEP)
     assert cosine(b, a) == pytest.approx(expected, abs=4 * STEP)
-    parts = {term.ours: term.added for term in shared(a, b.pack())}
+    parts = {ours: added for ours, _, added, _ in shared(a, b.pack())}
     assert sum(parts.values()) == pytest.approx(cosine(a, b), abs=1e-5)
     numbers = {term_id(f"word{i}"): f"word{i}" for i in range(12)}
     for ours, word in enumerate(numbers[i] for i in a.ids.tolist()):
@@ -150,7 +149,7 @@ def test_hashes_that_begin_alike_are_told_apart() -> None:
     assert met.cosine.tolist() == pytest.approx([0.36], abs=STEP)
     assert met.title.tolist() == [0]
     assert (met.met.at.tolist(), met.met.ours.tolist()) == ([1], [1])
-    assert [(term.ours, term.theirs, term.titled) for term in shared(page, other.pack())] == [(1, 1, False)]
+    assert [(ours, theirs, titled) for ours, theirs, _, titled in shared(page, other.pack())] == [(1, 1, False)]
 
 
 def test_a_title_s_term_in_passing_counts_in_proportion() -> None:
@@ -197,7 +196,7 @@ def test_the_term_with_hash_zero_is_a_term() -> None:
     assert ids.tolist() == [0, 5]
     assert weights.tolist() == pytest.approx([0.8, 0.6], abs=STEP)
     assert cosine(signature, signature) == pytest.approx(1, abs=2 * STEP)
-    assert [(term.ours, term.theirs) for term in shared(signature, packed)] == [(0, 0), (1, 1)]
+    assert [(ours, theirs) for ours, theirs, _, _ in shared(signature, packed)] == [(0, 0), (1, 1)]
 
 
 @pytest.mark.parametrize("titled", [0, 1, 2])
