@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,15 +25,20 @@ class Process:
         self._process = process
 
     @staticmethod
-    async def start(name: str, command: Sequence[str], first: dict[str, Any]) -> Process:
+    async def start(
+        name: str, command: Sequence[str], first: dict[str, Any], *, after: Awaitable[None] | None = None
+    ) -> Process:
         """Start a child with its first order; returns once it says that it does its work.
 
+        after: what must be done before it gets that order; meanwhile it imports what it needs.
         Raises the error that the child reports, or UnavailableError if it ends without a word.
         """
         pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX)
         started = Process(name, child)
         try:
+            if after:
+                await after
             started.order(first)
             assert child.stdout is not None
             line = await child.stdout.readline()

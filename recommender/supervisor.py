@@ -128,9 +128,9 @@ class _Supervisor:
         self._encoder = await Process.start("encoder", self._commands.encoder, order)
         return self._encoder
 
-    async def _start_worker(self, slot: int) -> Process:
+    async def _start_worker(self, slot: int, *, after: Awaitable[None] | None = None) -> Process:
         order = self._order(encoder=self._encoder_address)
-        self._workers[slot] = await Process.start(f"worker {slot}", self._commands.worker, order)
+        self._workers[slot] = await Process.start(f"worker {slot}", self._commands.worker, order, after=after)
         return self._workers[slot]
 
     async def _start_all(self, workers: int) -> tuple[Process, list[Process]]:
@@ -138,15 +138,18 @@ class _Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 encoder = group.create_task(self._start_encoder())
-                whole = group.create_task(asyncio.to_thread(self._has_whole_snapshot))
-                if not await whole:
-                    await encoder
-                    await self._write_snapshot("prepare")
-                started = [group.create_task(self._start_worker(slot)) for slot in range(workers)]
+                snapshot = group.create_task(self._make_sure_of_snapshot(encoder))
+                started = [group.create_task(self._start_worker(slot, after=snapshot)) for slot in range(workers)]
         except ExceptionGroup as group:
             ours = next((error for error in group.exceptions if isinstance(error, RelatedNewsError)), group)
             raise ours from None
         return encoder.result(), [task.result() for task in started]
+
+    async def _make_sure_of_snapshot(self, encoder: Awaitable[Process]) -> None:
+        """Return once there is a snapshot that workers can load without checking it."""
+        if not await asyncio.to_thread(self._has_whole_snapshot):
+            await encoder
+            await self._write_snapshot("prepare")
 
     def _has_whole_snapshot(self) -> bool:
         """Check the current snapshot, or go back to an older one, so that no worker has to."""

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 UNFINISHED = "new-"
 """The name of a folder that is still being written begins so."""
-_FIX = "an older snapshot is used, or it is rebuilt from the store"
+FIX = "an older snapshot is used, or it is rebuilt from the store"
 _BLOCK_BYTES = 1 << 22
 
 
@@ -62,13 +62,13 @@ class Manifest:
         try:
             values = json.loads(path.read_text("utf-8"))
             if values["format"] != FORMAT:
-                raise MismatchError(f"{path} has format {values['format']}, this release reads {FORMAT}", fix=_FIX)
+                raise MismatchError(f"{path} has format {values['format']}, this release reads {FORMAT}", fix=FIX)
             if values.pop("checksum") != _checksum(values):
                 raise ValueError("its checksum differs")
             values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
             return Manifest(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptError(f"{path}: unreadable: {error}", fix=_FIX) from error
+            raise CorruptError(f"{path}: unreadable: {error}", fix=FIX) from error
 
     def check_files(self, folder: Path, *, verify: bool) -> None:
         """Raise CorruptError naming the first file that is missing or not of its size, or, to verify, of its bytes."""
@@ -110,7 +110,7 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
-def check_file(path: Path, entry: FileEntry, *, verify: bool, fix: str = _FIX) -> None:
+def check_file(path: Path, entry: FileEntry, *, verify: bool, fix: str = FIX) -> None:
     """Raise CorruptError if a file is missing or not of its size, or, to verify, of its bytes."""
     try:
         size = path.stat().st_size

@@ -1,11 +1,14 @@
 """An immutable, memory-mapped image of the store at one revision, opened; snapshot_writer.py writes them.
 
-Rows are in the order of (public_at_ms, id), oldest first. A snapshot is a folder of plain NumPy files and a manifest.
+Rows are in the order of (public_at_ms, id), oldest first. A snapshot is a folder of plain NumPy files, the records, and
+a manifest.
 Worker processes share the mapped pages; each has an index of the compressed codes of its own, 60 bytes a row.
 """
 
 from __future__ import annotations
 
+import os
+import weakref
 from bisect import bisect_left
 from dataclasses import fields
 from pathlib import Path
@@ -15,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.compressed import Compressed, Quantizers
-from recommender.catalog.manifest import Manifest
+from recommender.catalog.manifest import FIX, Manifest
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.scoped import Alive, ScopedIndex, time_range
 from recommender.catalog.segment import Columns, Record, Scope, Tags, id_hash
 from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector
 from recommender.catalog.wording import Packed, Weights
+from recommender.errors import CorruptError
 
 RECORDS = "records.bin"
 _LABELS_CACHED = 10_000
@@ -52,9 +56,8 @@ class Snapshot:
         self._sorted_hashes = self._array("sorted_hashes")
         self._rows_by_hash = self._array("rows_by_hash")
         self._record_offsets = self._array("record_offsets")
-        self._records = (
-            np.memmap(folder / RECORDS, np.uint8, "r").view(np.ndarray) if self.rows else np.empty(0, np.uint8)
-        )
+        self._records = os.open(folder / RECORDS, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._records)
         self.idf: Weights = self._array("idf")
         self._label_counts: dict[tuple[str, int], int] = {}
 
@@ -123,15 +126,21 @@ class Snapshot:
     def records(self, low: int, high: int) -> tuple[npt.NDArray[np.int64], bytes]:
         """Return the records of rows [low, high) as they stand in the file: the bytes of each, and all together."""
         offsets = self._record_offsets[low : high + 1]
-        return np.diff(offsets), self._records[offsets[0] : offsets[-1]].tobytes()
+        return np.diff(offsets), self._read(int(offsets[0]), int(offsets[-1]))
 
     def record(self, row: int) -> Record:
         """Read one record."""
         return Record.from_bytes(self._blob(row))
 
     def _blob(self, row: int) -> bytes:
-        start, end = self._record_offsets[row : row + 2].tolist()
-        return self._records[start:end].tobytes()
+        return self._read(*self._record_offsets[row : row + 2].tolist())
+
+    def _read(self, start: int, end: int) -> bytes:
+        """Return bytes of the records' file. It is read, not mapped: half of a snapshot, of which little is needed."""
+        data = os.pread(self._records, end - start, start)
+        if len(data) != end - start:
+            raise CorruptError(f"{self.folder / RECORDS}: cut off before byte {end}", fix=FIX)
+        return data
 
     @property
     def mains(self) -> HalfVectors:

@@ -919,6 +919,31 @@ def test_an_interruption_leaves_no_rubbish(store: Store, monkeypatch: pytest.Mon
     assert leftovers(old.parent) == []
 
 
+def test_records_that_are_cut_off_while_they_are_served_are_named(store: Store) -> None:
+    """Reading beyond the end is an error of that article alone; the others are read as before."""
+    snapshot = Snapshot(write(store))
+    first, last = snapshot.record(0), snapshot.rows - 1
+    path = snapshot.folder / "records.bin"
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(CorruptError, match=r"records\.bin: cut off before byte \d+"):
+        snapshot.record(last)
+    assert snapshot.record(0).id == first.id
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_snapshot_that_nobody_needs_lets_go_of_its_files(store: Store) -> None:
+    """A worker takes up a new one every few minutes, for months."""
+    folder = write(store)
+    before = open_files()
+    for _ in range(3):
+        Snapshot(folder).record(0)
+    assert open_files() == before
+
+
 def test_a_folder_that_cannot_be_written_is_named(store: Store) -> None:
     """A file in the folder's place is told as what it is."""
     folder = store.path.parent / SNAPSHOTS

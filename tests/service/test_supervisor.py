@@ -114,6 +114,37 @@ def test_a_child_that_cannot_work_is_an_error(program: str, expected: RelatedNew
     assert str(caught.value) == str(expected)
 
 
+def youngest_child() -> int:
+    """Return the id of this process's child that was started last."""
+    return int(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1])
+
+
+def test_a_child_waits_for_its_first_order() -> None:
+    """It is started at once, gets the order when what must come before is done, and none if that fails."""
+    pids = []
+
+    async def work(*, fails: bool) -> dict[str, Any]:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def before() -> None:
+            begun.set()
+            await go_on.wait()
+            if fails:
+                raise StorageError("no snapshot", fix="index something")
+
+        starting = asyncio.create_task(Process.start("odd", child(ECHO), {"a": 1}, after=before()))
+        await begun.wait()
+        pids.append(youngest_child())
+        assert not starting.done()
+        go_on.set()
+        return (await starting).about
+
+    assert asyncio.run(work(fails=False)) == {"a": 1}
+    with pytest.raises(StorageError, match="no snapshot"):
+        asyncio.run(work(fails=True))
+    assert not Path(f"/proc/{pids[1]}").exists()
+
+
 def test_a_child_that_does_not_finish_is_killed() -> None:
     """It is told first, and has its time."""
 
