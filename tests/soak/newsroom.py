@@ -17,12 +17,13 @@ from tests.service.hosting import SECTIONS, made_up, message
 def make_archive(folder: Path, articles: int) -> None:
     """Index so many articles, an equal share of each section, with a snapshot of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = build_store(folder, [_spread(number) for number in range(articles)])
+    store = build_store(folder, [spread(number) for number in range(articles)])
     write_snapshot(store, folder / SNAPSHOTS, DIMENSION)
     store.close()
 
 
-def _spread(number: int) -> Article:
+def spread(number: int) -> Article:
+    """Return one of the articles of `make_archive`."""
     return made_up(SECTIONS[number % len(SECTIONS)], number // len(SECTIONS))
 
 
