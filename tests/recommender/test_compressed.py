@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog import compressed
-from recommender.catalog.compressed import Lists, Quantizers, can_compress, train
+from recommender.catalog.compressed import Compressed, Lists, Quantizers, Spread, can_compress, train
 from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector, VectorIndex
 from tests.searching import Mask, Matrix, assert_best, bits_of, codes_alone, exact, recall, topics_of, unit_vectors
 
@@ -64,11 +64,12 @@ def test_whole_bytes_of_two_parts_of_four_can_be_compressed(dimension: int, can:
 
 @pytest.mark.parametrize("rows", [0, 1, 299_999, 300_000, 1_000_000, 20_000_000, 2**32])
 def test_every_list_has_a_number_that_its_column_can_hold(rows: int) -> None:
-    """One list for few rows, a power of two near the square root of many, at most what uint16 can number."""
+    """One list for few rows, a power of two near twice the square root of many, up to what is worth its while."""
     lists = compressed._lists(rows)
     assert lists & (lists - 1) == 0
     assert lists <= 1 + np.iinfo(np.uint16).max
-    assert lists == 1 if rows < compressed.LISTS_ROWS else rows**0.5 / 2**0.5 <= lists <= rows**0.5 * 2**0.5
+    wanted = min(2 * rows**0.5, compressed.LISTS_MOST)
+    assert lists == 1 if rows < compressed.LISTS_ROWS else wanted / 2**0.5 <= lists <= wanted * 2**0.5
 
 
 def test_lists_beyond_a_byte_and_beyond_half_of_their_column_are_told_apart() -> None:
@@ -222,7 +223,7 @@ def listed() -> Archive:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compressed, "LISTS_ROWS", 1_000)
         made = archive_of(128)
-    assert len(made.quantizers.centroids) == 128
+    assert len(made.quantizers.centroids) == 256
     return made
 
 
@@ -252,28 +253,51 @@ def test_the_dead_cost_none_of_the_living(archive: Archive, living: float) -> No
     assert archive.recall(rows, archive.lists(rows, one=True), alive=alive) >= archive.least
 
 
-@pytest.mark.parametrize(("visited", "least"), [(125.0, 0.98), (35.0, 0.97)])
+@pytest.mark.parametrize(("visited", "least"), [(17_700, 0.98), (5_000, 0.97)])
 def test_a_part_of_many_lists_holds_the_nearest(
-    listed: Archive, monkeypatch: pytest.MonkeyPatch, visited: float, least: float
+    listed: Archive, monkeypatch: pytest.MonkeyPatch, visited: int, least: float
 ) -> None:
-    """Of 128 lists the best 113, or 32, are visited."""
-    monkeypatch.setattr(compressed, "VISITED", visited)
+    """Of 256 lists the best 227, or 64, are visited."""
+    monkeypatch.setattr(compressed, "VISITED", ((ROWS, visited),))
     rows = np.arange(ROWS)
     assert listed.recall(rows, listed.lists(rows, one=False)) >= least
 
 
 def test_the_fewer_rows_of_a_range_the_more_lists_are_visited(listed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a tenth or a fiftieth of the rows count, as many of those are compared as of all."""
-    monkeypatch.setattr(compressed, "VISITED", 35.0)
+    monkeypatch.setattr(compressed, "VISITED", ((400, 360), (2_000, 1_100), (ROWS, 5_000)))
     rows = np.arange(ROWS)
     lists = listed.lists(rows, one=False)
     for low, high in ((9_000, 11_000), (ROWS - 400, ROWS)):
         assert listed.recall(rows, lists, low, high) >= 0.98
 
 
+def test_of_subjects_far_from_the_query_most_lists_are_visited(
+    listed: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a few subjects are told from as many of all subjects, and the nearest lists are not trusted for them."""
+    monkeypatch.setattr(compressed, "VISITED", ((2_000, 400), (ROWS, 2_000)))
+    whole = Compressed(listed.quantizers, listed.codes, listed.numbers)
+    lists, topics = whole.index(), topics_of(ROWS, TOPICS)
+    rows = np.flatnonzero(topics < TOPICS // 10)
+    spread, mixed = whole.spread(rows), whole.spread(np.arange(0, ROWS, 10))
+    assert spread is not None
+    assert mixed is not None
+    assert (spread.clumped, mixed.clumped) == (True, False)
+    bits, best = bits_of(np.isin(np.arange(ROWS), rows)), listed.queries @ listed.wide[rows].T
+    nearest = rows[np.argsort(-best, axis=1)[:, :ASKED]]
+
+    def found(spread: Spread) -> float:
+        likely = [lists.likely(query, 1_000, 0, ROWS, bits, len(rows), spread) for query in listed.queries]
+        return float(np.mean([recall(some, wanted) for some, wanted in zip(likely, nearest, strict=True)]))
+
+    assert found(spread) >= 0.98
+    assert found(replace(spread, clumped=False)) < 0.95
+
+
 def test_hardly_any_list_is_visited_in_vain(listed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more codes than told are compared: a single list's rows are what a small bound leaves, those of the best."""
-    monkeypatch.setattr(compressed, "VISITED", 0.0)
+    monkeypatch.setattr(compressed, "VISITED", ((ROWS, 1),))
     lists = listed.lists(np.arange(ROWS), one=False)
     for query in listed.queries:
         found = lists.likely(query, ROWS, 0, ROWS, None)
@@ -309,7 +333,7 @@ def test_training_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch, lists_
         made.append(train(matrix, len(matrix)))
         train(matrix[:700], 700)
     one, *others = made
-    assert len(one.centroids) == (1 if lists_rows > 2_000 else 32)
+    assert len(one.centroids) == (1 if lists_rows > 2_000 else 64)
     for other in others:
         assert other.centroids.tolist() == one.centroids.tolist()
         assert other.codebooks.tolist() == one.codebooks.tolist()
