@@ -10,6 +10,7 @@ last, and any choice of rows makes an index of its own within milliseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -30,16 +31,17 @@ VISITED = (
     (30_000, 9_000),
     (100_000, 21_000),
     (300_000, 55_000),
-    (1_000_000, 85_000),
+    (1_000_000, 90_000),
     (10_000_000, 170_000),
     (100_000_000, 340_000),
 )
 """(rows that may be returned, codes of them that are compared): recall@100 of the best 800 is then .98 to .99 on
 generated vectors (the last is not measured), interpolated between. So it is whether these are all rows, or those of a
 period or a site in a larger archive."""
-CLUMPED_VISITED = 0.8
-"""Of rows that lie clumped, in a few subjects, such a share: where these are not the query's, the nearest of them are
-about equally far, and lists say little. Of 1 % of 10,000,000 rows, subjects drawn at random, the best 2,000 have
+FAR_HELD, FAR_VISITED, FAR_COMPARED = 0.5, 0.8, 2.5
+"""Rows that lie clumped, in a few subjects, are far from a query if the lists that are visited for all rows hold less
+than FAR_HELD of them. The nearest of them are about equally far then, and lists say little: FAR_VISITED of them are
+visited, and FAR_COMPARED times as many found. Of 1 % of 10,000,000 rows, subjects drawn at random, the best 2,000 have
 recall@100 .984; the best 800, a quarter visited, .88."""
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_A_LIST = 40
@@ -108,7 +110,7 @@ class Spread:
     clumped: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Compressed:
     """Codes of an archive's rows, parallel. codes: uint8 (n, bytes). lists: uint16 (n,), the list of each."""
 
@@ -121,8 +123,12 @@ class Compressed:
         lists = len(self.quantizers.centroids)
         if lists == 1:
             return None
-        some, every = (np.bincount(numbers, minlength=lists) for numbers in (self.lists[rows], self.lists))
-        return Spread(some / max(len(rows), 1), _share_a_list(some) >= _CLUMPED * _share_a_list(every))
+        members = np.bincount(self.lists[rows], minlength=lists)
+        return Spread(members / max(len(rows), 1), _share_a_list(members) >= _CLUMPED * self._all_share_a_list)
+
+    @cached_property
+    def _all_share_a_list(self) -> float:
+        return _share_a_list(np.bincount(self.lists))
 
     def index(self) -> Lists:
         """Return all rows, searchable."""
@@ -171,13 +177,14 @@ class Lists:
         passing: int | None = None,
         spread: Spread | None = None,
     ) -> Rows:
-        """Return about n rows of [low, high) that are likely the nearest to `query`, in no order.
+        """Return about n rows of [low, high) that are likely the nearest to `query`, in no order; more if they are far.
 
         bits: little-endian, one a row, of the rows that may be returned; None for all. passing: about how many may be;
         None for all in the range. spread: how they lie in the lists; None if as all rows do.
         """
         passing = high - low if passing is None else passing
-        visited = self._visited_lists(passing) if spread is None else self._visited_of(query, passing, spread)
+        visited, far = self._visited_of(query, passing, spread) if spread else (self._visited_lists(passing), False)
+        n = round(n * FAR_COMPARED) if far else n
         params = faiss.SearchParametersIVF(nprobe=visited, sel=self._selector(low, high, bits))
         _, rows = self._index.search(query[None], min(n, passing), params=params)
         found: Rows = rows[0][rows[0] >= 0]
@@ -192,12 +199,16 @@ class Lists:
         lists = self._count * _enough(passing) / max(passing, 1)
         return min(self._count, max(1, round(lists)))
 
-    def _visited_of(self, query: Vector, passing: int, spread: Spread) -> int:
-        """Return how many of the lists nearest to `query` hold enough of the rows; of all rows as many at least."""
+    def _visited_of(self, query: Vector, passing: int, spread: Spread) -> tuple[int, bool]:
+        """Return how many of the lists nearest to `query` hold enough of the rows, and whether these are far from it.
+
+        Of all rows as many lists at least.
+        """
         _, nearest = self._index.quantizer.search(query[None], self._count)
-        share = CLUMPED_VISITED if spread.clumped else _enough(passing) / max(passing, 1)
-        lists = int(np.searchsorted(np.cumsum(spread.shares[nearest[0]]), share)) + 1
-        return min(self._count, max(self._visited_lists(self.rows), lists))
+        held, least = np.cumsum(spread.shares[nearest[0]]), self._visited_lists(self.rows)
+        far = spread.clumped and bool(held[least - 1] < FAR_HELD)
+        share = FAR_VISITED if far else _enough(passing) / max(passing, 1)
+        return min(self._count, max(least, int(np.searchsorted(held, share)) + 1)), far
 
     def _selector(self, low: int, high: int, bits: Bits | None) -> faiss.IDSelector | None:
         selectors = []

@@ -26,8 +26,6 @@ GATHERED_ROWS, GATHERED_CODES = 2_000, 50
 """The same of rows that do not follow each other: 70 ns more each to bring them together."""
 COMPARED_LEAST, COMPARED_TIMES = 600, 2
 """Of the likely rows so many are compared exactly, and so many times k more: recall@100 of 100,000 rows is .993."""
-CLUMPED_COMPARED = 2.5
-"""So many times more of rows that lie clumped; see CLUMPED_VISITED."""
 _TIE_SLACK = 16
 
 Vector = npt.NDArray[np.float32]
@@ -151,8 +149,6 @@ class VectorIndex:
             return self.vectors.scan(query, k, low, high, bits)
         if lists is not None and gathered > max(codes, GATHERED_CODES * GATHERED_ROWS):
             compared, spread = COMPARED_LEAST + COMPARED_TIMES * k, None if own else spread
-            if spread and spread.clumped:
-                compared = round(CLUMPED_COMPARED * compared)
             likely = lists.likely(query, compared, low, high, bits, len(rows), spread)
             if len(likely) >= min(k, len(rows)):
                 return self.vectors.scan_rows(query, k, np.sort(likely))
