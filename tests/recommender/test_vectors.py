@@ -342,7 +342,7 @@ def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: py
     """Where the visited lists are of dead rows, or FAISS passes over the worst of all, the others are scanned."""
     codes_alone(monkeypatch)
     monkeypatch.setattr(compressed_module, "LISTS_ROWS", 100)
-    monkeypatch.setattr(compressed_module, "VISITED", 0.0)
+    monkeypatch.setattr(compressed_module, "VISITED", ((1, 1),))
     matrix = unit_vectors(2_000, 16)
     matrix[1_000:] = -matrix[0]
     quantizers = train(matrix, len(matrix))
