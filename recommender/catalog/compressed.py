@@ -48,6 +48,9 @@ _TRAINING_ROWS_A_LIST = 40
 _TRAINING_ITERATIONS = 6
 _SEED = 20_260_101
 _CLUMPED = 2.0
+_ONE_QUERY = 11
+"""FAISS's number for its way to search list by list for one query, the best in a reservoir: over many lists a tenth
+quicker than the one for batches, which it would choose."""
 _BLOCK_ROWS = 32
 _BITS = 4
 
@@ -226,6 +229,7 @@ def _index(centroids: faiss.IndexFlatIP, lists: int) -> faiss.IndexIVFPQFastScan
     parts = centroids.d // PART_DIMENSIONS
     index = faiss.IndexIVFPQFastScan(centroids, centroids.d, lists, parts, _BITS, faiss.METRIC_INNER_PRODUCT)
     index.by_residual = False
+    index.implem = _ONE_QUERY
     return index
 
 
