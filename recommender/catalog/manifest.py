@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ UNFINISHED = "new-"
 """The name of a folder that is still being written begins so."""
 FIX = "an older snapshot is used, or it is rebuilt from the store"
 _BLOCK_BYTES = 1 << 22
+_CHECKED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,18 @@ class Manifest:
             raise CorruptError(f"{path}: unreadable: {error}", fix=FIX) from error
 
     def check_files(self, folder: Path, *, verify: bool) -> None:
-        """Raise CorruptError naming the first file that is missing or not of its size, or, to verify, of its bytes."""
-        for name, entry in self.files.items():
-            check_file(folder / name, entry, verify=verify)
+        """Raise CorruptError naming a file that is missing or not of its size, or, to verify, of its bytes.
+
+        Several are read at once, the largest first: a checksum takes 0.4 s a gigabyte, and the GIL for none of it.
+        """
+
+        def check(name: str) -> None:
+            check_file(folder / name, self.files[name], verify=verify)
+
+        with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+            check_all = pool.map if verify else map
+            for _ in check_all(check, sorted(self.files, key=lambda name: -self.files[name].size)):
+                pass
 
 
 def current_snapshot(folder: Path) -> Path | None:
