@@ -14,8 +14,6 @@ from recommender.child import Orders, run_child
 from recommender.config import Settings
 from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
 
-_NICENESS = 10
-
 
 async def compact(orders: Orders) -> None:
     """Do what the order says: "prepare" a folder for serving, or write the "next" snapshot."""
@@ -28,7 +26,6 @@ async def compact(orders: Orders) -> None:
         if orders.first["task"] == "prepare":
             open_live(store, folder, dimension)
         else:
-            os.nice(_NICENESS)
             write_snapshot(store, folder, dimension)
     finally:
         store.close()

@@ -36,6 +36,8 @@ _STEADY_S = 30.0
 _MARGIN_S = 5.0
 _LOOK_S = 1.0
 _AFTER_FAILURE_S = 30.0
+_NICENESS = 10
+"""Of what writes a snapshot while others serve: it takes only what they leave."""
 _LEAST_CHANGES = 50
 _CHANGED_SHARE = 0.5
 T = TypeVar("T")
@@ -163,7 +165,8 @@ class _Supervisor:
         """Do a task of compaction.py. Raises its error."""
         assert self._encoder is not None
         order = self._order(task=task, dimension=self._encoder.about["dimension"])
-        process = await Process.start("compaction", self._commands.compaction, order)
+        niceness = 0 if task == "prepare" else _NICENESS
+        process = await Process.start("compaction", self._commands.compaction, order, niceness=niceness)
         await process.wait()
 
     # Keeping

@@ -114,6 +114,20 @@ def test_a_child_that_cannot_work_is_an_error(program: str, expected: RelatedNew
     assert str(caught.value) == str(expected)
 
 
+def test_a_child_may_give_way_to_others() -> None:
+    """Its niceness is there before it does anything."""
+
+    async def niceness(wanted: int) -> int:
+        program = "import json, os; print(json.dumps({'ready': {'nice': os.nice(0)}}), flush=True)"
+        process = await Process.start("odd", child(program), {}, niceness=wanted)
+        await process.wait()
+        return int(process.about["nice"])
+
+    own = os.nice(0)
+    assert asyncio.run(niceness(0)) == own
+    assert asyncio.run(niceness(own + 3)) == own + 3
+
+
 def youngest_child() -> int:
     """Return the id of this process's child that was started last."""
     return int(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1])
