@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +319,33 @@ def test_many_texts_are_embedded_at_once_and_in_order() -> None:
 def test_the_key_names_model_weights_and_recipe() -> None:
     """Another model, other weights or another recipe is another key."""
     assert ModelInfo("org/model", "0123456789abcdef" * 4, 384, 256).key == f"org/model@0123456789ab/{RECIPE}"
+
+
+GROWTH = """
+import random
+import os
+import subprocess
+import sys
+from pathlib import Path
+from recommender.embedding import load_embedder
+
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+embedder, rng = load_embedder(threads=1), random.Random(1)
+for batch in range(50):
+    if batch == 20:
+        before = resident_mib()
+    embedder.encode([" ".join(["gas"] * rng.randint(5, 200)) for _ in range(rng.choice((1, 3, 5, 8, 12)))])
+print(resident_mib() - before)
+"""
+
+
+def test_the_model_s_memory_does_not_grow_with_the_shapes_of_batches() -> None:
+    """An encoder meets drafts of every length for months; thirty batches of other shapes took 50 MiB once."""
+    kept = {name: value for name, value in os.environ.items() if name not in embedding._SHAPES_KEPT}
+    done = subprocess.run([sys.executable, "-c", GROWTH], env=kept, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 20
 
 
 @pytest.mark.parametrize("name", ["no/such-model-here", "./no/such/folder", "a b c", "org/" + "x" * 200])
