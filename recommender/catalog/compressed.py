@@ -38,11 +38,11 @@ VISITED = (
 """(rows that may be returned, codes of them that are compared): recall@100 of the best 800 is then .98 to .99 on
 generated vectors (the last is not measured), interpolated between. So it is whether these are all rows, or those of a
 period or a site in a larger archive."""
-FAR_HELD, FAR_VISITED, FAR_COMPARED = 0.7, 0.8, 4.0
+FAR_HELD, FAR_VISITED, FAR_COMPARED = 0.7, 0.8, 4
 """Rows that lie clumped, in a few subjects, are far from a query if the lists that are visited for all rows hold less
 than FAR_HELD of them. The nearest of them are about equally far then, and lists say little: FAR_VISITED of them are
-visited, and FAR_COMPARED times as many found. Of 1 % of 10,000,000 rows, subjects drawn at random, the best 3,200 have
-recall@100 .992; the best 800, a quarter visited, .88."""
+visited, and FAR_COMPARED times as many compared exactly. Of 1 % of 10,000,000 rows, subjects drawn at random, the best
+3,200 have recall@100 .992; the best 800, a quarter visited, .88."""
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_A_LIST = 40
 _TRAINING_ITERATIONS = 6
@@ -113,6 +113,17 @@ class Spread:
     clumped: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Around:
+    """How some rows lie around a query. held: float64 (lists,), the share of them in the nearest one, two, ... lists.
+
+    far: whether none of them is near; see FAR_HELD.
+    """
+
+    held: npt.NDArray[np.float64]
+    far: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Compressed:
     """Codes of an archive's rows, parallel. codes: uint8 (n, bytes). lists: uint16 (n,), the list of each."""
@@ -178,16 +189,15 @@ class Lists:
         high: int,
         bits: Bits | None = None,
         passing: int | None = None,
-        spread: Spread | None = None,
+        around: Around | None = None,
     ) -> Rows:
-        """Return about n rows of [low, high) that are likely the nearest to `query`, in no order; more if they are far.
+        """Return about n rows of [low, high) that are likely the nearest to `query`, in no order.
 
         bits: little-endian, one a row, of the rows that may be returned; None for all. passing: about how many may be;
-        None for all in the range. spread: how they lie in the lists; None if as all rows do.
+        None for all in the range. around: how they lie around the query; None if as all rows do.
         """
         passing = high - low if passing is None else passing
-        visited, far = self._visited_of(query, passing, spread) if spread else (self._visited_lists(passing), False)
-        n = round(n * FAR_COMPARED) if far else n
+        visited = self._visited_of(passing, around) if around else self._visited_lists(passing)
         params = faiss.SearchParametersIVF(nprobe=visited, sel=self._selector(low, high, bits))
         _, rows = self._index.search(query[None], min(n, passing), params=params)
         found: Rows = rows[0][rows[0] >= 0]
@@ -202,16 +212,17 @@ class Lists:
         lists = self._count * _enough(passing) / max(passing, 1)
         return min(self._count, max(1, round(lists)))
 
-    def _visited_of(self, query: Vector, passing: int, spread: Spread) -> tuple[int, bool]:
-        """Return how many of the lists nearest to `query` hold enough of the rows, and whether these are far from it.
-
-        Of all rows as many lists at least.
-        """
+    def around(self, query: Vector, spread: Spread) -> Around:
+        """Return how rows that are spread so over these lists lie around a query."""
         _, nearest = self._index.quantizer.search(query[None], self._count)
-        held, least = np.cumsum(spread.shares[nearest[0]]), self._visited_lists(self.rows)
-        far = spread.clumped and bool(held[least - 1] < FAR_HELD)
-        share = FAR_VISITED if far else _enough(passing) / max(passing, 1)
-        return min(self._count, max(least, int(np.searchsorted(held, share)) + 1)), far
+        held = np.cumsum(spread.shares[nearest[0]])
+        return Around(held, spread.clumped and bool(held[self._visited_lists(self.rows) - 1] < FAR_HELD))
+
+    def _visited_of(self, passing: int, around: Around) -> int:
+        """Return how many of the nearest lists hold enough of the rows; of all rows as many at least."""
+        share = FAR_VISITED if around.far else _enough(passing) / max(passing, 1)
+        lists = int(np.searchsorted(around.held, share)) + 1
+        return min(self._count, max(self._visited_lists(self.rows), lists))
 
     def _selector(self, low: int, high: int, bits: Bits | None) -> faiss.IDSelector | None:
         selectors = []

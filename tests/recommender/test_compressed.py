@@ -287,12 +287,16 @@ def test_of_subjects_far_from_the_query_most_lists_are_visited(
     bits, best = bits_of(np.isin(np.arange(ROWS), rows)), listed.queries @ listed.wide[rows].T
     nearest = rows[np.argsort(-best, axis=1)[:, :ASKED]]
 
-    def found(spread: Spread) -> float:
-        likely = [lists.likely(query, 1_000, 0, ROWS, bits, len(rows), spread) for query in listed.queries]
-        return float(np.mean([recall(some, wanted) for some, wanted in zip(likely, nearest, strict=True)]))
+    def found(n: int, spread: Spread) -> float:
+        recalls = []
+        for query, wanted in zip(listed.queries, nearest, strict=True):
+            around = lists.around(query, spread)
+            assert around.far == spread.clumped
+            recalls.append(recall(lists.likely(query, n, 0, ROWS, bits, len(rows), around), wanted))
+        return float(np.mean(recalls))
 
-    assert found(spread) >= 0.98
-    assert found(replace(spread, clumped=False)) < 0.95
+    assert found(1_000, spread) >= 0.98
+    assert found(1_000, replace(spread, clumped=False)) < 0.95
 
 
 def test_hardly_any_list_is_visited_in_vain(listed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
