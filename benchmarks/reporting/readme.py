@@ -60,17 +60,17 @@ _CORE = (
 def _core(rows: int, kept: Kept | None) -> list[str]:
     measured = sweeps(kept) if kept else {}
     ours, flat = (measured.get(name, {}).get(UNFILTERED) for name in (OURS, FLAT))
-    if not (kept and ours and flat):
+    if not (kept and ours):
         return [count(rows), *[MISSING] * (len(_CORE) - 1)]
-    best, exact = ours.chosen, flat.chosen
+    best, exact = ours.chosen, flat.chosen if flat else None
     filtered = [sweep.chosen for sweep in _filtered(measured[OURS])]
     return [
         count(rows),
         kept.values["corpus"]["vectors"].split()[0],
         *(duration(best.p50_us), duration(best.p95_us)),
         *(share(best.recall_10), share(best.recall_100)),
-        duration(exact.p50_us),
-        f"1/{ratio(exact.p50_us / best.p50_us)}",
+        duration(exact.p50_us) if exact else MISSING,
+        f"1/{ratio(exact.p50_us / best.p50_us)}" if exact else MISSING,
         duration(max(point.p50_us for point in filtered)) if filtered else MISSING,
         share(min(point.recall_100 for point in filtered)) if filtered else MISSING,
         kept.name,

@@ -74,6 +74,17 @@ def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results:
     assert service[9:11] == ["1.25", "-"]
 
 
+def test_a_size_that_no_exact_search_was_tried_at_has_its_figures_all_the_same(results: Path) -> None:
+    """Only what needs the baseline is missing."""
+    values = core_values(10_000_000, 1_900, 5_000)
+    del values["peers"]["faiss_flat"]
+    keep_in(results, "core-10000000", values)
+    (line,) = [one for one in rows(readme.table(keeping.newest(results), results.parent)) if one[0] == "10M"]
+    assert float(line[2].removesuffix(" ms")) == pytest.approx(1.9, rel=0.05)
+    assert line[6:8] == ["-", "-"]
+    assert line[-1] == "core-10000000"
+
+
 def test_every_run_is_named_with_command_and_commit(results: Path) -> None:
     """Each run that a row names stands below with a link to its file."""
     text = readme.table(keeping.newest(results), results.parent)
