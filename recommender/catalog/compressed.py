@@ -38,7 +38,7 @@ VISITED = (
 """(rows that may be returned, codes of them that are compared): recall@100 of the best 800 is then .98 to .99 on
 generated vectors (the last is not measured), interpolated between. So it is whether these are all rows, or those of a
 period or a site in a larger archive."""
-FAR_HELD, FAR_VISITED, FAR_COMPARED = 0.7, 0.8, 4
+FAR_HELD, FAR_VISITED, FAR_COMPARED = 0.5, 0.8, 4
 """Rows that lie clumped, in a few subjects, are far from a query if the lists that are visited for all rows hold less
 than FAR_HELD of them. The nearest of them are about equally far then, and lists say little: FAR_VISITED of them are
 visited, and FAR_COMPARED times as many compared exactly. Of 1 % of 10,000,000 rows, subjects drawn at random, the best
