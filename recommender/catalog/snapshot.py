@@ -1,8 +1,7 @@
 """An immutable, memory-mapped image of the store at one revision, opened; snapshot_writer.py writes them.
 
 Rows are in the order of (public_at_ms, id), oldest first. A snapshot is a folder of plain NumPy files, the records, and
-a manifest.
-Worker processes share the mapped pages; each has an index of the compressed codes of its own, 60 bytes a row.
+a manifest. Worker processes share the mapped pages; each has an index of the codes of its own, 60 bytes a row.
 """
 
 from __future__ import annotations

@@ -323,9 +323,6 @@ def test_the_key_names_model_weights_and_recipe() -> None:
 
 GROWTH = """
 import random
-import os
-import subprocess
-import sys
 from pathlib import Path
 from recommender.embedding import load_embedder
 
