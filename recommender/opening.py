@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from recommender.catalog.derived import ANALYSIS
 from recommender.catalog.entry import Entry
 from recommender.catalog.live import Live
-from recommender.catalog.manifest import current_snapshot, finished_snapshots
+from recommender.catalog.manifest import Manifest, current_snapshot, finished_snapshots
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import make_current, write_snapshot
 from recommender.catalog.store import Change, Store, encoders_of
@@ -26,6 +28,8 @@ REPLAYED_SHARE = 0.2
 snapshot is written first."""
 CHANGES_AT_ONCE = 64
 """So many changes are applied between two answers."""
+
+T = TypeVar("T")
 
 
 def model_for(data_dir: Path, configured: str | None) -> str:
@@ -67,14 +71,27 @@ def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snaps
     None if there is none that is whole, of the store's encoder, and not too far behind. One that is ahead of the store,
     which was cut short or replaced by a backup then, is removed.
     """
+    return _first_usable(store, folder, lambda path: Snapshot(path, verify=verify))
+
+
+def usable_folder(store: Store, folder: Path) -> Path | None:
+    """Return the folder of the snapshot that `usable_snapshot` would return, verified, without loading it."""
+    return _first_usable(store, folder, _verified)
+
+
+def _verified(path: Path) -> Path:
+    Manifest.read(path).check_files(path, verify=True)
+    return path
+
+
+def _first_usable(store: Store, folder: Path, take: Callable[[Path], T]) -> T | None:
+    """Return what `take`, which raises if a snapshot is broken, makes of the first one that fits the store."""
     for path in finished_snapshots(folder):
         try:
-            snapshot = Snapshot(path, verify=verify)
+            if _fits(Manifest.read(path), path, store):
+                return take(path)
         except (CorruptError, MismatchError, OSError) as error:  # OSError: pruned this moment
             log.warning("snapshot %s is not used: %s", path.name, error)
-            continue
-        if _fits(snapshot, store):
-            return snapshot
     return None
 
 
@@ -95,20 +112,20 @@ def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, Entr
     return changes, live.prepare(store.stored(list({change.article_id for change in changes})).values())
 
 
-def _fits(snapshot: Snapshot, store: Store) -> bool:
-    manifest, behind = snapshot.manifest, store.revision() - snapshot.manifest.revision
+def _fits(manifest: Manifest, path: Path, store: Store) -> bool:
+    behind = store.revision() - manifest.revision
     if behind < 0:
         log.error(
             "snapshot %s is removed: the store is at revision %d and has lost what came after",
-            snapshot.folder.name,
+            path.name,
             store.revision(),
         )
-        shutil.rmtree(snapshot.folder, ignore_errors=True)  # later changes will have its revisions, and be others
+        shutil.rmtree(path, ignore_errors=True)  # later changes will have its revisions, and be others
         return False
     if manifest.encoder != store.encoder or manifest.analysis != ANALYSIS:
-        log.info("snapshot %s is of %s, %s; not used", snapshot.folder.name, manifest.encoder, manifest.analysis)
+        log.info("snapshot %s is of %s, %s; not used", path.name, manifest.encoder, manifest.analysis)
         return False
-    if behind > max(REPLAYED_LEAST, REPLAYED_SHARE * snapshot.rows):
-        log.info("snapshot %s is %d changes behind; not used", snapshot.folder.name, behind)
+    if behind > max(REPLAYED_LEAST, REPLAYED_SHARE * manifest.rows):
+        log.info("snapshot %s is %d changes behind; not used", path.name, behind)
         return False
     return True

@@ -25,7 +25,7 @@ from recommender.catalog.snapshot_writer import make_current
 from recommender.catalog.store import open_store
 from recommender.config import Settings, address_of
 from recommender.errors import CorruptError, RelatedNewsError, StorageError
-from recommender.opening import SNAPSHOTS, STORE_FILE, model_for, usable_snapshot
+from recommender.opening import SNAPSHOTS, STORE_FILE, model_for, usable_folder
 from recommender.processes import Process
 
 log = logging.getLogger(__name__)
@@ -156,10 +156,10 @@ class _Supervisor:
     def _has_whole_snapshot(self) -> bool:
         """Check the current snapshot, or go back to an older one, so that no worker has to."""
         folder = self._settings.data_dir / SNAPSHOTS
-        snapshot = usable_snapshot(self._store, folder)
-        if snapshot is not None and snapshot.folder != current_snapshot(folder):
-            make_current(snapshot.folder)
-        return snapshot is not None
+        usable = usable_folder(self._store, folder)
+        if usable is not None and usable != current_snapshot(folder):
+            make_current(usable)
+        return usable is not None
 
     async def _write_snapshot(self, task: str) -> None:
         """Do a task of compaction.py. Raises its error."""

@@ -206,9 +206,9 @@ class Live:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms], best first."""
         alive = Alive(self._alive_bits, len(self._dead_rows)) if self._dead_rows else None
         hits = self._base.search(query, k, from_ms, until_ms, scope, alive=alive)
-        if not self._tail.living:
-            return hits
         tail = self._tail.search(query, k, from_ms, until_ms, scope)
+        if not len(tail.rows):
+            return hits
         rows = np.concatenate((hits.rows, tail.rows + self._base.rows))
         return best_of(np.concatenate((hits.scores, tail.scores)), rows, k)
 
@@ -240,9 +240,9 @@ class Live:
         """Return the first n of the living among `base`, already in order, and the tail's rows in time and scope."""
         if self._dead_rows:
             base = base[~self._dead[base]]
-        if not self._tail.living:
+        tail = self._tail.public_in(from_ms, until_ms, scope)
+        if not len(tail):
             return base[:n]
-        tail = self._tail.in_scope(from_ms, until_ms, scope)
         times = np.concatenate((self._base.columns.public_at_ms[base], self._tail.columns.public_at_ms[tail]))
         order = np.argsort(-times if newest_first else times, kind="stable")[:n]
         return np.concatenate((base, tail + self._base.rows))[order]

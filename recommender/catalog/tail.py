@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
-from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags
+from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, Times
 from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed
+
+_SCOPES_CACHED = 64
 
 
 class _Growing:
@@ -57,8 +59,14 @@ class Tail:
         self._alive = _Growing(np.bool_)
         self._records: list[Record] = []
         self._tag_codes: list[tuple[int, ...]] = []
-        self._tags: Tags | None = None
         self._row_of: dict[str, int] = {}
+        self._changed()
+
+    def _changed(self) -> None:
+        """Forget what was read off the rows: a page asks for the same some ten times."""
+        self._columns_read: Columns | None = None
+        self._tags: Tags | None = None
+        self._living: dict[Scope | None, tuple[Rows, Times]] = {}
 
     def copy(self) -> Tail:
         """Return a tail of its own with the same rows."""
@@ -83,13 +91,14 @@ class Tail:
         self._row_of[entry.id] = len(self._records)
         self._records.append(entry.record)
         self._tag_codes.append(entry.tag_codes)
-        self._tags = None
+        self._changed()
 
     def remove(self, article_id: str) -> None:
         """Let the row of an article die, if there is one."""
         row = self._row_of.pop(article_id, None)
         if row is not None:
             self._alive.array[row] = False
+            self._changed()
 
     @property
     def rows(self) -> int:
@@ -104,7 +113,9 @@ class Tail:
     @property
     def columns(self) -> Columns:
         """The columns of all rows."""
-        return Columns(*(self._columns[f.name].array for f in fields(Columns)))
+        if self._columns_read is None:
+            self._columns_read = Columns(*(self._columns[f.name].array for f in fields(Columns)))
+        return self._columns_read
 
     @property
     def tags(self) -> Tags:
@@ -160,17 +171,23 @@ class Tail:
         """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
         return HalfVectors(self._heads.array).cosines(rows, head)
 
-    def public_in(self, from_ms: int, until_ms: int) -> Rows:
-        """Return the living rows that became public in [from_ms, until_ms], ascending."""
-        times = self.columns.public_at_ms
-        return np.flatnonzero(self._alive.array & (times >= from_ms) & (times <= until_ms))
+    def public_in(self, from_ms: int, until_ms: int, scope: Scope | None = None) -> Rows:
+        """Return the living rows, of those in `scope`, that became public in [from_ms, until_ms], ascending."""
+        rows, times = self._living_in(scope)
+        return rows[(times >= from_ms) & (times <= until_ms)]
 
-    def in_scope(self, from_ms: int, until_ms: int, scope: Scope) -> Rows:
-        """Return the living rows in `scope` that became public in [from_ms, until_ms], ascending."""
-        rows = self.public_in(from_ms, until_ms)
-        return rows[scope.allowed(self.columns, self.tags)[rows]]
+    def _living_in(self, scope: Scope | None) -> tuple[Rows, Times]:
+        """Return the living rows, ascending, and when each became public."""
+        found = self._living.get(scope)
+        if found is None:
+            living = self._alive.array if scope is None else self._alive.array & scope.allowed(self.columns, self.tags)
+            rows = np.flatnonzero(living)
+            if len(self._living) == _SCOPES_CACHED:
+                self._living.clear()
+            found = self._living[scope] = rows, self.columns.public_at_ms[rows]
+        return found
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
-        rows = self.in_scope(from_ms, until_ms, scope)
+        rows = self.public_in(from_ms, until_ms, scope)
         return HalfVectors(self._mains.array).scan_rows(query, k, rows)

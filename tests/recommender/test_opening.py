@@ -18,7 +18,16 @@ from recommender.catalog.sqlite import copy_database
 from recommender.catalog.store import Store, create_store, open_store
 from recommender.embedding import EMBEDDED_MODEL
 from recommender.errors import CorruptError, MismatchError
-from recommender.opening import SNAPSHOTS, STORE_FILE, model_for, open_live, read_changes, replay, usable_snapshot
+from recommender.opening import (
+    SNAPSHOTS,
+    STORE_FILE,
+    model_for,
+    open_live,
+    read_changes,
+    replay,
+    usable_folder,
+    usable_snapshot,
+)
 from tests.building import DIMENSION, FakeEmbedder, article, build_store, writes
 
 
@@ -101,6 +110,23 @@ def test_an_older_one_takes_the_place_of_a_broken_one(
     ]
 
 
+def test_the_supervisor_finds_the_same_without_loading_it(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers no call: an index of the codes would only cost it time before its workers start, and memory."""
+    paths = [write(store)]
+    add(store, "d")
+    paths.append(write(store))
+    found = [usable_snapshot(store, folder)]
+    (paths[1] / "heads.npy").unlink()
+    found.append(usable_snapshot(store, folder))
+    assert [snapshot and snapshot.folder for snapshot in found] == paths[::-1]
+    monkeypatch.setattr(opening, "Snapshot", None)
+    assert usable_folder(store, folder) == paths[0]
+    (paths[0] / "heads.npy").unlink()
+    assert usable_folder(store, folder) is None
+
+
 def test_flipped_bits_are_looked_for_only_when_told(store: Store, folder: Path) -> None:
     """The supervisor reads every byte once, so that its workers need not each do so."""
     path = write(store)
@@ -109,6 +135,7 @@ def test_flipped_bits_are_looked_for_only_when_told(store: Store, folder: Path) 
     (path / "heads.npy").write_bytes(data)
     assert usable_snapshot(store, folder, verify=False) is not None
     assert usable_snapshot(store, folder) is None
+    assert usable_folder(store, folder) is None
 
 
 def test_one_of_another_encoder_is_left_alone(store: Store, folder: Path) -> None:
