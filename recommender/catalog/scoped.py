@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recommender.catalog.compressed import Bits, Compressed, Lists, Spread
-from recommender.catalog.segment import Codes, Columns, LabelRows, Scope, Tags, Times, label_mask
-from recommender.catalog.vectors import GATHERED_ROWS, Allowed, HalfVectors, Hits, Rows, Vector, VectorIndex
+from recommender.catalog.segment import Columns, LabelRows, Scope, Tags, Times
+from recommender.catalog.vectors import GATHERED_ROWS, HalfVectors, Hits, Rows, Vector, VectorIndex
 
 _SCOPES_CACHED = 64
 _HELD_TIMES = 8.0
@@ -24,7 +26,9 @@ _LISTED_TIMES = 1.0
 """Of these rows at most so many times the index's have codes of their own, 60 bytes each."""
 _NARROW = 0.25
 """Share of all rows above which a scope is so wide that codes of its own would save little."""
-_LABELS_COMPARED = 8
+_LISTED_SHARE, _LABELS_COMPARED = 0.25, 8
+"""Up to this share of all rows those with certain labels are looked up, rather than all rows compared with the labels;
+more of them too where the labels are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class ScopedIndex:
         self._index = VectorIndex(vectors, compressed.index() if compressed else None)
         self._columns = columns
         self._tags = tags
-        self._label_rows: dict[str, LabelRows] = {}
+        self._label_rows: dict[str, Future[LabelRows]] = {}
         self._scopes: OrderedDict[Scope, _Allowed] = OrderedDict()
         self._maker = ThreadPoolExecutor(1, "scope codes")
 
@@ -152,13 +156,9 @@ class ScopedIndex:
     def _allowed(self, scope: Scope) -> _Allowed:
         found = self._scopes.get(scope)
         if found is None:
-            mask = scope.allowed(self._columns, self._tags, self._label_mask)
-            times = self._columns.public_at_ms
-            if mask.all():
-                found = _Allowed(None, times, None)
-            else:
-                rows = np.flatnonzero(mask)
-                found = _Allowed(rows, times[rows], np.packbits(mask, bitorder="little"))
+            rows, times = self._rows_in(scope), self._columns.public_at_ms
+            bits = None if rows is None else _bits_of(rows, self.rows)
+            found = _Allowed(rows, times if rows is None else times[rows], bits)
             self._scopes[scope] = found
             self._forget()
         else:
@@ -171,13 +171,45 @@ class ScopedIndex:
         while len(self._scopes) > 1 and (len(self._scopes) > _SCOPES_CACHED or held > _HELD_TIMES * self.rows):
             held -= len(self._scopes.popitem(last=False)[1])
 
-    def _label_mask(self, name: str, codes: Codes, wanted: Codes) -> Allowed:
-        """Say which rows have one of these labels; many labels at once are looked up instead of compared."""
-        if len(wanted) <= _LABELS_COMPARED:
-            return label_mask(name, codes, wanted)
-        if name not in self._label_rows:
-            self._label_rows[name] = LabelRows(codes)
-        return self._label_rows[name].mask(wanted)
+    def _rows_in(self, scope: Scope) -> Rows | None:
+        """Return the rows in a scope, ascending; None if every row is.
+
+        Where few rows have the labels that it asks for in some column, only these are looked at.
+        """
+        listed = {column: found for column, labels in scope.labels.items() if (found := self._listed(column, labels))}
+        counts = {column: found.count(scope.labels[column]) for column, found in listed.items()}
+        column = min(counts, key=counts.__getitem__, default="")
+        if not column or scope.tags is not None or not self._is_narrow(counts[column], scope.labels[column]):
+            rows = np.flatnonzero(scope.allowed(self._read, self._tags))
+        else:
+            rows = listed[column].rows(scope.labels[column])
+            rows = rows[scope.without_labels_of(column).allowed(lambda name: self._read(name).take(rows))]
+        return None if len(rows) == self.rows else rows
+
+    def _is_narrow(self, rows: int, labels: frozenset[str]) -> bool:
+        """Say whether it is quicker to look up so many rows than to compare all rows with the labels."""
+        return rows <= _LISTED_SHARE * self.rows or len(labels) > _LABELS_COMPARED
+
+    def _read(self, column: str) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = getattr(self._columns, column)
+        return values
+
+    def _listed(self, column: str, labels: frozenset[str]) -> LabelRows | None:
+        """Return the rows of each label of a column, once they are found.
+
+        The first who asks for several has that begun; a page's own language and site are one each.
+        """
+        finding = self._label_rows.get(column)
+        if finding is None and len(labels) > 1 and self._compressed is not None:
+            finding = self._label_rows[column] = self._maker.submit(LabelRows, self._read(column))
+        return finding.result() if finding is not None and finding.done() else None
+
+
+def _bits_of(rows: Rows, total: int) -> Bits:
+    """Return little-endian bits, one for each of `total` rows, set of `rows`."""
+    marked = np.zeros(total, np.bool_)
+    marked[rows] = True
+    return np.packbits(marked, bitorder="little")
 
 
 def time_range(times: Times, from_ms: int, until_ms: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, Times
-from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector
+from recommender.catalog.vectors import Allowed, HalfVectors, Hits, Rows, Vector
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed
 
 _SCOPES_CACHED = 64
@@ -180,7 +181,9 @@ class Tail:
         """Return the living rows, ascending, and when each became public."""
         found = self._living.get(scope)
         if found is None:
-            living = self._alive.array if scope is None else self._alive.array & scope.allowed(self.columns, self.tags)
+            living: Allowed = self._alive.array
+            if scope is not None:
+                living = living & scope.allowed(partial(getattr, self.columns), self.tags)
             rows = np.flatnonzero(living)
             if len(self._living) == _SCOPES_CACHED:
                 self._living.clear()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 
 from recommender import opening
-from recommender.catalog import compressed, rows, scoped, snapshot_files, snapshot_writer, stored, vectors
+from recommender.catalog import compressed, rows, scoped, segment, snapshot_files, snapshot_writer, stored, vectors
 from recommender.catalog import store as store_module
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
 from recommender.catalog.compressed import Quantizers, train
@@ -415,7 +416,7 @@ PERIODS = {
 def inside_of(snapshot: Snapshot, scope: Scope, period: tuple[int, int], alive: Mask) -> list[int]:
     """Return the living rows in a scope and a period, by looking at each."""
     times = snapshot.columns.public_at_ms
-    allowed = scope.allowed(snapshot.columns, snapshot.tags)
+    allowed = scope.allowed(partial(getattr, snapshot.columns), snapshot.tags)
     return [r for r in range(snapshot.rows) if allowed[r] and alive[r] and period[0] <= times[r] <= period[1]]
 
 
@@ -574,14 +575,44 @@ def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeyp
     assert snapshot.scoped.recent_scopes() == [Scope(), tagged(1, 2)], "what was only warmed up is forgotten"
 
 
-def test_many_labels_at_once_are_looked_up(many: Path, matrix: Matrix) -> None:
-    """As rows of their labels, with the same result as comparing each."""
+LABELLED = {
+    "one": on(5),
+    "a few": on(1, 2),
+    "many": on(*range(0, TOPICS, 2), *range(500, 510)),
+    "all": on(*range(TOPICS)),
+    "none": on(),
+    "unknown": on(500, 501),
+    "in two columns": replace(on(1, 2), languages=frozenset({"en", "fr"}), sites=frozenset({"", "elsewhere"})),
+    "and dates": replace(on(1, 2), published_from_ms=NOW_MS - 190 * DAY_MS, published_before_ms=NOW_MS - 150 * DAY_MS),
+    "and a tag": replace(on(1, 2), tags=frozenset({"tag 7"})),
+    "and evergreen": replace(on(1, 2), evergreen_only=True),
+}
+
+
+@pytest.mark.parametrize("sorted_times", [0, 1_000_000], ids=["sorted", "marked"])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("scope", LABELLED)
+def test_labels_are_looked_up_once_they_have_been_listed(
+    many: Path, monkeypatch: pytest.MonkeyPatch, scope: str, share: float, sorted_times: int
+) -> None:
+    """As rows of their labels, with the same result as comparing each row's, whichever of the two is the quicker."""
+    monkeypatch.setattr(scoped, "_LISTED_SHARE", share)
+    monkeypatch.setattr(segment, "_SORTED_TIMES", sorted_times)
     snapshot = Snapshot(many, verify=False)
-    scope = on(*range(0, TOPICS, 2), *range(500, 510))
-    assert scope.sections and len(scope.sections) > scoped._LABELS_COMPARED
-    inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
-    assert 0 < len(inside) < MANY
-    assert_best(snapshot.search(QUERY, 20, 0, NOW_MS, scope), exact(matrix, QUERY, 20, inside))
+    inside = inside_of(snapshot, LABELLED[scope], (0, NOW_MS), np.ones(MANY, np.bool_))
+    assert len(inside) < MANY or scope == "all"
+    assert snapshot.scoped.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
+    snapshot.scoped.latest(on(10, 11), 1, NOW_MS)
+    snapshot.scoped._label_rows["section"].result()
+    snapshot.scoped._scopes.clear()
+    assert snapshot.scoped.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
+
+
+def test_labels_are_not_listed_for_those_who_ask_for_one(many: Path) -> None:
+    """Every page asks for its own language and site."""
+    snapshot = Snapshot(many, verify=False)
+    snapshot.scoped.latest(on(5), 1, NOW_MS)
+    assert snapshot.scoped._label_rows == {}
 
 
 # Damage
