@@ -86,7 +86,7 @@ $(BENCH_READY): pyproject.toml constraints.txt constraints-bench.txt
 	  --editable '.[bench]'
 	@touch $@
 
-check: $(READY) proto-check lint types test ## What CI runs
+check: $(READY) proto-check lint types test ## What CI runs, beside demo and bench
 
 lint: $(READY)
 	$(BIN)/ruff check .
