@@ -791,7 +791,8 @@ def test_ctrl_c_ends_an_indexing_run_with_130_and_the_next_one_goes_on(tmp_path:
     path = write(tmp_path / "a.jsonl", *(article(id, title=f"{id} halts" if id == "d" else id) for id in "abcdef"))
     arguments = ["--config", f"{tmp_path}/one.toml", "--data-dir", f"{tmp_path}/data", "index", str(path)]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command(*arguments), text=True, cwd=ROOT, env=environment(), **pipes) as process:
+    heeded = ["env", "--default-signal=INT", *command(*arguments)]  # a shell's background job ignores it
+    with subprocess.Popen(heeded, text=True, cwd=ROOT, env=environment(), **pipes) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "halted\n"
         process.send_signal(signal.SIGINT)
