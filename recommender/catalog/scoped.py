@@ -10,13 +10,12 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from recommender.catalog.compressed import Bits, Compressed, Lists, Spread
-from recommender.catalog.segment import Columns, LabelRows, Scope, Tags, Times
+from recommender.catalog.segment import Columns, LabelRows, Read, Scope, Tags, Times
 from recommender.catalog.vectors import GATHERED_ROWS, HalfVectors, Hits, Rows, Vector, VectorIndex
 
 _SCOPES_CACHED = 64
@@ -89,6 +88,7 @@ class ScopedIndex:
         self._compressed = compressed
         self._index = VectorIndex(vectors, compressed.index() if compressed else None)
         self._columns = columns
+        self._read: Read = partial(getattr, columns)
         self._tags = tags
         self._label_rows: dict[str, Future[LabelRows]] = {}
         self._scopes: OrderedDict[Scope, _Allowed] = OrderedDict()
@@ -177,22 +177,19 @@ class ScopedIndex:
         Where few rows have the labels that it asks for in some column, only these are looked at.
         """
         listed = {column: found for column, labels in scope.labels.items() if (found := self._listed(column, labels))}
-        counts = {column: found.count(scope.labels[column]) for column, found in listed.items()}
+        parts = {column: found.parts(scope.labels[column]) for column, found in listed.items()}
+        counts = {column: sum(map(len, some)) for column, some in parts.items()}
         column = min(counts, key=counts.__getitem__, default="")
         if not column or scope.tags is not None or not self._is_narrow(counts[column], scope.labels[column]):
             rows = np.flatnonzero(scope.allowed(self._read, self._tags))
         else:
-            rows = listed[column].rows(scope.labels[column])
+            rows = listed[column].merged(parts[column])
             rows = rows[scope.without_labels_of(column).allowed(lambda name: self._read(name).take(rows))]
         return None if len(rows) == self.rows else rows
 
     def _is_narrow(self, rows: int, labels: frozenset[str]) -> bool:
         """Say whether it is quicker to look up so many rows than to compare all rows with the labels."""
         return rows <= _LISTED_SHARE * self.rows or len(labels) > _LABELS_COMPARED
-
-    def _read(self, column: str) -> npt.NDArray[Any]:
-        values: npt.NDArray[Any] = getattr(self._columns, column)
-        return values
 
     def _listed(self, column: str, labels: frozenset[str]) -> LabelRows | None:
         """Return the rows of each label of a column, once they are found.

@@ -124,23 +124,20 @@ class LabelRows:
         self._sorted = codes[order]
         self._order = order.astype(np.uint32)
 
-    def count(self, wanted: frozenset[str]) -> int:
-        """Return the number of rows with one of these labels."""
-        return sum(map(len, self._parts(wanted)))
+    def parts(self, wanted: frozenset[str]) -> list[npt.NDArray[np.uint32]]:
+        """Return the rows of each of these labels, ascending."""
+        codes = np.unique(_codes_of(wanted))
+        starts, ends = (np.searchsorted(self._sorted, codes, side).tolist() for side in ("left", "right"))
+        return [self._order[start:end] for start, end in zip(starts, ends, strict=True)]
 
-    def rows(self, wanted: frozenset[str]) -> Rows:
-        """Return the rows with one of these labels, ascending."""
-        rows = np.concatenate(self._parts(wanted))
+    def merged(self, parts: list[npt.NDArray[np.uint32]]) -> Rows:
+        """Return the rows of all these parts, ascending."""
+        rows = np.concatenate((self._order[:0], *parts))
         if _SORTED_TIMES * len(rows) <= len(self._order):
             return np.sort(rows).astype(np.int64)
         marked = np.zeros(len(self._order), np.bool_)
         marked[rows] = True
         return np.flatnonzero(marked)
-
-    def _parts(self, wanted: frozenset[str]) -> list[npt.NDArray[np.uint32]]:
-        codes = np.unique(_codes_of(wanted))
-        starts, ends = (np.searchsorted(self._sorted, codes, side).tolist() for side in ("left", "right"))
-        return [self._order[:0], *(self._order[start:end] for start, end in zip(starts, ends, strict=True))]
 
 
 def _codes_of(labels: frozenset[str]) -> Codes:
@@ -184,7 +181,8 @@ class Scope:
             allowed &= np.isin(read(column), _codes_of(labels))
         if self.evergreen_only:
             allowed &= (read("flags") & Flag.EVERGREEN.value) != 0
-        if self.tags is not None and tags is not None:
+        if self.tags is not None:
+            assert tags is not None
             allowed &= tags.rows_with(self.tags)
         if self.published_from_ms:
             allowed &= read("published_at_ms") >= self.published_from_ms
