@@ -533,15 +533,17 @@ def test_ctrl_c_after_any_statement_ends_the_run_and_loses_nothing_that_was_stor
 
 
 CHILD = """
-import sys
+import os, sys
 from pathlib import Path
-from indexer import pipeline
 from indexer.pipeline import Listeners, run
 from indexer.sources import open_source
 from tests.building import FakeEmbedder
 
+def say(what):
+    os.write(1, f"{what}\\n".encode())
+
 def halt(*_):
-    print("halted", flush=True)
+    say("halted")
     sys.stdin.read()
 
 class Halting(FakeEmbedder):
@@ -551,13 +553,13 @@ class Halting(FakeEmbedder):
         return super().encode(texts)
 
 source, data_dir, at = sys.argv[1:]
-listeners = Listeners(
-    advanced=lambda records: print(records, flush=True),
-    snapshot=halt if at == "snapshot" else lambda *_: None,
-)
+listeners = Listeners(advanced=say, snapshot=halt if at == "snapshot" else lambda *_: None)
 run(open_source(Path(source)), Path(data_dir), Halting(), batch_articles=2, listeners=listeners)
 """
-"""Indexes in batches of two; halts for ever when it shall embed a text with "halt" in it, or inside the snapshot."""
+"""Indexes in batches of two; halts for ever when it shall embed a text with "halt" in it, or inside the snapshot.
+
+Two of its threads speak: each line is one write, where print makes two of it that another's can come between.
+"""
 
 
 def kill_when_halted(source: Path, data_dir: Path, at: str, batches: int) -> None:
