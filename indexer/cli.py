@@ -259,7 +259,7 @@ def run_reindex(
                 f"is set to {settings.model.name}: the next start would refuse an index of {name}",
                 fix="unset it; the index remembers its model",
             )
-        embedder = load_embedder(name, precision=settings.model.precision, threads=settings.model.threads)
+        embedder = load_embedder(name, settings.model.computing)
         with only_run(settings.data_dir), render.reindex_progress(err) as listeners:
             report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, listeners=listeners)
     if as_json:
@@ -324,7 +324,7 @@ def _settings(context: typer.Context, **more: dict[str, Any]) -> Settings:
 def _embedder(settings: Settings) -> Embedder:
     model = settings.model
     name = model_for(settings.data_dir, model.name)
-    return load_embedder(name, precision=model.precision, threads=model.threads)
+    return load_embedder(name, model.computing)
 
 
 def _print_table(table: RenderableType) -> None:

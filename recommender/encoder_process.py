@@ -118,7 +118,7 @@ async def serve_encoder(orders: Orders, load: Load) -> None:
 
 def load_configured(name: str, settings: Settings) -> Embedder:
     """Load a model as the settings say."""
-    return load_embedder(name, precision=settings.model.precision, threads=settings.model.threads)
+    return load_embedder(name, settings.model.computing)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Co
     limit_threads(settings.server.faiss_threads)
     model, data_dir = settings.model, settings.data_dir
     name = (model.name or EMBEDDED_MODEL) if articles is not None else model_for(data_dir, model.name)
-    embedder = load_embedder(name, precision=model.precision, threads=model.threads)
+    embedder = load_embedder(name, model.computing)
     if articles is not None:
         with render.index_progress(err) as listeners:
             data_dir = bring_up_to_date(articles, cache, settings, embedder, listeners)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from recommender import embedding, recipe
 from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, make_body
-from recommender.embedding import EMBEDDED_MODEL, ModelInfo, load_embedder
-from recommender.errors import MismatchError, NotFoundError
+from recommender.embedding import (
+    EMBEDDED_MODEL,
+    Computing,
+    ModelInfo,
+    Precision,
+    SentenceTransformerEmbedder,
+    load_embedder,
+)
+from recommender.errors import InvalidInputError, MismatchError, NotFoundError
 from recommender.prepare import embed
 from recommender.recipe import (
     PASSAGE_SIZE,
@@ -324,12 +334,12 @@ def test_the_key_names_model_weights_and_recipe() -> None:
 GROWTH = """
 import random
 from pathlib import Path
-from recommender.embedding import load_embedder
+from recommender.embedding import Computing, load_embedder
 
 def resident_mib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
-embedder, rng = load_embedder(threads=1), random.Random(1)
+embedder, rng = load_embedder(computing=Computing(threads=1)), random.Random(1)
 for batch in range(50):
     if batch == 20:
         before = resident_mib()
@@ -343,6 +353,43 @@ def test_the_model_s_memory_does_not_grow_with_the_shapes_of_batches() -> None:
     kept = {name: value for name, value in os.environ.items() if name not in embedding._SHAPES_KEPT}
     done = subprocess.run([sys.executable, "-c", GROWTH], env=kept, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 20
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for by name, it is not replaced by the processor in silence; "auto" takes what there is."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InvalidInputError) as caught:
+        load_embedder(computing=Computing(device="cuda"))
+    assert str(caught.value) == (
+        "model.device: torch finds no GPU that it can use (install torch for CUDA, or set it to auto or cpu)"
+    )
+    assert embedding._device("auto") == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [embedding._device(device) for device in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_s_vectors_are_the_processor_s(precision: Precision) -> None:
+    """To what bfloat16 leaves of them: an index does not care where its vectors were made."""
+    texts = [f"Envoys met in Vienna for round {n} of the talks." for n in range(40)]
+    there = load_embedder(computing=Computing(precision, "cuda")).encode(texts)
+    here = load_embedder(computing=Computing("float32", "cpu")).encode(texts)
+    assert (there * here).sum(axis=1).min() > 0.999
+
+
+def test_a_model_stored_at_half_precision_computes_in_single(tmp_path: Path) -> None:
+    """Half precision is slow on a processor and coarser than it need be: only "bfloat16" asks for less than single."""
+    folder = embedding.locate_model(EMBEDDED_MODEL)
+    shutil.copytree(folder, tmp_path / "half", ignore=shutil.ignore_patterns("*.safetensors"))
+    weights = load_file(folder / "model.safetensors")
+    halves = {name: one.half() if one.is_floating_point() else one for name, one in weights.items()}
+    save_file(halves, tmp_path / "half" / "model.safetensors", {"format": "pt"})
+    texts = ["Envoys met in Vienna.", "Gas flows again."]
+    half, whole = (load_embedder(name, Computing("float32")) for name in (str(tmp_path / "half"), EMBEDDED_MODEL))
+    assert isinstance(half, SentenceTransformerEmbedder)
+    assert {parameter.dtype for parameter in half._model.parameters()} == {torch.float32}
+    assert (half.encode(texts) * whole.encode(texts)).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.parametrize("name", ["no/such-model-here", "./no/such/folder", "a b c", "org/" + "x" * 200])
