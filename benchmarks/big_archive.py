@@ -25,10 +25,11 @@ import typer
 
 from benchmarks.data import open_live
 from benchmarks.peers.corpus import ARTICLES_PER_DAY, make
+from recommender.catalog.coding import held, short, turned
 from recommender.catalog.derived import ANALYSIS
 from recommender.catalog.live import Live
 from recommender.catalog.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
-from recommender.catalog.near_copies import SKETCH_SIZE
+from recommender.catalog.near_copies import SKETCH_SIZE, VALUES
 from recommender.catalog.segment import Columns, Record, id_hash, label_code
 from recommender.catalog.snapshot_files import Batch, SnapshotFiles
 from recommender.catalog.snapshot_writer import make_current
@@ -103,9 +104,10 @@ def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator
     mains = real.main_vectors(living)
     for low in range(0, len(vectors), _BATCH_ROWS):
         some = vectors[low : low + _BATCH_ROWS]
-        like = living[(some.astype(np.float32) @ mains.T).argmax(axis=1)]
+        like = living[(turned(some) @ mains.T).argmax(axis=1)]
         times = first_ms + np.arange(low, low + len(some)) * step_ms
-        yield _batch(some, np.arange(low, low + len(some)), times, like, random.choice(living, len(some)), real, random)
+        other = random.choice(living, len(some))
+        yield _batch(some, np.arange(low, low + len(some)), times, like, other, real, random)
 
 
 def _batch(
@@ -125,10 +127,10 @@ def _batch(
         _HEAD_NOISE / dimension**0.5
     )
     return Batch(
-        mains=mains,
-        heads=(heads / np.linalg.norm(heads, axis=1, keepdims=True)).astype(np.float16),
+        mains=held(mains),
+        heads=short(heads / np.linalg.norm(heads, axis=1, keepdims=True)),
         signatures=_mixed(real, like, other, random),
-        sketches=random.integers(1, 1 << 16, (count, SKETCH_SIZE), np.uint16),
+        sketches=random.integers(1, 1 + VALUES, (count, SKETCH_SIZE), np.uint8),
         columns=replace(
             columns,
             published_at_ms=times,

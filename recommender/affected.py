@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recommender.catalog.derived import Analysis, Vectors
-from recommender.catalog.entry import make_entry
+from recommender.catalog.entry import make_entries
 from recommender.catalog.live import Live
 from recommender.catalog.rows import Before
 from recommender.catalog.segment import Flag, Scope
@@ -58,7 +58,7 @@ class AffectedPages:
     def before(self, article_id: str, former: Former) -> AffectedPages:
         """Return the same for the archive in which the article is as it was."""
         stored = Stored(former.before.article(article_id), former.vectors, former.analysis)
-        live = self._live.with_article(make_entry(stored, self._live.idf))
+        live = self._live.with_article(*make_entries([stored], self._live.idf))
         return AffectedPages(live, self._recommender.ranker, self._layout, self._now_ms)
 
     def own_page(self, article_id: str) -> list[str]:

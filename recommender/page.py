@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.articles import Body
+from recommender.catalog.coding import as_held, as_short
 from recommender.catalog.derived import Analysis, Vectors
 from recommender.catalog.live import Live
 from recommender.catalog.near_copies import Sketch
@@ -19,7 +20,7 @@ from recommender.catalog.wording import Ids, Masks, Weights, make_signature, unp
 class Page:
     """One page. row: its row in the live view, None for a draft. kinds: as Record.kinds.
 
-    ids, weights, surfaces and masks are parallel; see wording.Signature.
+    main and head are turned, see coding.py. ids, weights, surfaces and masks are parallel; see wording.Signature.
     """
 
     row: int | None
@@ -90,7 +91,7 @@ def stored_page(live: Live, row: int) -> Page:
 
 
 def draft_page(live: Live, draft: Draft) -> Page:
-    """Return the page of a draft; its words are weighed as the archive's are."""
+    """Return the page of a draft; its words are weighed, its vectors rounded, as the archive's are."""
     terms = draft.analysis.terms
     signature = make_signature(terms, live.idf)
     return Page(
@@ -104,8 +105,8 @@ def draft_page(live: Live, draft: Draft) -> Page:
         author=draft.author,
         tags=draft.tags,
         published_at_ms=draft.published_at_ms,
-        main=draft.vectors.main,
-        head=draft.vectors.head,
+        main=as_held(draft.vectors.main),
+        head=as_short(draft.vectors.head),
         ids=signature.ids,
         weights=signature.weights,
         surfaces=tuple(terms.surfaces[i] for i in signature.order),

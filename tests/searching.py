@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from recommender.catalog import scoped, snapshot_files, vectors
-from recommender.catalog.vectors import Hits, Rows, Vector
+from recommender.catalog.coding import ZERO, Coded, Vector, encoded, in_steps, step, turned
+from recommender.catalog.vectors import Hits, Rows
 
-Matrix = npt.NDArray[np.float16]
+Half = npt.NDArray[np.float16]
 Mask = npt.NDArray[np.bool_]
 
 _DIRECTIONS = 48
@@ -26,7 +27,7 @@ def topics_of(rows: int, topics: int, seed: int = 1) -> Rows:
     return np.random.default_rng(seed).integers(0, topics, rows)
 
 
-def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> Matrix:
+def unit_points(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> Half:
     """Return normalised vectors around `topics_of` the same arguments, in few strong directions and many weak ones.
 
     world: vectors of other seeds are of the same topics, those of other worlds are not.
@@ -38,16 +39,21 @@ def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, wo
     weights = (1 + np.arange(directions, dtype=np.float32)) ** -0.5
     latent = centres[topics_of(rows, topics, seed)] + rng.standard_normal((rows, directions), dtype=np.float32)
     points = (latent * weights) @ rotation + _NOISE * rng.standard_normal((rows, dimension), dtype=np.float32)
-    halves: Matrix = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16)
+    halves: Half = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16)
     return halves
 
 
-def exact(matrix: Matrix, query: Vector, k: int, among: Iterable[int] | Rows) -> Hits:
-    """Search rows by brute force in double precision; of equal scores the higher row comes first."""
+def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> Coded:
+    """Return `unit_points` as the catalog holds them."""
+    return encoded(turned(unit_points(rows, dimension, seed, topics, world)))
+
+
+def exact(matrix: Coded, query: Vector, k: int, among: Iterable[int] | Rows) -> Hits:
+    """Search rows by brute force in whole numbers; of equal scores the higher row comes first."""
     rows = np.fromiter(among, np.int64)
-    scores = matrix[rows].astype(np.float64) @ query.astype(np.float64)
-    order = np.lexsort((-rows, -scores))[: max(k, 0)]
-    return Hits(rows[order], scores[order].astype(np.float32))
+    products = (matrix[rows].astype(np.int64) - ZERO) @ in_steps(query).astype(np.int64)
+    order = np.lexsort((-rows, -products))[: max(k, 0)]
+    return Hits(rows[order], products[order].astype(np.float32) * np.float32(step(matrix.shape[1])) ** 2)
 
 
 def bits_of(mask: Iterable[bool] | Mask) -> npt.NDArray[np.uint8]:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
-from recommender.catalog import compressed
+from recommender.catalog import coding, compressed
 from recommender.catalog import vectors as our_vectors
 from recommender.catalog.compressed import Compressed
 from recommender.catalog.scoped import ScopedIndex
 from recommender.catalog.segment import COLUMN_TYPES, Scope, Tags, label_code
 from recommender.catalog.segment import Columns as OurColumns
-from recommender.catalog.vectors import HalfVectors
+from recommender.catalog.vectors import CodedVectors
 
 _BATCH = 65_536
 _END_MS = 2**62
@@ -37,29 +37,33 @@ class Peer:
     def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Train, encode, write the files that the snapshot has of vectors, and map them."""
         self._folder = folder
-        quantizers = compressed.train(vectors, len(vectors))
         starts = range(0, len(vectors), _BATCH)
-        encoded = [quantizers.encode(vectors[at : at + _BATCH].astype(np.float32)) for at in starts]
-        arrays = {
-            "mains": vectors,
-            "codes": np.concatenate([codes for codes, _ in encoded]),
-            "lists": np.concatenate([lists for _, lists in encoded]),
-        }
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        mains, codes, lists = (np.load(folder / f"{name}.npy", "r").view(np.ndarray) for name in arrays)
+        coded = np.lib.format.open_memmap(folder / "mains.npy", "w+", np.uint8, vectors.shape)
+        for at in starts:
+            coded[at : at + _BATCH] = coding.encoded(coding.turned(vectors[at : at + _BATCH]))
+        quantizers = compressed.train(coded, len(coded))
+        encoded = [quantizers.encode(coding.decoded(coded[at : at + _BATCH])) for at in starts]
+        np.save(folder / "codes.npy", np.concatenate([codes for codes, _ in encoded]))
+        np.save(folder / "lists.npy", np.concatenate([lists for _, lists in encoded]))
+        del coded, encoded
+        mains, codes, lists = (
+            np.load(folder / f"{name}.npy", "r").view(np.ndarray) for name in ("mains", "codes", "lists")
+        )
         no_tags = Tags(np.zeros(1 + len(mains), np.int64), np.empty(0, np.uint32))
         codes_of_all = Compressed(quantizers, codes, lists)
-        self._index = ScopedIndex(HalfVectors(mains), codes_of_all, _our(columns), no_tags)
+        self._index = ScopedIndex(CodedVectors(mains), codes_of_all, _our(columns), no_tags)
+        self._query = self._turned = np.empty(0, np.float32)
         our_vectors.limit_threads(1)
 
     def set_effort(self, effort: int) -> None:
         """The product sets its own."""
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Search a period in a scope."""
+        """Search a period in a scope. As in the product, a query's vector is turned once for all its searches."""
+        if query is not self._query:
+            self._query, self._turned = query, coding.turned(query)
         until_ms = _END_MS if wanted.until_ms is None else wanted.until_ms - 1
-        return self._index.search(query, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
+        return self._index.search(self._turned, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
 
     def disk_bytes(self) -> int:
         """Vectors, codes and lists."""
@@ -69,7 +73,7 @@ class Peer:
         """The product's own constants."""
         constants = {
             name.lower(): value
-            for module in (our_vectors, compressed)
+            for module in (our_vectors, compressed, coding)
             for name in dir(module)
             if name.isupper() and isinstance(value := getattr(module, name), int | float)
         }

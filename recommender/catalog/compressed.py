@@ -19,8 +19,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-Vector = npt.NDArray[np.float32]
-Half = npt.NDArray[np.float16]
+from recommender.catalog.coding import Coded, Vector, decoded, in_steps
+
 PartCodes = npt.NDArray[np.uint8]
 ListNumbers = npt.NDArray[np.uint16]
 Bits = npt.NDArray[np.uint8]
@@ -92,11 +92,11 @@ def can_compress(dimension: int) -> bool:
     return dimension % (2 * PART_DIMENSIONS) == 0
 
 
-def train(vectors: Half, rows: int) -> Quantizers:
-    """Find codebooks and centroids for an archive of `rows` rows. vectors: float16 (n, dimension), all or a sample."""
+def train(vectors: Coded, rows: int) -> Quantizers:
+    """Find codebooks and centroids for an archive of `rows` rows. vectors: uint8 (n, dimension), all or a sample."""
     lists = _lists(rows)
     step = max(1, len(vectors) // max(_TRAINING_ROWS, _TRAINING_ROWS_A_LIST * lists))
-    sample = vectors[::step].astype(np.float32)
+    sample = decoded(vectors[::step])
     centroids = faiss.IndexFlatIP(sample.shape[1])
     index = _index(centroids, lists)
     index.cp.niter = _TRAINING_ITERATIONS
@@ -184,6 +184,8 @@ class Lists:
                 ids = np.ascontiguousarray(numbers[members], np.int64)
                 self._index.invlists.add_entries(at, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(packed))
         self._index.ntotal = self.rows
+        self._centroids = _coded(quantizers.centroids)
+        self._index.quantizer = self._centroids
 
     def likely(
         self,
@@ -203,7 +205,7 @@ class Lists:
         passing = high - low if passing is None else passing
         visited = self._visited_of(passing, around) if around else self._visited_lists(passing)
         params = faiss.SearchParametersIVF(nprobe=visited, sel=self._selector(low, high, bits))
-        _, rows = self._index.search(query[None], min(n, passing), params=params)
+        _, rows = self._index.search(in_steps(query)[None], min(n, passing), params=params)
         found: Rows = rows[0][rows[0] >= 0]
         return found
 
@@ -220,7 +222,7 @@ class Lists:
 
     def around(self, query: Vector, spread: Spread) -> Around:
         """Return how rows that are spread so over these lists lie around a query."""
-        _, nearest = self._index.quantizer.search(query[None], self._count)
+        _, nearest = self._centroids.search(in_steps(query)[None], self._count)
         held = np.cumsum(spread.shares[nearest[0]])
         return Around(held, spread.clumped and bool(held[self._visited_lists(self.rows) - 1] < FAR_HELD))
 
@@ -247,6 +249,15 @@ def _index(centroids: faiss.IndexFlatIP, lists: int) -> faiss.IndexIVFPQFastScan
     index = faiss.IndexIVFPQFastScan(centroids, centroids.d, lists, parts, _BITS, faiss.METRIC_INNER_PRODUCT)
     index.by_residual = False
     index.implem = _ONE_QUERY
+    return index
+
+
+def _coded(centroids: Vector) -> faiss.IndexScalarQuantizer:
+    """Return centroids at eight bits, to be asked in steps: four times as quick as in single precision."""
+    index = faiss.IndexScalarQuantizer(
+        centroids.shape[1], faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
+    )
+    index.add(in_steps(centroids))
     return index
 
 

@@ -11,7 +11,7 @@ from recommender.catalog.articles import Article, Body
 from recommender.catalog.near_copies import Sketch, make_sketch
 from recommender.catalog.wording import Terms, extract_terms
 
-ANALYSIS = "terms-3+sketch-1"
+ANALYSIS = "terms-3+sketch-2"
 """Names the version of terms and sketches; changes whenever wording.py or near_copies.py give other values."""
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from recommender.catalog.coding import Coded, held, short
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.segment import Columns, Record, id_hash, label_code, make_record
 from recommender.catalog.stored import Stored
-from recommender.catalog.vectors import Vector
 from recommender.catalog.wording import Packed, Weights, make_signature
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """What a segment holds of one article. main, head: float32 (dimension,). columns: as of Columns.row_of."""
+    """What a segment holds of one article. main: coded; head: in short. columns: as of Columns.row_of."""
 
     id: str
     id_hash: np.uint64
     public_at_ms: int
-    main: Vector
-    head: Vector
+    main: Coded
+    head: Coded
     signature: Packed
     sketch: Sketch
     columns: tuple[int, ...]
@@ -34,16 +35,24 @@ class Entry:
         return (self.public_at_ms, self.id)
 
 
-def make_entry(stored: Stored, idf: Weights) -> Entry:
-    """Weigh an article's words by `idf` and put together what a segment holds of it. Safe on any thread."""
+def make_entries(stored: Sequence[Stored], idf: Weights) -> list[Entry]:
+    """Weigh articles' words by `idf` and put together what a segment holds of each. Safe on any thread."""
+    if not stored:
+        return []
+    mains = held(np.stack([one.vectors.main for one in stored]))
+    heads = short(np.stack([one.vectors.head for one in stored]))
+    return [_entry(*each, idf) for each in zip(stored, mains, heads, strict=True)]
+
+
+def _entry(stored: Stored, main: Coded, head: Coded, idf: Weights) -> Entry:
     article, terms = stored.article, stored.analysis.terms
     signature = make_signature(terms, idf)
     return Entry(
         id=article.id,
         id_hash=id_hash(article.id),
         public_at_ms=article.public_at_ms,
-        main=stored.vectors.main,
-        head=stored.vectors.head,
+        main=main,
+        head=head,
         signature=signature.pack(),
         sketch=stored.analysis.sketch,
         columns=Columns.row_of(article, terms.words),

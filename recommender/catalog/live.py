@@ -1,4 +1,4 @@
-"""The live view: a snapshot, and every change since then replayed over it.
+"""The live view: a snapshot, and every change since then replayed over it. Vectors are turned, see coding.py.
 
 Rows of the snapshot come first, rows of the tail after them: row r >= len(snapshot) is row r - len(snapshot) of the
 tail. A row of the snapshot dies when its article is changed or withdrawn; searches never return dead rows.
@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.entry import Entry, make_entry
+from recommender.catalog.coding import Vector
+from recommender.catalog.entry import Entry, make_entries
 from recommender.catalog.manifest import Manifest
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.scoped import Alive
@@ -25,7 +26,7 @@ from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.store import Change
 from recommender.catalog.stored import Stored
 from recommender.catalog.tail import Tail
-from recommender.catalog.vectors import Hits, Rows, Vector, best_of
+from recommender.catalog.vectors import Hits, Rows, best_of
 from recommender.catalog.wording import Packed, Weights
 
 T = TypeVar("T", bound=np.generic)
@@ -90,7 +91,7 @@ class Live:
 
     def prepare(self, stored: Iterable[Stored]) -> dict[str, Entry]:
         """Make what `apply` takes of articles, by id. Safe on any thread, at any time."""
-        return {one.article.id: make_entry(one, self.idf) for one in stored}
+        return {entry.id: entry for entry in make_entries(list(stored), self.idf)}
 
     def apply(self, changes: Sequence[Change], entries: Mapping[str, Entry]) -> None:
         """Apply changes in order. entries: the present state of the changed articles; one that is missing is withdrawn.
@@ -179,7 +180,7 @@ class Live:
         return self._gather(rows, lambda segment, local: segment.id_hashes[local])
 
     def sketches(self, rows: Rows) -> Sketch:
-        """Return uint16 (len(rows), SKETCH_SIZE)."""
+        """Return uint8 (len(rows), SKETCH_SIZE)."""
         return self._gather(rows, lambda segment, local: segment.sketches.take(local, axis=0))
 
     def main_vectors(self, rows: Rows) -> Vector:

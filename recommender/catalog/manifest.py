@@ -15,13 +15,13 @@ from typing import Any
 
 from recommender.errors import CorruptError, MismatchError
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 UNFINISHED = "new-"
 """The name of a folder that is still being written begins so."""
 FIX = "an older snapshot is used, or it is rebuilt from the store"
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 18
 _CHECKED_AT_ONCE = 4
 
 

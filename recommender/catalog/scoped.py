@@ -14,9 +14,10 @@ from functools import partial
 
 import numpy as np
 
+from recommender.catalog.coding import Vector
 from recommender.catalog.compressed import Bits, Compressed, Lists, Spread
 from recommender.catalog.segment import Columns, LabelRows, Read, Scope, Tags, Times
-from recommender.catalog.vectors import GATHERED_ROWS, HalfVectors, Hits, Rows, Vector, VectorIndex
+from recommender.catalog.vectors import GATHERED_ROWS, CodedVectors, Hits, Rows, VectorIndex
 
 _SCOPES_CACHED = 64
 _HELD_TIMES = 8.0
@@ -81,7 +82,7 @@ class _Allowed:
 class ScopedIndex:
     """Vectors, their codes, and what scopes look at. Not safe for several threads at once: it remembers scopes."""
 
-    def __init__(self, vectors: HalfVectors, compressed: Compressed | None, columns: Columns, tags: Tags) -> None:
+    def __init__(self, vectors: CodedVectors, compressed: Compressed | None, columns: Columns, tags: Tags) -> None:
         """All of the same rows, in the order of public_at_ms. compressed: None if all searches are exact."""
         self.vectors = vectors
         self.rows = vectors.rows

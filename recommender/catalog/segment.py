@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.articles import Article, Paragraph, ParagraphKind
+from recommender.catalog.coding import Vector
 from recommender.catalog.near_copies import Sketch
-from recommender.catalog.vectors import Allowed, Hits, Rows, Vector
+from recommender.catalog.vectors import Allowed, Hits, Rows
 from recommender.catalog.wording import Masks, Packed, Signature, Terms, headline_key
 
 Codes = npt.NDArray[np.uint32]
@@ -241,7 +242,7 @@ class Record:
         values = [getattr(self, f.name) for f in fields(self) if f.name not in ("id", "surfaces", "masks")]
         texts = self.id, json.dumps(values, ensure_ascii=False, separators=(",", ":")), "\n".join(self.surfaces)
         parts = [text.encode() for text in texts]
-        return b"".join((_SIZES.pack(*map(len, parts)), *parts, self.masks.tobytes()))
+        return b"".join((_SIZES.pack(*map(len, parts)), *parts, _narrow(self.masks)))
 
     @staticmethod
     def from_bytes(blob: bytes) -> Record:
@@ -249,13 +250,26 @@ class Record:
         begin, text, surfaces, masks = accumulate((_SIZES.size, *_SIZES.unpack_from(blob)))
         values: list[Any] = [tuple(v) if isinstance(v, list) else v for v in json.loads(blob[text:surfaces])]
         values.append(tuple(blob[surfaces:masks].decode().split("\n")) if surfaces < masks else ())
-        values.append(np.frombuffer(blob, np.uint64, offset=masks))
+        values.append(_widened(blob[masks:], len(values[-1])))
         return Record(blob[begin:text].decode(), *values)
 
     @staticmethod
     def is_of(blob: bytes, article_id: str) -> bool:
         """Say whether what `to_bytes` wrote is the record of this article; quicker than reading all of it."""
         return blob[_SIZES.size : _SIZES.size + _SIZES.unpack_from(blob)[0]] == article_id.encode()
+
+
+def _narrow(masks: Masks) -> bytes:
+    """Return masks in as few bytes each as hold the last paragraph; IN_TITLE, the last bit, is put before the first."""
+    rolled = (masks << np.uint64(1)) | (masks >> np.uint64(63))
+    return rolled.astype(np.min_scalar_type(rolled.max(initial=0))).tobytes()
+
+
+def _widened(data: bytes, count: int) -> Masks:
+    """Return what `_narrow` wrote of so many masks."""
+    rolled = np.frombuffer(data, f"u{len(data) // count}" if count else np.uint8).astype(np.uint64)
+    masks: Masks = (rolled >> np.uint64(1)) | (rolled << np.uint64(63))
+    return masks
 
 
 def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
@@ -308,7 +322,7 @@ class Segment(Protocol):
 
     @property
     def sketches(self) -> Sketch:
-        """Return uint16 (rows, SKETCH_SIZE)."""
+        """Return uint8 (rows, SKETCH_SIZE)."""
         ...
 
     @property

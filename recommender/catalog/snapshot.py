@@ -6,7 +6,9 @@ a manifest. Worker processes share the mapped pages; each has an index of the co
 
 from __future__ import annotations
 
+import mmap
 import os
+import threading
 import weakref
 from bisect import bisect_left
 from dataclasses import fields
@@ -16,19 +18,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.coding import Vector, decoded
 from recommender.catalog.compressed import Compressed, Quantizers
 from recommender.catalog.manifest import FIX, Manifest
 from recommender.catalog.near_copies import Sketch
 from recommender.catalog.scoped import Alive, ScopedIndex, time_range
 from recommender.catalog.segment import Columns, Record, Scope, Tags, id_hash
-from recommender.catalog.vectors import HalfVectors, Hits, Rows, Vector
+from recommender.catalog.vectors import CodedVectors, Hits, Rows, ShortVectors
 from recommender.catalog.wording import Packed, Weights
 from recommender.errors import CorruptError
 
 RECORDS = "records.bin"
 _LABELS_CACHED = 10_000
-_HEADER_BYTES = 128
-"""A .npy file of this size holds no data, and nothing cannot be mapped."""
+_one_at_a_time = threading.Lock()
+"""NumPy has Python parse a file's header, which fails now and then in two threads at once (cpython issue 106905)."""
 
 
 class Snapshot:
@@ -42,15 +45,18 @@ class Snapshot:
         self.folder = folder
         self.manifest = Manifest.read(folder)
         self.manifest.check_files(folder, verify=verify)
+        self._maps: dict[str, mmap.mmap] = {}
         self._columns = Columns(*(self._array(f"column_{f.name}") for f in fields(Columns)))
         self._tags = Tags(self._array("tag_offsets"), self._array("tag_codes"))
         self._signatures = self._array("signatures")
         self._sketches = self._array("sketches")
-        self._heads = HalfVectors(self._array("heads"))
+        self._heads = ShortVectors(self._array("heads"), self.manifest.dimension)
         quantizers = Quantizers(self._array("centroids"), self._array("codebooks"))
         codes, lists = self._array("codes"), self._array("lists")
         self.compressed = Compressed(quantizers, codes, lists) if len(codes) else None
-        self.scoped = ScopedIndex(HalfVectors(self._array("mains")), self.compressed, self._columns, self._tags)
+        self.scoped = ScopedIndex(CodedVectors(self._array("mains")), self.compressed, self._columns, self._tags)
+        if len(codes):
+            self._maps["codes"].madvise(mmap.MADV_DONTNEED)  # copied into lists; hardly any are read again
         self._hashes = self._array("hashes")
         self._sorted_hashes = self._array("sorted_hashes")
         self._rows_by_hash = self._array("rows_by_hash")
@@ -61,11 +67,13 @@ class Snapshot:
         self._label_counts: dict[tuple[str, int], int] = {}
 
     def _array(self, name: str) -> npt.NDArray[Any]:
-        path = self.folder / f"{name}.npy"
-        array: npt.NDArray[Any] = np.load(
-            path, "r" if path.stat().st_size > _HEADER_BYTES else None, allow_pickle=False
-        )
-        return array.view(np.ndarray)  # the same pages, without np.memmap's cost of 10 us an access
+        with (self.folder / f"{name}.npy").open("rb") as stream, _one_at_a_time:
+            np.lib.format.read_magic(stream)
+            shape, _, kind = np.lib.format.read_array_header_2_0(stream)
+            if 0 in shape:  # nothing cannot be mapped
+                return np.empty(shape, kind)
+            self._maps[name] = mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            return np.ndarray(shape, kind, mapped, stream.tell())
 
     @property
     def rows(self) -> int:
@@ -89,7 +97,7 @@ class Snapshot:
 
     @property
     def sketches(self) -> Sketch:
-        """Return uint16 (rows, SKETCH_SIZE)."""
+        """Return uint8 (rows, SKETCH_SIZE)."""
         return self._sketches
 
     @property
@@ -142,12 +150,12 @@ class Snapshot:
         return data
 
     @property
-    def mains(self) -> HalfVectors:
+    def mains(self) -> CodedVectors:
         """The main vectors, which are searched."""
         return self.scoped.vectors
 
     @property
-    def heads(self) -> HalfVectors:
+    def heads(self) -> ShortVectors:
         """The head vectors, which are compared."""
         return self._heads
 
@@ -157,13 +165,11 @@ class Snapshot:
 
     def main_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        main: Vector = self.scoped.vectors.half[row].astype(np.float32)
-        return main
+        return decoded(self.scoped.vectors.codes[row])
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        head: Vector = self._heads.half[row].astype(np.float32)
-        return head
+        return self._heads.read(row)
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.compressed import Compressed, Half, Quantizers, can_compress, train
+from recommender.catalog.coding import Coded, decoded
+from recommender.catalog.compressed import Compressed, Quantizers, can_compress, train
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Codes, Columns
@@ -43,8 +44,8 @@ class Carried:
 class Batch:
     """Some rows, array by array, all parallel. tag_counts, record_sizes: how much of tag_codes and records is whose."""
 
-    mains: Half
-    heads: Half
+    mains: Coded
+    heads: Coded
     signatures: Packed
     sketches: Sketch
     columns: Columns
@@ -60,8 +61,8 @@ def batch_of(entries: Sequence[Entry]) -> Batch:
     records = [entry.record.to_bytes() for entry in entries]
     columns = zip(COLUMN_TYPES.values(), zip(*(entry.columns for entry in entries), strict=True), strict=True)
     return Batch(
-        mains=np.stack([entry.main for entry in entries]).astype(np.float16),
-        heads=np.stack([entry.head for entry in entries]).astype(np.float16),
+        mains=np.stack([entry.main for entry in entries]),
+        heads=np.stack([entry.head for entry in entries]),
         signatures=np.stack([entry.signature for entry in entries]),
         sketches=np.stack([entry.sketch for entry in entries]),
         columns=Columns(*(np.array(values, kind) for kind, values in columns)),
@@ -79,8 +80,8 @@ def batch_from(snapshot: Snapshot, low: int, high: int) -> Batch:
     tags = snapshot.tags
     record_sizes, records = snapshot.records(low, high)
     return Batch(
-        mains=snapshot.mains.half[rows],
-        heads=snapshot.heads.half[rows],
+        mains=snapshot.mains.codes[rows],
+        heads=snapshot.heads.codes[rows],
         signatures=snapshot.signatures[rows],
         sketches=snapshot.sketches[rows],
         columns=Columns(*(getattr(snapshot.columns, f.name)[rows] for f in fields(Columns))),
@@ -106,10 +107,10 @@ class SnapshotFiles:
         with ExitStack() as self._stack:
             self._records = self._stack.enter_context((folder / RECORDS).open("wb"))
             self._arrays = {
-                "mains": self._array("mains", np.float16, rows, dimension),
-                "heads": self._array("heads", np.float16, rows, dimension),
+                "mains": self._array("mains", np.uint8, rows, dimension),
+                "heads": self._array("heads", np.uint8, rows, -(-dimension // 2)),
                 "signatures": self._array("signatures", np.uint32, rows, SIGNATURE_TERMS),
-                "sketches": self._array("sketches", np.uint16, rows, SKETCH_SIZE),
+                "sketches": self._array("sketches", np.uint8, rows, SKETCH_SIZE),
             }
             self._columns = {name: self._array(f"column_{name}", kind, rows) for name, kind in COLUMN_TYPES.items()}
             self._save("idf", idf)
@@ -151,7 +152,7 @@ class SnapshotFiles:
         quantizers = Quantizers(np.empty((0, self._dimension), np.float32), np.empty((0, 0, 0), np.float32))
         codes, lists = np.empty((0, 0), np.uint8), np.empty(0, np.uint16)
         if self._rows >= COMPRESSED_ROWS and can_compress(self._dimension):
-            mains: Half = np.load(self._folder / "mains.npy", "r", allow_pickle=False)
+            mains: Coded = np.load(self._folder / "mains.npy", "r", allow_pickle=False)
             quantizers = carried.compressed.quantizers if carried else train(mains, self._rows)
             codes = np.empty((self._rows, self._dimension // 8), np.uint8)
             lists = np.empty(self._rows, np.uint16)
@@ -161,7 +162,7 @@ class SnapshotFiles:
                 source = carried.source[kept]
                 codes[kept], lists[kept] = carried.compressed.codes[source], carried.compressed.lists[source]
             for rows in np.array_split(new, -(-len(new) // _ENCODED_ROWS)) if len(new) else ():
-                codes[rows], lists[rows] = quantizers.encode(mains[rows].astype(np.float32))
+                codes[rows], lists[rows] = quantizers.encode(decoded(mains[rows]))
         self._save("codes", codes)
         self._save("lists", lists)
         self._save("centroids", quantizers.centroids)

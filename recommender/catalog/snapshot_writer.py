@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from recommender.catalog.derived import ANALYSIS
-from recommender.catalog.entry import Entry, make_entry
+from recommender.catalog.entry import Entry, make_entries
 from recommender.catalog.locking import in_turn
 from recommender.catalog.manifest import (
     CURRENT,
@@ -56,7 +56,7 @@ times fewer."""
 CHANGED_SHARE = 0.5
 """With more changes than this share of the rows, a snapshot made from nothing is the cheaper one."""
 _WRITER_LOCK = "writer.lock"
-_BATCH_ROWS = 4_096
+_BATCH_ROWS = 1_024
 _DAY_MS = 86_400_000
 
 Progress = Callable[[int, int], None]
@@ -158,7 +158,7 @@ class _Writing:
             return rows
         changed = self.frozen.ids_changed_after(base.manifest.revision)
         gone = [row for row in map(base.find, changed) if row is not None]
-        entries = sorted((make_entry(s, idf) for s in self.frozen.stored(changed)), key=lambda entry: entry.key)
+        entries = sorted(make_entries(list(self.frozen.stored(changed)), idf), key=lambda entry: entry.key)
         source = _source(base, gone, entries)
         trained_rows = base.manifest.trained_rows
         same_words = base.manifest.statistics == self.statistics.version
@@ -179,9 +179,9 @@ class _Writing:
             files.finish(carried)
 
     def _from_store(self, idf: Weights) -> Iterator[Batch]:
-        entries = (make_entry(stored, idf) for stored in self.frozen.in_time_order())
-        while some := list(islice(entries, _BATCH_ROWS)):
-            yield batch_of(some)
+        articles = self.frozen.in_time_order()
+        while some := list(islice(articles, _BATCH_ROWS)):
+            yield batch_of(make_entries(some, idf))
 
 
 def _source(base: Snapshot, gone: Sequence[int], entries: Sequence[Entry]) -> Rows:

@@ -103,4 +103,4 @@ def to_stored(row: Sequence[object], embed: Embed | None = None) -> Stored:
 
 def to_analysis(terms: bytes, sketch: bytes) -> Analysis:
     """Return an analysis from the two values that the store has of it."""
-    return Analysis(Terms.from_bytes(terms), np.frombuffer(sketch, np.uint16))
+    return Analysis(Terms.from_bytes(terms), np.frombuffer(sketch, np.uint8))

@@ -1,6 +1,6 @@
 """The tail: articles changed since the snapshot, in memory, searched exactly.
 
-Vectors are half precision and compared as the snapshot's are, so that a score is the same to the bit on either
+Vectors are encoded and compared as the snapshot's are, so that a score is the same to the bit on either
 side of the border, and an answer the same before and after the next snapshot.
 """
 
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.coding import Vector, decoded
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, Times
-from recommender.catalog.vectors import Allowed, HalfVectors, Hits, Rows, Vector
+from recommender.catalog.vectors import Allowed, CodedVectors, Hits, Rows, ShortVectors
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed
 
 _SCOPES_CACHED = 64
@@ -51,10 +52,11 @@ class Tail:
 
     def __init__(self, dimension: int) -> None:
         """Start empty."""
-        self._mains = _Growing(np.float16, dimension)
-        self._heads = _Growing(np.float16, dimension)
+        self._mains = _Growing(np.uint8, dimension)
+        self._heads = _Growing(np.uint8, -(-dimension // 2))
+        self._dimension = dimension
         self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
-        self._sketches = _Growing(np.uint16, SKETCH_SIZE)
+        self._sketches = _Growing(np.uint8, SKETCH_SIZE)
         self._id_hashes = _Growing(np.uint64)
         self._columns = {name: _Growing(kind) for name, kind in COLUMN_TYPES.items()}
         self._alive = _Growing(np.bool_)
@@ -138,7 +140,7 @@ class Tail:
 
     @property
     def sketches(self) -> Sketch:
-        """Return uint16 (rows, SKETCH_SIZE)."""
+        """Return uint8 (rows, SKETCH_SIZE)."""
         return self._sketches.array
 
     @property
@@ -156,21 +158,19 @@ class Tail:
 
     def main_vectors(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension)."""
-        return HalfVectors(self._mains.array).read(rows)
+        return CodedVectors(self._mains.array).read(rows)
 
     def main_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        vector: Vector = self._mains.array[row].astype(np.float32)
-        return vector
+        return decoded(self._mains.array[row])
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        vector: Vector = self._heads.array[row].astype(np.float32)
-        return vector
+        return ShortVectors(self._heads.array, self._dimension).read(row)
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
-        return HalfVectors(self._heads.array).cosines(rows, head)
+        return ShortVectors(self._heads.array, self._dimension).cosines(rows, head)
 
     def public_in(self, from_ms: int, until_ms: int, scope: Scope | None = None) -> Rows:
         """Return the living rows, of those in `scope`, that became public in [from_ms, until_ms], ascending."""
@@ -193,4 +193,4 @@ class Tail:
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
         rows = self.public_in(from_ms, until_ms, scope)
-        return HalfVectors(self._mains.array).scan_rows(query, k, rows)
+        return CodedVectors(self._mains.array).scan_rows(query, k, rows)

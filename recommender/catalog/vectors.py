@@ -1,10 +1,10 @@
 """The vector side: inner-product search over rows in time order. Only this module and compressed.py know FAISS.
 
-Vectors lie at half precision, row by row, in one memory-mapped array that worker processes share. Few rows (a window of
-time, a narrow scope) are scanned exactly. Of many, their compressed codes say which are likely the nearest, and these
-are compared exactly. Either way the scores are those of the stored vectors. Where codes bring fewer than k (nearly all
-rows of the visited lists are dead, or FAISS passes over what it estimates lowest), all rows are scanned: there are
-always k hits if there are k rows.
+Vectors lie at eight bits a component (see coding.py), row by row, in one memory-mapped array that worker processes
+share. Few rows (a window of time, a narrow scope) are scanned exactly. Of many, their compressed codes say which are
+likely the nearest, and these are compared exactly. Either way the scores are those of the vectors as they lie there.
+Where codes bring fewer than k (nearly all rows of the visited lists are dead, or FAISS passes over what it estimates
+lowest), all rows are scanned: there are always k hits if there are k rows.
 
 FAISS threads: the process decides (`limit_threads`); FAISS releases the GIL while it searches.
 """
@@ -17,18 +17,18 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.compressed import FAR_COMPARED, Bits, Half, Lists, Spread
+from recommender.catalog.coding import SHORT_CODES, Coded, Vector, decoded, in_steps, read_short, short_step, step
+from recommender.catalog.compressed import FAR_COMPARED, Bits, Lists, Spread
 
-SCANNED_ROWS, SCANNED_CODES = 8_000, 13
-"""So many rows that follow each other are scanned exactly, 22 ns each (384 dims, one thread, measured): 0.18 ms. More
-of them too, where an index would compare so many codes for each."""
-GATHERED_ROWS, GATHERED_CODES = 2_000, 50
+SCANNED_ROWS, SCANNED_CODES = 12_000, 6
+"""So many rows that follow each other are scanned exactly, 16 ns each (384 dims, one thread, measured): 0.2 ms. More of
+them too, where an index would compare so many codes for each."""
+GATHERED_ROWS, GATHERED_CODES = 2_000, 30
 """The same of rows that do not follow each other: 70 ns more each to bring them together."""
 COMPARED_LEAST, COMPARED_TIMES = 600, 2
 """Of the likely rows so many are compared exactly, and so many times k more: recall@100 of 100,000 rows is .993."""
 _TIE_SLACK = 16
 
-Vector = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Allowed = npt.NDArray[np.bool_]
 
@@ -51,66 +51,98 @@ def limit_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-class HalfVectors:
-    """Vectors at half precision, float16 (n, dimension), C-contiguous; memory-mapped or not. Immutable."""
+class CodedVectors:
+    """Vectors as coding.py encodes them, uint8 (n, dimension), C-contiguous; memory-mapped or not. Immutable.
 
-    def __init__(self, vectors: Half) -> None:
-        """Search `vectors` in place, which are normalised."""
-        self.rows, self.dimension = vectors.shape
-        self.half = vectors
-        self._codes = vectors.view(np.uint8)
+    Queries and what is read are turned, float32. Queries are rounded as rows are, so that inner products are sums of
+    whole numbers: the same on every processor, whatever is searched beside them.
+    """
+
+    def __init__(self, codes: Coded) -> None:
+        """Search `codes` in place."""
+        self.rows, self.dimension = codes.shape
+        self.codes = codes
+        self._step = np.float32(step(self.dimension))
 
     def read(self, rows: Rows) -> Vector:
-        """Return float32 (len(rows), dimension), a copy. FAISS widens four times as fast as NumPy."""
-        codes = self._codes.take(rows, axis=0)
-        vectors: Vector = self._over(codes).sa_decode(codes) if len(rows) else np.empty((0, self.dimension), np.float32)
+        """Return float32 (len(rows), dimension)."""
+        vectors: Vector = decoded(self.codes.take(rows, axis=0))
         return vectors
-
-    def cosines(self, rows: Rows, query: Vector) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),): the inner products of these rows with `query`."""
-        products = np.empty(len(rows), np.float32)
-        if len(rows):
-            codes = self._codes.take(rows, axis=0)
-            scores, found = self._over(codes).search(query[None], len(rows))
-            products[found[0]] = scores[0]
-        return products
 
     def scan(self, query: Vector, k: int, low: int, high: int, bits: Bits | None = None) -> Hits:
         """Return at most k rows of [low, high), exactly; of those whose bit is set. bits: little-endian, one a row."""
         if k <= 0 or low >= high:
             return Hits.none()
         if bits is None:
-            scores, found = _scan(self._over(self._codes[low:high]), query, k)
+            scores, found = self._scan(self.codes[low:high], query, k)
             return best_of(scores, found + low, k)
         first = low // 8
         bits = bits[first : -(-high // 8)].copy()
         bits[0] &= 255 << (low % 8) & 255
         params = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        scores, found = _scan(self._over(self._codes[8 * first : high]), query, k, params)
+        scores, found = self._scan(self.codes[8 * first : high], query, k, params)
         return best_of(scores[found >= 0], found[found >= 0] + 8 * first, k)
 
     def scan_rows(self, query: Vector, k: int, rows: Rows) -> Hits:
         """Return at most k of `rows`, exactly."""
         if k <= 0 or not len(rows):
             return Hits.none()
-        codes = self._codes.take(rows, axis=0)
-        scores, found = _scan(self._over(codes), query, k)
+        codes = self.codes.take(rows, axis=0)
+        scores, found = self._scan(codes, query, k)
         return best_of(scores, rows[found], k)
 
-    def _over(self, codes: Bits) -> faiss.IndexScalarQuantizer:
-        """Return an index over `codes` without copying them, which keeps them alive as long as it lives itself."""
-        index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
-        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, _NO_OWNER)
-        index.ntotal = len(codes)
-        index.referenced_objects = [codes]  # FAISS's own wrappers keep what they need under this name
-        return index
+    def _scan(
+        self, codes: Coded, query: Vector, k: int, params: faiss.SearchParameters | None = None
+    ) -> tuple[npt.NDArray[np.float32], Rows]:
+        """Return at least the k best and all rows that tie with the k-th, so that the choice is always the same.
+
+        Of fewer that may be returned all; what follows them is -1.
+        """
+        index, asked = self._over(codes), in_steps(query)[None]
+        fetch = k + _TIE_SLACK
+        while True:
+            fetch = min(fetch, len(codes))
+            scores, rows = index.search(asked, fetch, params=params)
+            if fetch == len(codes) or rows[0, -1] < 0 or scores[0, -1] < scores[0, k - 1]:
+                return scores[0] * self._step**2, rows[0]
+            fetch *= 4
+
+    def _over(self, codes: Coded) -> faiss.IndexScalarQuantizer:
+        return _over(faiss.IndexScalarQuantizer(self.dimension, _WHOLE, faiss.METRIC_INNER_PRODUCT), codes)
+
+
+class ShortVectors:
+    """Vectors in short, uint8 (n, dimension / 2, rounded up), which are compared and not searched. Immutable."""
+
+    def __init__(self, codes: Coded, dimension: int) -> None:
+        """Compare `codes` in place, see coding.py."""
+        self.codes = codes
+        self.dimension = dimension
+
+    def read(self, row: int) -> Vector:
+        """Return float32 (dimension,)."""
+        return read_short(self.codes[row], self.dimension)
+
+    def cosines(self, rows: Rows, query: Vector) -> npt.NDArray[np.float32]:
+        """Return float32 (len(rows),): the inner products of these rows with `query`, turned, as a cosine at most 1.
+
+        A vector's product with itself is 1.01, by what it is rounded.
+        """
+        products = np.empty(len(rows), np.float32)
+        if len(rows):
+            index = faiss.IndexScalarQuantizer(self.dimension, _SHORT, faiss.METRIC_INNER_PRODUCT)
+            lowest = short_step(self.dimension) * np.array([-SHORT_CODES / 2, SHORT_CODES - 1], np.float32)
+            faiss.copy_array_to_vector(lowest, index.sq.trained)
+            index.is_trained = True
+            scores, found = _over(index, self.codes.take(rows, axis=0)).search(query[None], len(rows))
+            products[found[0]] = scores[0]
+        return np.minimum(products, np.float32(1))
 
 
 class VectorIndex:
     """Vectors with their compressed codes, if they have any. Safe for concurrent searches; immutable."""
 
-    def __init__(self, vectors: HalfVectors, lists: Lists | None) -> None:
+    def __init__(self, vectors: CodedVectors, lists: Lists | None) -> None:
         """lists: of the same rows."""
         self.vectors = vectors
         self._lists = lists
@@ -159,29 +191,22 @@ class VectorIndex:
         return self.vectors.scan_rows(query, k, rows[are_set != 0])
 
 
+def _over(index: faiss.IndexScalarQuantizer, codes: Coded) -> faiss.IndexScalarQuantizer:
+    """Return an empty index over `codes` without copying them, which keeps them alive as long as it lives itself."""
+    address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
+    index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, _NO_OWNER)
+    index.ntotal = len(codes)
+    index.referenced_objects = [codes]  # FAISS's own wrappers keep what they need under this name
+    return index
+
+
 def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
     """Return the k best of parallel `scores` and `rows`; of equal scores the higher (newer) row first."""
     order = np.lexsort((-rows, -scores))[:k]
     return Hits(rows[order], scores[order])
 
 
-_EMPTY = faiss.IndexScalarQuantizer(1, faiss.ScalarQuantizer.QT_fp16)
+_WHOLE, _SHORT = faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.ScalarQuantizer.QT_4bit_uniform
+_EMPTY = faiss.IndexScalarQuantizer(1, _WHOLE)
 _NO_OWNER = _EMPTY.codes.owner  # points into _EMPTY
 """What FAISS shall keep alive for a view: nothing."""
-
-
-def _scan(
-    index: faiss.IndexScalarQuantizer, query: Vector, k: int, params: faiss.SearchParameters | None = None
-) -> tuple[npt.NDArray[np.float32], Rows]:
-    """Return at least the k best and all rows that tie with the k-th, so that the choice is always the same.
-
-    Of fewer that may be returned all; what follows them is -1.
-    """
-    total = int(index.ntotal)
-    fetch = k + _TIE_SLACK
-    while True:
-        fetch = min(fetch, total)
-        scores, rows = index.search(query[None], fetch, params=params)
-        if fetch == total or rows[0, -1] < 0 or scores[0, -1] < scores[0, k - 1]:
-            return scores[0], rows[0]
-        fetch *= 4

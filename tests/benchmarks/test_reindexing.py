@@ -94,7 +94,7 @@ def test_every_step_leaves_what_the_next_measures(plan: Plan) -> None:
     assert live.manifest.revision == ARTICLES + CHANGED
     assert len(live.rows()) == ARTICLES
     files = values["disk"]["snapshot_files_bytes_per_article"]
-    assert files["mains.npy"] == pytest.approx(2 * reindexing.DIMENSION, abs=128 / ARTICLES)
+    assert files["mains.npy"] == pytest.approx(reindexing.DIMENSION, abs=128 / ARTICLES)
     assert sum(files.values()) == pytest.approx(values["disk"]["snapshot_bytes_per_article"])
     assert values["disk"]["store_bytes_per_article"] > 2 * files["mains.npy"]
 

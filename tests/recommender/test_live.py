@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from recommender.catalog import entry, segment, snapshot, snapshot_files, snapshot_writer
 from recommender.catalog.articles import Article, Rules
+from recommender.catalog.coding import Vector, as_held, as_short, decoded
 from recommender.catalog.live import YEAR_MS, Live
 from recommender.catalog.manifest import MANIFEST
 from recommender.catalog.segment import Columns, Flag, Record, Scope
@@ -23,7 +24,7 @@ from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import Change, Store, create_store
 from recommender.catalog.stored import Stored
-from recommender.catalog.vectors import Hits, Rows, Vector
+from recommender.catalog.vectors import Hits, Rows
 from recommender.catalog.wording import make_signature
 from recommender.opening import SNAPSHOTS, STORE_FILE
 from tests.building import (
@@ -47,8 +48,7 @@ EVER = (0, NOW_MS + YEAR_MS)
 
 def query(text: str) -> Vector:
     """Return the main vector of a page with this title."""
-    vector: Vector = FakeEmbedder().encode([text])[0]
-    return vector
+    return as_held(FakeEmbedder().encode([text])[0])
 
 
 def ids_at(live: Live, rows: Rows) -> list[str]:
@@ -216,8 +216,8 @@ def assert_is(live: Live, row: int, expected: Stored) -> None:
         "surfaces": tuple(terms.surfaces[i] for i in signature.order),
     }
     assert live.signature(row).tolist() == signature.pack().tolist()
-    assert live.head_vector(row).tolist() == expected.vectors.head.astype(np.float16).tolist()
-    assert live.main_vectors(np.array([row])).tolist() == [expected.vectors.main.astype(np.float16).tolist()]
+    assert live.head_vector(row).tolist() == as_short(expected.vectors.head).tolist()
+    assert live.main_vectors(np.array([row])).tolist() == [as_held(expected.vectors.main).tolist()]
     assert live.sketches(np.array([row])).tolist() == [expected.analysis.sketch.tolist()]
     assert (live.public_at_ms(row), live.published_at_ms(row)) == (a.public_at_ms, a.published_at_ms)
     assert [live.column(f.name, np.array([row]))[0] for f in fields(Columns)] == list(Columns.row_of(a, terms.words))
@@ -231,7 +231,8 @@ def assert_gathers(live: Live, rows: Sequence[int]) -> None:
     assert live.sketches(some).tolist() == [live.sketches(row)[0].tolist() for row in each]
     assert live.main_vectors(some).tolist() == [live.main_vectors(row)[0].tolist() for row in each]
     assert live.column("words", some).tolist() == [live.column("words", row)[0] for row in each]
-    np.testing.assert_allclose(live.head_cosines(some, head), [live.head_vector(r) @ head for r in rows], atol=1e-6)
+    cosines = np.array([min(float(live.head_vector(row) @ head), 1.0) for row in rows], np.float32)
+    np.testing.assert_allclose(live.head_cosines(some, head), cosines, atol=1e-6)
 
 
 def jaccard(some: Sequence[str], others: Sequence[str]) -> float:
@@ -241,10 +242,7 @@ def jaccard(some: Sequence[str], others: Sequence[str]) -> float:
 
 def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, Stored], k: int) -> None:
     """Hits are the k best of the eligible; which of those that tie at the end is free."""
-    scores = {
-        i: float(s.vectors.main.astype(np.float16).astype(np.float64) @ query("Talks resume"))
-        for i, s in eligible.items()
-    }
+    scores = {i: float(as_held(s.vectors.main) @ query("Talks resume")) for i, s in eligible.items()}
     ids = found_ids(live, hits)
     assert len(ids) == len(set(ids)) == min(k, len(eligible))
     np.testing.assert_allclose(hits.scores, [scores[i] for i in ids], rtol=0, atol=1e-6)
@@ -336,7 +334,7 @@ def assert_encoded(image: Snapshot, *, compressed: bool) -> None:
     """Check that every row has the code that the snapshot's own codebooks give its vector, if any has one."""
     assert (image.compressed is not None) == compressed
     if image.compressed:
-        codes, lists = image.compressed.quantizers.encode(image.mains.half.astype(np.float32))
+        codes, lists = image.compressed.quantizers.encode(decoded(image.mains.codes))
         assert image.compressed.codes.tolist() == codes.tolist()
         assert image.compressed.lists.tolist() == lists.tolist()
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog.articles import Paragraph, ParagraphKind
-from recommender.catalog.near_copies import SHINGLE_WORDS, SKETCH_SIZE, Sketch, make_sketch, resemblance
+from recommender.catalog.near_copies import SHINGLE_WORDS, SKETCH_SIZE, VALUES, Sketch, make_sketch, resemblance
 
 
 def sketch(*texts: str) -> Sketch:
@@ -59,18 +59,19 @@ def test_the_estimate_is_near_the_exact_coefficient(share: float, length: int) -
         other = edited(text, share, seed)
         exact = jaccard(" ".join(text), " ".join(other))
         error = alike(sketch(" ".join(text)), sketch(" ".join(other))) - exact
-        standard = math.sqrt(exact * (1 - exact) / SKETCH_SIZE)
+        agreeing = exact + (1 - exact) / VALUES
+        standard = math.sqrt(agreeing * (1 - agreeing) / SKETCH_SIZE)
         assert abs(error) <= 4 * standard + 1e-6, (seed, exact)
         errors.append(error / standard if standard else 0.0)
     assert abs(sum(errors)) <= 3.5 * math.sqrt(len(errors))
 
 
 def test_unrelated_texts_do_not_resemble_each_other() -> None:
-    """Bits cut from the hashes make hardly any false matches."""
+    """What agrees by chance among so few values makes no likeness."""
     some = np.stack([sketch(" ".join(words(i, 300))) for i in range(60)])
     off_diagonal = np.stack([resemblance(one, some) for one in some])[~np.eye(60, dtype=bool)]
-    assert off_diagonal.max() <= 2 / SKETCH_SIZE
-    assert off_diagonal.mean() < 1e-3
+    assert off_diagonal.max() <= 5 / SKETCH_SIZE
+    assert off_diagonal.mean() < 4e-3
 
 
 _text = st.lists(st.sampled_from(["gas", "talks", "Vienna", "rose", "fell", "on", "Monday"]), min_size=5, max_size=60)
@@ -134,8 +135,8 @@ def test_an_excerpt_resembles_by_its_share() -> None:
 def test_a_stub_resembles_nothing(body: list[Paragraph]) -> None:
     """Bodies too short to have a shingle are all zeros, and not even alike to each other."""
     stub = make_sketch(body)
-    assert (stub.tolist(), str(stub.dtype)) == ([0] * SKETCH_SIZE, "uint16")
-    others = np.stack([stub, sketch(BODY), np.zeros(SKETCH_SIZE, np.uint16)])
+    assert (stub.tolist(), str(stub.dtype)) == ([0] * SKETCH_SIZE, "uint8")
+    others = np.stack([stub, sketch(BODY), np.zeros(SKETCH_SIZE, np.uint8)])
     assert resemblance(stub, others).tolist() == [0, 0, 0]
     assert resemblance(sketch(BODY), others).tolist() == [0, 1, 0]
 
@@ -157,7 +158,7 @@ def test_scripts_without_spaces_have_shingles() -> None:
 
 def test_no_rows_to_compare_with() -> None:
     """An empty archive gives an empty answer."""
-    assert resemblance(sketch(BODY), np.empty((0, SKETCH_SIZE), np.uint16)).shape == (0,)
+    assert resemblance(sketch(BODY), np.empty((0, SKETCH_SIZE), np.uint8)).shape == (0,)
 
 
 def test_a_long_body_is_sketched_in_parts() -> None:
@@ -169,4 +170,4 @@ def test_a_long_body_is_sketched_in_parts() -> None:
 
 def test_sketches_are_the_same_in_every_process() -> None:
     """They are stored: a change here would make every stored sketch wrong."""
-    assert sketch("Envoys met in Vienna on Monday")[:4].tolist() == [28734, 36538, 53631, 59300]
+    assert sketch("Envoys met in Vienna on Monday")[:4].tolist() == [186, 127, 83, 108]

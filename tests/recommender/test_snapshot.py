@@ -25,6 +25,7 @@ from recommender import opening
 from recommender.catalog import compressed, rows, scoped, segment, snapshot_files, snapshot_writer, stored, vectors
 from recommender.catalog import store as store_module
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
+from recommender.catalog.coding import Coded, as_held, as_short, decoded
 from recommender.catalog.compressed import Quantizers, train
 from recommender.catalog.derived import ANALYSIS, Vectors, analyse
 from recommender.catalog.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
@@ -40,14 +41,15 @@ from recommender.opening import SNAPSHOTS, STORE_FILE, replay
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, open_archive, writes
 from tests.searching import (
     COMPRESSIBLE,
+    Half,
     Mask,
-    Matrix,
     assert_best,
     bits_of,
     codes_alone,
     exact,
     recall,
     topics_of,
+    unit_points,
     unit_vectors,
 )
 
@@ -147,8 +149,8 @@ def test_rows_are_the_articles_in_time_order(store: Store) -> None:
         assert values == list(Columns.row_of(a, terms.words))
         assert snapshot.signatures[row].tolist() == signature.pack().tolist()
         assert snapshot.sketches[row].tolist() == kept.analysis.sketch.tolist()
-        assert snapshot.main_vectors(np.array([row]))[0].tolist() == kept.vectors.main.tolist()
-        assert snapshot.head_vector(row).tolist() == kept.vectors.head.tolist()
+        assert snapshot.main_vectors(np.array([row]))[0].tolist() == as_held(kept.vectors.main).tolist()
+        assert snapshot.head_vector(row).tolist() == as_short(kept.vectors.head).tolist()
         record = snapshot.record(row)
         for field in fields(Record):
             if hasattr(a, field.name):
@@ -186,7 +188,7 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
     snapshot = Snapshot(write(store))
     store.close()
     assert (snapshot.rows, snapshot.manifest.revision, snapshot.manifest.trained_rows) == (0, 0, 0)
-    assert (snapshot.mains.half.shape, snapshot.compressed) == ((0, DIMENSION), None)
+    assert (snapshot.mains.codes.shape, snapshot.compressed) == ((0, DIMENSION), None)
     assert snapshot.find("a") is None
     for scope in (Scope(), Scope(sections=frozenset(["world"]))):
         snapshot.scoped.warm_up([scope])
@@ -220,10 +222,10 @@ def test_an_image_is_of_one_revision_whatever_is_written_meanwhile(store: Store)
 MANY, TOPICS = 1_500, 12
 
 
-def vector_writes(matrix: Matrix, first: int = 0, title: str = "Title") -> list[Write]:
+def vector_writes(points: Half, first: int = 0, title: str = "Title") -> list[Write]:
     """Return an article a vector, an hour apart, from `first` on: its section is its topic, its tag its last digit."""
     analysis = analyse(article())
-    topics = topics_of(len(matrix), TOPICS)
+    topics = topics_of(len(points), TOPICS)
     return [
         Write(
             article(
@@ -236,28 +238,28 @@ def vector_writes(matrix: Matrix, first: int = 0, title: str = "Title") -> list[
             Vectors(main, main),
             analysis,
         )
-        for at, main in enumerate(matrix.astype(np.float32), first)
+        for at, main in enumerate(points.astype(np.float32), first)
     ]
 
 
-def vector_store(folder: Path, matrix: Matrix) -> Store:
+def vector_store(folder: Path, points: Half) -> Store:
     """Return a store of one article a vector."""
     store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
-    store.write(vector_writes(matrix), NOW_MS)
+    store.write(vector_writes(points), NOW_MS)
     return store
 
 
 @pytest.fixture(scope="module")
-def matrix() -> Matrix:
+def matrix() -> Coded:
     """Return the vectors of `many`, in row order."""
     return unit_vectors(MANY, DIMENSION, topics=TOPICS)
 
 
 @pytest.fixture(scope="module")
-def many(matrix: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a snapshot with codes, for which it would be too small."""
     folder = tmp_path_factory.mktemp("many")
-    store = vector_store(folder, matrix)
+    store = vector_store(folder, unit_points(MANY, DIMENSION, topics=TOPICS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot_files, "COMPRESSED_ROWS", COMPRESSIBLE)
         path = write_snapshot(store, folder / SNAPSHOTS, DIMENSION)
@@ -274,7 +276,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_encoded(snapshot: Snapshot, by: Quantizers) -> None:
     """Check that every row has the code and the list that these quantizers give its vector."""
-    codes, lists = by.encode(snapshot.mains.half.astype(np.float32))
+    codes, lists = by.encode(decoded(snapshot.mains.codes))
     found = snapshot.compressed
     assert found is not None
     assert found.codes.tolist() == codes.tolist()
@@ -289,10 +291,10 @@ def quantizers_of(snapshot: Snapshot) -> Quantizers:
     return snapshot.compressed.quantizers
 
 
-def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: Matrix) -> None:
+def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: Coded) -> None:
     """Codebooks are trained on its vectors, in row order, and all of them are encoded."""
     snapshot = Snapshot(many)
-    assert snapshot.mains.half.tolist() == matrix.tolist()
+    assert snapshot.mains.codes.tolist() == matrix.tolist()
     assert snapshot.manifest.trained_rows == MANY
     assert_encoded(snapshot, train(matrix, MANY))
 
@@ -307,11 +309,11 @@ def test_codes_are_carried_over_as_encoding_anew_would_make_them(
     monkeypatch.setattr(compressed, "LISTS_ROWS", lists_rows)
     monkeypatch.setattr(snapshot_writer, "STATISTICS_DRIFT", 1e9 if same_words else 1.0)
     monkeypatch.setattr(snapshot_files, "_ENCODED_ROWS", 9)
-    store = vector_store(tmp_path, unit_vectors(90, DIMENSION))
+    store = vector_store(tmp_path, unit_points(90, DIMENSION))
     base = Snapshot(write(store))
     store.delete([f"r{at}" for at in (0, 1, 7, 50, 89)])
-    store.write(vector_writes(unit_vectors(12, DIMENSION, seed=2), first=30, title="Changed"), NOW_MS)
-    store.write(vector_writes(unit_vectors(20, DIMENSION, seed=3), first=90), NOW_MS)
+    store.write(vector_writes(unit_points(12, DIMENSION, seed=2), first=30, title="Changed"), NOW_MS)
+    store.write(vector_writes(unit_points(20, DIMENSION, seed=3), first=90), NOW_MS)
     encode, encoded = Quantizers.encode, []
 
     def counted(self: Quantizers, vectors: Any) -> Any:
@@ -333,7 +335,7 @@ def test_codes_are_carried_over_as_encoding_anew_would_make_them(
 @pytest.mark.parametrize("sizes", [[32, 47, 64, 65], [64, 40, 32, 31]], ids=["growing", "shrinking"])
 def test_codebooks_last_until_the_archive_has_doubled_or_halved(tmp_path: Path, sizes: list[int]) -> None:
     """Twice and half as many rows are not yet too many or too few; one more or less is trained for anew."""
-    some = vector_writes(unit_vectors(80, DIMENSION))
+    some = vector_writes(unit_points(80, DIMENSION))
     store = create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key)
     made = []
     for size in sizes:
@@ -345,13 +347,13 @@ def test_codebooks_last_until_the_archive_has_doubled_or_halved(tmp_path: Path, 
     assert [s.manifest.trained_rows for s in made] == [sizes[0], sizes[0], sizes[0], sizes[3]]
     for snapshot in made[:3]:
         assert_encoded(snapshot, quantizers_of(made[0]))
-    assert_encoded(made[3], train(made[3].mains.half, sizes[3]))
+    assert_encoded(made[3], train(made[3].mains.codes, sizes[3]))
 
 
 @pytest.mark.usefixtures("small")
 def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no_longer_is(tmp_path: Path) -> None:
     """The threshold is inclusive; codebooks of an earlier time are not waited for."""
-    some = vector_writes(unit_vectors(COMPRESSIBLE, DIMENSION))
+    some = vector_writes(unit_points(COMPRESSIBLE, DIMENSION))
     store = create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key)
     for size in (COMPRESSIBLE - 1, COMPRESSIBLE, COMPRESSIBLE - 1, COMPRESSIBLE):
         store.write(some[:size], NOW_MS)
@@ -361,9 +363,9 @@ def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no
         if size < COMPRESSIBLE:
             assert snapshot.compressed is None
         else:
-            assert_encoded(snapshot, train(snapshot.mains.half, size))
+            assert_encoded(snapshot, train(snapshot.mains.codes, size))
         found = snapshot.search(QUERY, 5, 0, NOW_MS, Scope())
-        assert_best(found, exact(snapshot.mains.half, QUERY, 5, range(size)))
+        assert_best(found, exact(snapshot.mains.codes, QUERY, 5, range(size)))
     store.close()
 
 
@@ -374,7 +376,7 @@ def test_what_has_a_dimension_that_cannot_be_compressed_is_searched_exactly(
     """Neither the whole nor a scope of it waits for codes, whatever its size."""
     codes_alone(monkeypatch)
     matrix, query = unit_vectors(60, 20), np.ones(20, np.float32)
-    store = vector_store(tmp_path, matrix)
+    store = vector_store(tmp_path, unit_points(60, 20))
     snapshot = Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, 20))
     store.close()
     assert snapshot.compressed is None
@@ -432,12 +434,12 @@ LIVING = {"all": 0.0, "most": 0.1, "few": 0.9}
 @pytest.mark.parametrize("living", LIVING)
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_few_rows_are_searched_exactly(many: Path, matrix: Matrix, scope: str, period: str, living: str) -> None:
+def test_few_rows_are_searched_exactly(many: Path, matrix: Coded, scope: str, period: str, living: str) -> None:
     """Below the thresholds codes play no part: the hits are the oracle's."""
     snapshot = Snapshot(many, verify=False)
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
-    for query in unit_vectors(5, DIMENSION, seed=2, topics=TOPICS).astype(np.float32):
+    for query in decoded(unit_vectors(5, DIMENSION, seed=2, topics=TOPICS)):
         found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
         assert_best(found, exact(matrix, query, 20, inside))
 
@@ -448,7 +450,7 @@ def test_few_rows_are_searched_exactly(many: Path, matrix: Matrix, scope: str, p
 @pytest.mark.parametrize("lists_rows", [300_000, 200], ids=["one list", "several lists"])
 def test_many_rows_are_searched_by_codes(
     many: Path,
-    matrix: Matrix,
+    matrix: Coded,
     monkeypatch: pytest.MonkeyPatch,
     lists_rows: int,
     scope: str,
@@ -463,7 +465,7 @@ def test_many_rows_are_searched_by_codes(
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     recalls = []
-    for query in unit_vectors(10, DIMENSION, seed=2, topics=TOPICS).astype(np.float32):
+    for query in decoded(unit_vectors(10, DIMENSION, seed=2, topics=TOPICS)):
         found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
         assert len(found.rows) == min(20, len(inside))
         assert np.isin(found.rows, inside).all()
@@ -499,7 +501,7 @@ def listed(snapshot: Snapshot) -> list[Scope]:
 
 
 def test_a_narrow_scope_gets_codes_of_its_own_when_it_comes_again(
-    many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+    many: Path, matrix: Coded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first search, the one that has them made and those after find the same."""
     codes_alone(monkeypatch)
@@ -522,7 +524,7 @@ def test_a_wide_scope_is_searched_among_the_codes_of_all(many: Path, monkeypatch
 
 
 def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
-    many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+    many: Path, matrix: Coded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All scopes' codes are at most as many as rows allow; what was dropped is made again when it comes again."""
     codes_alone(monkeypatch)
@@ -547,7 +549,7 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
 
 
 def test_scopes_are_forgotten_while_they_hold_too_many_rows(
-    many: Path, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+    many: Path, matrix: Coded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ones asked for longest ago; the present one is kept whatever it holds, and a forgotten one is found again."""
     monkeypatch.setattr(scoped, "_HELD_TIMES", 1.0)
