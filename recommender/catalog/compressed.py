@@ -39,7 +39,7 @@ VISITED = (
     (10_000_000, 210_000),
     (100_000_000, 420_000),
 )
-"""(rows that may be returned, codes of them that are compared): recall@100 of the best 800 is then .98 to .99 on
+"""(rows that may be returned, codes of them that are compared): recall@100 of the best 1,000 is then .98 to .99 on
 generated vectors (the last is not measured), interpolated between. So it is whether these are all rows, or those of a
 period or a site in a larger archive."""
 FAR_HELD, FAR_VISITED, FAR_COMPARED = 0.5, 0.8, 4

@@ -37,7 +37,7 @@ def make_sketch(paragraphs: Sequence[Paragraph]) -> Sketch:
     words = [w.lower() for p in paragraphs if p.kind is not ParagraphKind.MEDIA for w in words_of(p.text)]
     if len(words) < SHINGLE_WORDS:
         return np.zeros(SKETCH_SIZE, np.uint8)
-    hashes = np.fromiter((word_hash(w) for w in words), np.uint64, len(words))
+    hashes = np.fromiter(map(word_hash, words), np.uint64, len(words))
     windows = np.lib.stride_tricks.sliding_window_view(hashes, SHINGLE_WORDS)
     shingles = np.unique((windows * _POWERS).sum(axis=1, dtype=np.uint64))
     lowest = np.full(SKETCH_SIZE, np.iinfo(np.uint64).max, np.uint64)

@@ -232,10 +232,14 @@ def word_hash(word: str) -> int:
 
 def words_of(text: str) -> list[str]:
     """Return the words of `text` as written; runs of a script without spaces come as pairs of characters."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text)
+    found = _WORD.findall(text)
+    if not _UNSPACED.search(text):
+        return found
     words: list[str] = []
-    for match in (_ASCII_WORD if text.isascii() else _WORD).finditer(text):
-        word = match.group()
-        if word.isascii() or not _UNSPACED.search(word):
+    for word in found:
+        if not _UNSPACED.search(word):
             words.append(word)
         else:
             words.extend(_split_unspaced(word))
