@@ -311,6 +311,20 @@ def test_so_many_times_k_are_compared(index: VectorIndex, matrix: Coded) -> None
     assert np.mean(recalls) >= 0.99
 
 
+def test_the_more_rows_there_are_the_more_are_compared(
+    index: VectorIndex, matrix: Coded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among many, codes tell the nearest less well apart; from COMPARED_ROWS on more than the least are compared."""
+    monkeypatch.setattr(vectors, "COMPARED_LEAST", 10)
+    monkeypatch.setattr(vectors, "COMPARED_TIMES", 1)
+    recalls = []
+    for rows in (ROWS, ROWS // 100):
+        monkeypatch.setattr(vectors, "COMPARED_ROWS", rows)
+        found = [(query, index.search(query, 50, 0, ROWS)) for query in decoded(unit_vectors(20, DIMENSION, seed=8))]
+        recalls.append(np.mean([recall(f.rows, exact(matrix, q, 50, range(ROWS)).rows) for q, f in found]))
+    assert recalls[0] + 0.02 < recalls[1]
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1])
 def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matrix: Coded, share: float) -> None:
     """Hits among chosen rows, in a range of them and without the dead, are rows of the whole."""
