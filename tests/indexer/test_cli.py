@@ -26,6 +26,7 @@ from indexer import cli
 from recommender.catalog.locking import only_run
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import encoders_of
+from recommender.embedding import Computing
 from recommender.errors import NotFoundError, UnavailableError
 from recommender.opening import SNAPSHOTS, STORE_FILE
 from recommender.statuses import abortable
@@ -197,22 +198,23 @@ def test_index_json_is_one_object_on_standard_output(
 def test_index_takes_its_settings_from_the_file_and_the_environment(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Model, precision, threads, and the site and language of records that name none; --data-dir wins over the file."""
+    """Model and how it computes, and the site and language of records that name none; --data-dir wins over the file."""
     (tmp_path / "related-news.toml").write_text(
-        'data_dir = "unused"\n[model]\nname = "ours"\nprecision = "float32"\n[index]\nsite = "courier.example"\n'
+        'data_dir = "unused"\n[model]\nname = "ours"\nprecision = "float32"\ndevice = "cpu"\n'
+        '[index]\nsite = "courier.example"\n'
     )
     monkeypatch.setenv("RELATED_NEWS_MODEL__THREADS", "3")
     monkeypatch.setenv("RELATED_NEWS_INDEX__LANGUAGE", "de")
     loaded: list[tuple[object, ...]] = []
 
-    def load(name: str, *, precision: str, threads: int) -> FakeEmbedder:
-        loaded.append((name, precision, threads))
+    def load(name: str, computing: Computing) -> FakeEmbedder:
+        loaded.append((name, computing))
         return FakeEmbedder()
 
     monkeypatch.setattr(cli, "load_embedder", load)
     path = write(tmp_path / "a.jsonl", article("a", language=None), article("b", site="else.example"))
     assert invoke("--data-dir", "data", "index", path).exit_code == 0
-    assert loaded == [("ours", "float32", 3)]
+    assert loaded == [("ours", Computing("float32", "cpu", 3))]
     assert not (tmp_path / "unused").exists()
     store, _ = open_archive(tmp_path / "data")
     stored = store.get_many(["a", "b"])
@@ -569,7 +571,7 @@ class Models:
     def __init__(self) -> None:
         self.loaded: list[FakeEmbedder] = []
 
-    def __call__(self, name: str, **_: object) -> FakeEmbedder:
+    def __call__(self, name: str, _: Computing) -> FakeEmbedder:
         if name == "none":
             raise NotFoundError("model", name, fix="name another")
         self.loaded.append(FakeEmbedder(name, 2 * DIMENSION if name == "wide" else DIMENSION))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from indexer import cli
+from recommender.embedding import Computing
 from tests.building import DIMENSION, FakeEmbedder
 
 
-def load(name: str, **_: object) -> FakeEmbedder:
+def load(name: str, _: Computing) -> FakeEmbedder:
     """Return the fake encoder of a name."""
     return FakeEmbedder(name, 2 * DIMENSION if name == "wide" else DIMENSION)
 
