@@ -40,7 +40,7 @@ class Peer:
         starts = range(0, len(vectors), _BATCH)
         coded = np.lib.format.open_memmap(folder / "mains.npy", "w+", np.uint8, vectors.shape)
         for at in starts:
-            coded[at : at + _BATCH] = coding.encoded(coding.turned(vectors[at : at + _BATCH]))
+            coded[at : at + _BATCH] = coding.held(vectors[at : at + _BATCH])
         quantizers = compressed.train(coded, len(coded))
         encoded = [quantizers.encode(coding.decoded(coded[at : at + _BATCH])) for at in starts]
         np.save(folder / "codes.npy", np.concatenate([codes for codes, _ in encoded]))

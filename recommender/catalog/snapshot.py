@@ -34,6 +34,16 @@ _one_at_a_time = threading.Lock()
 """NumPy has Python parse a file's header, which fails now and then in two threads at once (cpython issue 106905)."""
 
 
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Map one array of a snapshot; its base is the map, unless the array is empty."""
+    with path.open("rb") as stream, _one_at_a_time:
+        np.lib.format.read_magic(stream)
+        shape, _, kind = np.lib.format.read_array_header_2_0(stream)
+        if 0 in shape:  # nothing cannot be mapped
+            return np.empty(shape, kind)
+        return np.ndarray(shape, kind, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), stream.tell())
+
+
 class Snapshot:
     """An open snapshot; a Segment. Not safe for several threads at once: it caches the rows of recent scopes."""
 
@@ -45,7 +55,6 @@ class Snapshot:
         self.folder = folder
         self.manifest = Manifest.read(folder)
         self.manifest.check_files(folder, verify=verify)
-        self._maps: dict[str, mmap.mmap] = {}
         self._columns = Columns(*(self._array(f"column_{f.name}") for f in fields(Columns)))
         self._tags = Tags(self._array("tag_offsets"), self._array("tag_codes"))
         self._signatures = self._array("signatures")
@@ -55,8 +64,8 @@ class Snapshot:
         codes, lists = self._array("codes"), self._array("lists")
         self.compressed = Compressed(quantizers, codes, lists) if len(codes) else None
         self.scoped = ScopedIndex(CodedVectors(self._array("mains")), self.compressed, self._columns, self._tags)
-        if len(codes):
-            self._maps["codes"].madvise(mmap.MADV_DONTNEED)  # copied into lists; hardly any are read again
+        if isinstance(codes.base, mmap.mmap):
+            codes.base.madvise(mmap.MADV_DONTNEED)  # copied into lists; hardly any are read again
         self._hashes = self._array("hashes")
         self._sorted_hashes = self._array("sorted_hashes")
         self._rows_by_hash = self._array("rows_by_hash")
@@ -67,13 +76,7 @@ class Snapshot:
         self._label_counts: dict[tuple[str, int], int] = {}
 
     def _array(self, name: str) -> npt.NDArray[Any]:
-        with (self.folder / f"{name}.npy").open("rb") as stream, _one_at_a_time:
-            np.lib.format.read_magic(stream)
-            shape, _, kind = np.lib.format.read_array_header_2_0(stream)
-            if 0 in shape:  # nothing cannot be mapped
-                return np.empty(shape, kind)
-            self._maps[name] = mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            return np.ndarray(shape, kind, mapped, stream.tell())
+        return map_array(self.folder / f"{name}.npy")
 
     @property
     def rows(self) -> int:

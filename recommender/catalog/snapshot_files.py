@@ -21,7 +21,7 @@ from recommender.catalog.compressed import Compressed, Quantizers, can_compress,
 from recommender.catalog.entry import Entry
 from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.segment import COLUMN_TYPES, Codes, Columns
-from recommender.catalog.snapshot import RECORDS, Snapshot
+from recommender.catalog.snapshot import RECORDS, Snapshot, map_array
 from recommender.catalog.vectors import SCANNED_ROWS, Rows
 from recommender.catalog.wording import SIGNATURE_TERMS, Packed, Weights
 
@@ -152,7 +152,7 @@ class SnapshotFiles:
         quantizers = Quantizers(np.empty((0, self._dimension), np.float32), np.empty((0, 0, 0), np.float32))
         codes, lists = np.empty((0, 0), np.uint8), np.empty(0, np.uint16)
         if self._rows >= COMPRESSED_ROWS and can_compress(self._dimension):
-            mains: Coded = np.load(self._folder / "mains.npy", "r", allow_pickle=False)
+            mains: Coded = map_array(self._folder / "mains.npy")
             quantizers = carried.compressed.quantizers if carried else train(mains, self._rows)
             codes = np.empty((self._rows, self._dimension // 8), np.uint8)
             lists = np.empty(self._rows, np.uint16)

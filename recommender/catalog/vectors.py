@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.coding import SHORT_CODES, Coded, Vector, decoded, in_steps, read_short, short_step, step
-from recommender.catalog.compressed import FAR_COMPARED, Bits, Lists, Spread
+from recommender.catalog.compressed import FAR_COMPARED, Bits, Lists, Spread, stepped_index
 
 SCANNED_ROWS, SCANNED_CODES = 12_000, 6
 """So many rows that follow each other are scanned exactly, 16 ns each (384 dims, one thread, measured): 0.2 ms. More of
@@ -101,7 +101,7 @@ class CodedVectors:
 
         Of fewer that may be returned all; what follows them is -1.
         """
-        index, asked = self._over(codes), in_steps(query)[None]
+        index, asked = _over(stepped_index(self.dimension), codes), in_steps(query)[None]
         fetch = k + _TIE_SLACK
         while True:
             fetch = min(fetch, len(codes))
@@ -109,9 +109,6 @@ class CodedVectors:
             if fetch == len(codes) or rows[0, -1] < 0 or scores[0, -1] < scores[0, k - 1]:
                 return scores[0] * self._step**2, rows[0]
             fetch *= 4
-
-    def _over(self, codes: Coded) -> faiss.IndexScalarQuantizer:
-        return _over(faiss.IndexScalarQuantizer(self.dimension, _WHOLE, faiss.METRIC_INNER_PRODUCT), codes)
 
 
 class ShortVectors:
@@ -134,8 +131,8 @@ class ShortVectors:
         products = np.empty(len(rows), np.float32)
         if len(rows):
             index = faiss.IndexScalarQuantizer(self.dimension, _SHORT, faiss.METRIC_INNER_PRODUCT)
-            lowest = short_step(self.dimension) * np.array([-SHORT_CODES / 2, SHORT_CODES - 1], np.float32)
-            faiss.copy_array_to_vector(lowest, index.sq.trained)
+            lowest_and_width = short_step(self.dimension) * np.array([-SHORT_CODES / 2, SHORT_CODES - 1], np.float32)
+            faiss.copy_array_to_vector(lowest_and_width, index.sq.trained)
             index.is_trained = True
             scores, found = _over(index, self.codes.take(rows, axis=0)).search(query[None], len(rows))
             products[found[0]] = scores[0]
@@ -215,7 +212,7 @@ def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
     return Hits(rows[order], scores[order])
 
 
-_WHOLE, _SHORT = faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.ScalarQuantizer.QT_4bit_uniform
-_EMPTY = faiss.IndexScalarQuantizer(1, _WHOLE)
+_SHORT = faiss.ScalarQuantizer.QT_4bit_uniform
+_EMPTY = stepped_index(1)
 _NO_OWNER = _EMPTY.codes.owner  # points into _EMPTY
 """What FAISS shall keep alive for a view: nothing."""
