@@ -6,7 +6,6 @@ its own, made beside the searches, so that it costs what its size does. Few rows
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from recommender.catalog.vectors import GATHERED_ROWS, CodedVectors, Hits, Rows,
 
 _SCOPES_CACHED = 64
 _HELD_TIMES = 8.0
-"""Scopes that are remembered hold at most so many times the index's rows together, 17 bytes each."""
+"""Scopes that are remembered hold at most so many times the index's rows together, 9 bytes each."""
 _LISTED_TIMES = 1.0
 """Of these rows at most so many times the index's have codes of their own, 60 bytes each."""
 _NARROW = 0.25
@@ -44,13 +43,12 @@ class Alive:
 
 @dataclass(slots=True, eq=False)
 class _Allowed:
-    """A scope's rows. rows: ascending; None if every row is in. times: public_at_ms of those in. bits: of all rows.
+    """A scope's rows. rows: ascending; None if every row is in. bits: of all rows.
 
     making: compressed codes of these rows alone, once they are asked for a second time. spread: see Compressed.
     """
 
     rows: Rows | None
-    times: Times
     bits: Bits | None
     searches: int = 0
     making: Future[Lists] | None = None
@@ -61,7 +59,14 @@ class _Allowed:
         """Return the number of rows that are held."""
         return 0 if self.rows is None else len(self.rows)
 
-    def between(self, start: int, end: int) -> Rows:
+    def positions(self, low: int, high: int) -> tuple[int, int]:
+        """Return from which to which of those that are in, not included, lie in [low, high)."""
+        if self.rows is None:
+            return low, high
+        start, end = np.searchsorted(self.rows, (low, high)).tolist()
+        return start, end
+
+    def at(self, start: int, end: int) -> Rows:
         """Return the rows at [start, end) of those that are in."""
         return np.arange(start, max(start, end)) if self.rows is None else self.rows[start:end]
 
@@ -92,7 +97,7 @@ class ScopedIndex:
         self._read: Read = partial(getattr, columns)
         self._tags = tags
         self._label_rows: dict[str, Future[LabelRows]] = {}
-        self._scopes: OrderedDict[Scope, _Allowed] = OrderedDict()
+        self._scopes: dict[Scope, _Allowed] = {}  # as last asked for; an OrderedDict's values hash every key
         self._maker = ThreadPoolExecutor(1, "scope codes")
 
     def search(
@@ -100,15 +105,18 @@ class ScopedIndex:
     ) -> Hits:
         """Return the k best rows in `scope` that became public in [from_ms, until_ms]; of those `alive`, if given."""
         allowed = self._allowed(scope)
+        low, high = self._between(from_ms, until_ms)
         if allowed.rows is None:
-            low, high = time_range(allowed.times, from_ms, until_ms)
             return self._index.search(query, k, low, high, alive.bits if alive else None)
-        low, high = time_range(allowed.times, from_ms, until_ms)
         allowed.searches += 1
         if allowed.searches > 1:
             self._make_lists(allowed)
-        rows, own = allowed.rows[low:high], allowed.own()
-        return self._index.search_marked(query, k, rows, allowed.marked(alive), own, self._spread(allowed))
+        rows, spread = allowed.at(*allowed.positions(low, high)), partial(self._spread, allowed)
+        return self._index.search_marked(query, k, rows, allowed.marked(alive), allowed.own(), spread)
+
+    def _between(self, from_ms: int, until_ms: int) -> tuple[int, int]:
+        """Return the range of all rows that became public in [from_ms, until_ms]."""
+        return time_range(self._columns.public_at_ms, from_ms, until_ms)
 
     def _spread(self, allowed: _Allowed) -> Spread | None:
         if allowed.spread is None and self._compressed and allowed.rows is not None:
@@ -132,14 +140,15 @@ class ScopedIndex:
     def latest(self, scope: Scope, n: int, until_ms: int) -> Rows:
         """Return the last n rows, or fewer, in `scope` that became public up to `until_ms`, ascending."""
         allowed = self._allowed(scope)
-        end = int(np.searchsorted(allowed.times, until_ms, "right"))
-        return allowed.between(max(0, end - n), end)
+        before = int(np.searchsorted(self._columns.public_at_ms, until_ms, "right"))
+        _, end = allowed.positions(0, before)
+        return allowed.at(max(0, end - n), end)
 
     def earliest(self, scope: Scope, n: int, from_ms: int, until_ms: int) -> Rows:
         """Return the first n rows in `scope` that became public in [from_ms, until_ms], ascending."""
         allowed = self._allowed(scope)
-        start, end = time_range(allowed.times, from_ms, until_ms)
-        return allowed.between(start, min(start + n, end))
+        start, end = allowed.positions(*self._between(from_ms, until_ms))
+        return allowed.at(start, min(start + n, end))
 
     def recent_scopes(self) -> list[Scope]:
         """Return the scopes that were asked for lately, more than once."""
@@ -155,22 +164,20 @@ class ScopedIndex:
                 allowed.making.result()
 
     def _allowed(self, scope: Scope) -> _Allowed:
-        found = self._scopes.get(scope)
-        if found is None:
-            rows, times = self._rows_in(scope), self._columns.public_at_ms
-            bits = None if rows is None else _bits_of(rows, self.rows)
-            found = _Allowed(rows, times if rows is None else times[rows], bits)
+        found = self._scopes.pop(scope, None)
+        if found is not None:
             self._scopes[scope] = found
-            self._forget()
-        else:
-            self._scopes.move_to_end(scope)
+            return found
+        rows = self._rows_in(scope)
+        found = self._scopes[scope] = _Allowed(rows, None if rows is None else _bits_of(rows, self.rows))
+        self._forget()
         return found
 
     def _forget(self) -> None:
         """Forget the scopes that were asked for longest ago, while there are too many."""
         held = sum(map(len, self._scopes.values()))
         while len(self._scopes) > 1 and (len(self._scopes) > _SCOPES_CACHED or held > _HELD_TIMES * self.rows):
-            held -= len(self._scopes.popitem(last=False)[1])
+            held -= len(self._scopes.pop(next(iter(self._scopes))))
 
     def _rows_in(self, scope: Scope) -> Rows | None:
         """Return the rows in a scope, ascending; None if every row is.

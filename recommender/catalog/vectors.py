@@ -11,6 +11,7 @@ FAISS threads: the process decides (`limit_threads`); FAISS releases the GIL whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import faiss
@@ -163,13 +164,19 @@ class VectorIndex:
         return self.vectors.scan_rows(query, k, np.sort(likely))
 
     def search_marked(
-        self, query: Vector, k: int, rows: Rows, bits: Bits, own: Lists | None = None, spread: Spread | None = None
+        self,
+        query: Vector,
+        k: int,
+        rows: Rows,
+        bits: Bits,
+        own: Lists | None = None,
+        spread_of: Callable[[], Spread | None] = lambda: None,
     ) -> Hits:
         """Return at most k of `rows`, ascending, of those whose bit is set.
 
         bits: little-endian, one for each row of the index; not set of a row between `rows` that is not among them.
-        own: codes of `rows` and hardly others, if there are any; else they are found among the codes of all. spread:
-        how they lie among those.
+        own: codes of `rows` and hardly others, if there are any; else they are found among the codes of all. spread_of:
+        says how they lie among those, which is asked only where it matters.
         """
         if k <= 0 or not len(rows):
             return Hits.none()
@@ -180,7 +187,7 @@ class VectorIndex:
         if scanned <= max(codes, SCANNED_CODES * SCANNED_ROWS) and scanned <= gathered:
             return self.vectors.scan(query, k, low, high, bits)
         if lists is not None and gathered > max(codes, GATHERED_CODES * GATHERED_ROWS):
-            compared, around = _compared(k, len(rows)), None
+            compared, around, spread = _compared(k, len(rows)), None, spread_of()
             if self._lists and spread and (spread.clumped or not own):
                 around = self._lists.around(query, spread)
                 compared *= FAR_COMPARED if around.far else 1
