@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from recommender.catalog.checked import check
 from recommender.catalog.derived import ANALYSIS
 from recommender.catalog.entry import Entry
 from recommender.catalog.live import Live
@@ -75,12 +76,12 @@ def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snaps
 
 
 def usable_folder(store: Store, folder: Path) -> Path | None:
-    """Return the folder of the snapshot that `usable_snapshot` would return, verified, without loading it."""
-    return _first_usable(store, folder, _verified)
+    """Return the folder of the snapshot that `usable_snapshot` would return, checked, without loading it."""
+    return _first_usable(store, folder, _checked)
 
 
-def _verified(path: Path) -> Path:
-    Manifest.read(path).check_files(path, verify=True)
+def _checked(path: Path) -> Path:
+    check(path)
     return path
 
 

@@ -96,7 +96,8 @@ def table(values: Mapping[str, Any]) -> str:
     memory = values["memory"]
     lines += [
         "",
-        f"start to SERVING {values['start_s']:.2f} s, {values['start_without_model_s']:.2f} s of it without the model; "
+        f"start to SERVING {values['start_s']:.2f} s, {values['start_without_model_s']:.2f} s of it without the model, "
+        f"{values['restart_without_model_s']:.2f} s if the snapshot was checked before; "
         f"{memory['bytes_per_article']:,.0f} bytes per article without the encoder's process; "
         f"{values['articles']:,} articles",
     ]

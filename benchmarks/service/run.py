@@ -19,7 +19,9 @@ from benchmarks.service.figures import figures, per_article, ratios
 from benchmarks.service.hosting import REAL, Cores, Running, serving
 from benchmarks.service.questions import Questions
 from benchmarks.service.turns import AROUND_S, WRITES, Case, Plan, in_turns, reading_cases, writing_cases
+from recommender.catalog.checked import CHECKED
 from recommender.embedding import Embedder
+from recommender.opening import SNAPSHOTS
 
 _WARM_UP_CALLS = 30
 
@@ -41,9 +43,11 @@ class Asked:
 def measure(data_dir: Path, questions: Questions, asked: Asked) -> dict[str, Any]:
     """Start a service on a folder that it may write to, and measure it as planned; returns the result's values."""
     cores, plan, requests = Cores.split(), asked.plan, questions.requests
-    without_model_s = _starts(data_dir, cores, asked.workers, no_model.MODULE, plan.starts)
-    starts_s = _starts(data_dir, cores, asked.workers, asked.module, plan.starts - 1)
+    without_model_s = time_starts(data_dir, cores, asked.workers, no_model.MODULE, plan.starts)
+    again_s = time_starts(data_dir, cores, asked.workers, no_model.MODULE, 1 + plan.starts, anew=False)[1:]
+    starts_s = time_starts(data_dir, cores, asked.workers, asked.module, plan.starts - 1)
     written = writing.Written()
+    _forget_checks(data_dir)
     with serving(data_dir, cores, workers=asked.workers, module=asked.module) as service:
         starts_s.append(service.start_s)
         with _process(client.connect, cores.asking, service.address, asked.workers, requests) as asking:
@@ -71,20 +75,30 @@ def measure(data_dir: Path, questions: Questions, asked: Asked) -> dict[str, Any
         "ratios": ratios(cases),
         "start_s": round(start_s, 3),
         "start_without_model_s": round(without_s, 3),
+        "restart_without_model_s": round(statistics.median(again_s), 3),
         "model_load_s": round(start_s - without_s, 3),
         "load_embedder_s": round(load_s, 3),
-        "starts_s": {"with_model": starts_s, "without_model": without_model_s},
+        "starts_s": {"with_model": starts_s, "without_model": without_model_s, "again_without_model": again_s},
         "memory": per_article(memory, questions.articles),
         "writes": {"asked_per_second": asked.writes, **written.values()},
     }
 
 
-def _starts(data_dir: Path, cores: Cores, workers: int, module: str, count: int) -> list[float]:
+def time_starts(
+    data_dir: Path, cores: Cores, workers: int, module: str, count: int, *, anew: bool = True
+) -> list[float]:
+    """Time some starts. anew: each checks the whole snapshot, as the first one after a boot of the system does."""
     seconds = []
     for _ in range(count):
+        if anew:
+            _forget_checks(data_dir)
         with serving(data_dir, cores, workers=workers, module=module) as service:
             seconds.append(service.start_s)
     return seconds
+
+
+def _forget_checks(data_dir: Path) -> None:
+    (data_dir / SNAPSHOTS / CHECKED).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A memory map would end the process by SIGBUS when the disk is full, and `np.save
 from __future__ import annotations
 
 import os
+import uuid
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -187,6 +188,19 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def put_in_place(path: Path, text: str) -> None:
+    """Write a whole text file, or replace it, by one rename; it is on the disk afterwards."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.write_text(text, "utf-8")
+        flush(temporary)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush(path.parent)
 
 
 def _offsets(sizes: array[int]) -> Counts:

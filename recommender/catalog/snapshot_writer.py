@@ -36,7 +36,7 @@ from recommender.catalog.manifest import (
     unfinished_snapshots,
 )
 from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_files import Batch, Carried, SnapshotFiles, batch_from, batch_of, flush
+from recommender.catalog.snapshot_files import Batch, Carried, SnapshotFiles, batch_from, batch_of, flush, put_in_place
 from recommender.catalog.store import Store
 from recommender.catalog.stored import FrozenStore, Statistics
 from recommender.catalog.vectors import Rows
@@ -102,16 +102,7 @@ def write_snapshot(
 
 def make_current(snapshot: Path) -> None:
     """Let the file CURRENT beside a finished snapshot name it, by one rename."""
-    folder = snapshot.parent
-    temporary = folder / f"{CURRENT}.{uuid.uuid4().hex[:8]}"
-    try:
-        temporary.write_text(snapshot.name + "\n", "utf-8")
-        flush(temporary)
-        temporary.rename(folder / CURRENT)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush(folder)
+    put_in_place(snapshot.parent / CURRENT, snapshot.name + "\n")
 
 
 def _newest_fitting(store: Store, folder: Path, dimension: int) -> Snapshot | None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +12,17 @@ import pytest
 from benchmarks import machine
 from benchmarks.profile_call import profile
 from benchmarks.profile_call import table as table_of_call
-from benchmarks.service import no_model
+from benchmarks.service import no_model, run
 from benchmarks.service.calls import FILL, LIST
 from benchmarks.service.client import Block
 from benchmarks.service.figures import SAMPLES_KEPT, figures, ratios, table, thinned
+from benchmarks.service.hosting import Cores, Running
 from benchmarks.service.no_model import NoModel
 from benchmarks.service.questions import DRAFT_WORDS, ask_about, make_drafts, served_copy
 from benchmarks.service.run import Asked, measure
 from benchmarks.service.turns import Case, Plan, in_turns, reading_cases, writing_cases
 from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
+from recommender.catalog.checked import CHECKED
 from recommender.catalog.manifest import current_snapshot
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import open_store
@@ -59,12 +62,33 @@ def test_a_service_is_measured_whole(data_dir: Path) -> None:
     assert cases[f"{FILL}/3"]["count"] >= 2 * 3 * plan.rounds
     assert values["links_in_an_answer"][LIST] > 0
     assert values["start_s"] > 0
+    assert values["restart_without_model_s"] > 0
     assert {"supervisor", "worker 0", "encoder 0"} == set(values["memory"]["processes"])
     assert values["writes"]["write_ms"]["count"] >= 2
     assert 0 < values["writes"]["per_second"] <= 110
     assert values["writes"]["fresh_ms"]["count"] >= 1
     assert f"| {FILL}/1 |" in table(values)
     assert not copy.exists()
+
+
+def test_each_start_checks_the_snapshot_unless_it_is_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier start of the benchmark found whole must not make the next look quick."""
+    checked = tmp_path / SNAPSHOTS / CHECKED
+    checked.parent.mkdir()
+    known: list[bool] = []
+
+    @contextmanager
+    def serving(data_dir: Path, *_: object, **__: object) -> Iterator[Running]:
+        assert data_dir == tmp_path
+        known.append(checked.exists())
+        checked.touch()
+        yield Running("", 0, 1.5)
+
+    monkeypatch.setattr(run, "serving", serving)
+    cores = Cores(frozenset(), frozenset())
+    assert run.time_starts(tmp_path, cores, 1, "module", 2) == [1.5, 1.5]
+    assert run.time_starts(tmp_path, cores, 1, "module", 2, anew=False) == [1.5, 1.5]
+    assert known == [False, False, True, True]
 
 
 def test_every_stage_of_a_call_is_seen(data_dir: Path) -> None:
