@@ -34,11 +34,15 @@ more of them too where the labels are more."""
 class Alive:
     """Which rows of a snapshot have not been changed or withdrawn since.
 
-    bits: little-endian, one a row. dead: how many have been; two of one snapshot with the same number are the same.
+    bits: little-endian, one a row; a view's own, cleared in place as rows die. dead: how many have been.
     """
 
     bits: Bits
     dead: int
+
+    def is_still(self, other: Alive) -> bool:
+        """Say whether the same rows are alive in the other: it is of the same view, and none has died in between."""
+        return self.bits is other.bits and self.dead == other.dead
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +57,7 @@ class _Allowed:
     searches: int = 0
     making: Future[Lists] | None = None
     spread: Spread | None = None
-    _alive: Alive | None = None
+    _marked: tuple[Alive, Bits] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows that are held."""
@@ -75,9 +79,9 @@ class _Allowed:
         assert self.bits is not None
         if alive is None:
             return self.bits
-        if self._alive is None or self._alive.dead != alive.dead:
-            self._alive = Alive(self.bits & alive.bits, alive.dead)
-        return self._alive.bits
+        if self._marked is None or not self._marked[0].is_still(alive):
+            self._marked = alive, self.bits & alive.bits
+        return self._marked[1]
 
     def own(self) -> Lists | None:
         """Return the codes of these rows alone, if they are made."""

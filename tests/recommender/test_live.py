@@ -542,6 +542,26 @@ def test_a_view_with_another_article_is_a_view_of_its_own(tmp_path: Path, id: st
         assert_holds(live, {id: one for id, one in (some | late).items() if id != "a"}, 6)
 
 
+@pytest.mark.parametrize("scope", [Scope(), Scope(sections=frozenset({"news"}))], ids=["all", "some"])
+def test_what_is_withdrawn_in_one_view_is_not_in_another(tmp_path: Path, scope: Scope) -> None:
+    """Two views of one snapshot, each with as many withdrawals, and of others: what scopes remember is of one view."""
+    some = [article(id, section="news") for id in "abc"] + [article("d", section="sport")]
+    live = build_live(tmp_path, some)
+    (entry,) = live.prepare(stored([article("a", section="news", title="As it was")]).values()).values()
+
+    def found(view: Live) -> set[str]:
+        return set(found_ids(view, view.search(query("Talks"), 10, *EVER, scope))) - {"d"}
+
+    assert found(live) == {"a", "b", "c"}
+    view = live.with_article(entry)
+    assert found(view) == {"a", "b", "c"}
+    live.apply([deleted(5, "b")], {})
+    assert found(live) == {"a", "c"}
+    assert found(view) == {"a", "b", "c"}
+    view.apply([deleted(5, "c")], {})
+    assert (found(view), found(live)) == ({"a", "b"}, {"a", "c"})
+
+
 def test_the_tail_grows_and_older_reads_stay_right(tmp_path: Path) -> None:
     """Hundreds of articles after the snapshot, many rewritten: each is there once, as last written."""
     live = build_live(tmp_path, [article("base")])
