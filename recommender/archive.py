@@ -22,6 +22,7 @@ from recommender.catalog.derived import Analysis, Vectors, analyse
 from recommender.catalog.live import Live
 from recommender.catalog.manifest import current_snapshot
 from recommender.catalog.rows import Outcome, Write
+from recommender.catalog.segment import Scope
 from recommender.catalog.store import Store, open_store
 from recommender.embedding import Encoder
 from recommender.errors import EncoderChangedError, MismatchError, RelatedNewsError, UnavailableError
@@ -71,8 +72,8 @@ class Archive:
         self._refused: set[tuple[str, Path | None]] = set()
         self._retired_stores: list[Store] = []
         self._retired_encoders: list[Encoder] = []
+        """Answers that began before a switch may still use these."""
         self.draining = False
-        """Answers that began before a switch may still use them."""
 
     async def follow(self, encoder_address: str = "") -> None:
         """Take a seat, apply every change that is committed by now, and go on applying those that any process makes.
@@ -269,7 +270,8 @@ class Archive:
             if key != self.store.encoder:
                 encoder = await self._encoder_for(key)
                 store = await asyncio.to_thread(open_store, self.data_dir / STORE_FILE, key)
-            live = await asyncio.to_thread(self._load, store, encoder.info.dimension)
+            scopes = self.live.recent_scopes()
+            live = await asyncio.to_thread(self._load, store, encoder.info.dimension, scopes)
             async with self._catching_up:
                 while changes := await self.on_disk(read_changes, store, live):
                     live.apply(*changes)
@@ -293,12 +295,12 @@ class Archive:
             (time.monotonic() - paused) * 1e3,
         )
 
-    def _load(self, store: Store, dimension: int) -> Live:
+    def _load(self, store: Store, dimension: int, scopes: Sequence[Scope]) -> Live:
         snapshot = usable_snapshot(store, self.data_dir / SNAPSHOTS, verify=False)
         if snapshot is None or snapshot.manifest.dimension != dimension:
             raise MismatchError("no snapshot fits the active model", fix="run `related-news reindex`")
         live = Live(snapshot)
-        live.warm_up(self.live.recent_scopes())
+        live.warm_up(scopes)
         replay(store, live)
         return live
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -21,13 +21,13 @@ from recommender.catalog.articles import (
     Paragraph,
     ParagraphKind,
     Rules,
-    clean_text,
+    clean_label,
     make_article,
     make_language,
 )
 from recommender.catalog.segment import Scope
 from recommender.errors import InvalidInputError
-from recommender.policy import Layout
+from recommender.policy import LABELS_MAX, SLOTS_MAX, Layout
 from recommender.recommend import EVERY
 from recommender.slots import Empty
 from recommender.watching import Affected
@@ -52,7 +52,6 @@ _FALLBACKS: dict[int, str] = {
 _EMPTY_VALUES = {empty: related_pb.EmptyReason.Value(f"EMPTY_REASON_{empty.value.upper()}") for empty in Empty}
 _DAY_S = 86_400
 _TIME_MAX_S = 253_402_300_799
-_FILTER_LABELS_MAX = 100
 
 V = TypeVar("V")
 
@@ -89,9 +88,8 @@ def article_from(message: common_pb.Article, clock_ms: int) -> Article:
     )
 
 
-def paragraphs_from(messages: Iterable[common_pb.Paragraph]) -> list[Paragraph]:
+def paragraphs_from(messages: Sequence[common_pb.Paragraph]) -> list[Paragraph]:
     """Return the paragraphs of a body."""
-    messages = list(messages)
     if len(messages) > PARAGRAPHS_MAX:
         raise InvalidInputError("paragraphs", f"{len(messages)} paragraphs", fix=f"send at most {PARAGRAPHS_MAX}")
     return [Paragraph(m.text, _known(_KINDS, m.kind, f"paragraphs[{i}].kind")) for i, m in enumerate(messages)]
@@ -113,18 +111,25 @@ def scope_from(message: common_pb.Filters) -> Scope:
     """Return the request's scope; a "*" among languages or sites stands for every one."""
     if not message.ByteSize():
         return Scope()
+    from_ms, before_ms = _bound(message, "published_from"), _bound(message, "published_before")
+    if _has(message, "published_before") and before_ms <= from_ms:
+        raise InvalidInputError(
+            "filters.published_before", "lets nothing pass", fix="send a time after published_from and after 1970"
+        )
     return Scope(
         sections=_labels(message.sections, "filters.sections"),
         tags=_labels(message.tags, "filters.tags"),
         languages=_languages(_labels_or_every(message.languages, "filters.languages"), "filters.languages"),
         sites=_labels_or_every(message.sites, "filters.sites"),
-        published_from_ms=_bound(message, "published_from"),
-        published_before_ms=_bound(message, "published_before"),
+        published_from_ms=from_ms,
+        published_before_ms=before_ms,
     )
 
 
 def layout_from(message: related_pb.Layout) -> Layout:
     """Return a valid Layout given inline. Raises InvalidInputError naming the first field that is out of range."""
+    if len(message.slots) > SLOTS_MAX:
+        raise InvalidInputError("layout.slots", f"{len(message.slots)} slots", fix=f"send at most {SLOTS_MAX}")
     values = {"name": message.name, "slots": [_slot_values(slot, i) for i, slot in enumerate(message.slots)]}
     try:
         return Layout.model_validate(values)
@@ -143,7 +148,10 @@ def _slot_values(message: related_pb.Slot, index: int) -> dict[str, object]:
         "placement": _known(_PLACEMENTS, message.placement, f"{path}.placement"),
         "count": message.count,
         "fallback": _known(_FALLBACKS, message.fallback, f"{path}.fallback"),
-        "filters": {name: list(getattr(message.filters, name)) for name in ("sections", "tags", "languages", "sites")},
+        "filters": {
+            name: list(_few(getattr(message.filters, name), f"{path}.filters.{name}"))
+            for name in ("sections", "tags", "languages", "sites")
+        },
     }
     for name in ("published_from", "published_before"):
         if message.filters.HasField(name):
@@ -168,14 +176,17 @@ def _days(message: Duration) -> float:
     return (message.seconds + message.nanos / 1e9) / _DAY_S
 
 
-def _labels(values: Iterable[str], field: str) -> frozenset[str] | None:
-    labels = frozenset(map(clean_text, values))
-    if len(labels) > _FILTER_LABELS_MAX:
-        raise InvalidInputError(field, f"{len(labels)} values", fix=f"send at most {_FILTER_LABELS_MAX}")
-    return labels or None
+def _few(values: Sequence[str], field: str) -> Sequence[str]:
+    if len(values) > LABELS_MAX:
+        raise InvalidInputError(field, f"{len(values)} values", fix=f"send at most {LABELS_MAX}")
+    return values
 
 
-def _labels_or_every(values: Iterable[str], field: str) -> frozenset[str] | None:
+def _labels(values: Sequence[str], field: str) -> frozenset[str] | None:
+    return frozenset(clean_label(value, f"{field}[{i}]") for i, value in enumerate(_few(values, field))) or None
+
+
+def _labels_or_every(values: Sequence[str], field: str) -> frozenset[str] | None:
     labels = _labels(values, field)
     return EVERY if labels and labels >= EVERY else labels
 

@@ -57,6 +57,7 @@ class Evidence:
     author: Floats
     words: Floats
     published_at_ms: npt.NDArray[np.int64]
+    id_hashes: npt.NDArray[np.uint64]
     section_share: float = 0.0
     site_share: float = 0.0
     detail: Detail | None = None

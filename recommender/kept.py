@@ -18,7 +18,7 @@ from recommender.catalog.live import Live
 from recommender.rank import Ranker
 
 ANSWERS_KEPT = 2_000
-"""About 6 kB each."""
+"""About 6 kB each, and what the question holds."""
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ class KeptAnswers(Generic[T]):
         return kept.answer
 
     def keep(self, question: Hashable, answer: T, as_of_ms: int, until_ms: int) -> None:
-        """Keep an answer that was made as of `as_of_ms` and holds until `until_ms`, not included."""
+        """Keep an answer that was made as of `as_of_ms` and holds until `until_ms`, not included; if that is later."""
+        if until_ms <= as_of_ms:
+            return
         self._kept[question] = _Kept(answer, as_of_ms, until_ms)
         self._kept.move_to_end(question)
         if len(self._kept) > self._most:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from recommender.catalog.articles import clean_text, make_language
+from recommender.catalog.articles import clean_label, make_language
 from recommender.catalog.segment import Scope
 from recommender.errors import InvalidInputError
 
@@ -15,11 +15,15 @@ DEFAULT_LAYOUT_NAME = "default"
 _EVERY = "*"
 """Among languages or sites: every one."""
 PLACES_MAX = 50
+SLOTS_MAX = 10
+LABELS_MAX = 100
 INLINE_MIN_SCORE = 0.5
 END_MIN_SCORE = 0.25
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
-Labels = Annotated[frozenset[str], Field(max_length=100)]
+Labels = Annotated[frozenset[str], Field(max_length=LABELS_MAX)]
+Days = Annotated[float, Field(gt=0, le=3_652_500)]
+"""A span of time, at most the 10,000 years that a Duration holds."""
 
 
 class Placement(enum.StrEnum):
@@ -51,7 +55,10 @@ class SlotFilters(_Policy):
     @field_validator("sections", "tags", "sites")
     @classmethod
     def _as_stored(cls, values: frozenset[str]) -> frozenset[str]:
-        return frozenset(map(clean_text, values))
+        try:
+            return frozenset(clean_label(value, "label") for value in values)
+        except InvalidInputError as error:
+            raise ValueError(f"a label {error.problem}") from None
 
     @field_validator("languages")
     @classmethod
@@ -76,9 +83,9 @@ class Slot(_Policy):
     count: Annotated[int, Field(ge=1, le=20)]
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
     """Least score of a link; None takes 0.5 for inline, 0.25 for end."""
-    max_age_days: Annotated[float, Field(gt=0)] | None = None
+    max_age_days: Days | None = None
     """Oldest article, counted from the page's date; evergreen articles are exempt."""
-    freshness_half_life_days: Annotated[float, Field(gt=0)] | None = None
+    freshness_half_life_days: Days | None = None
     """The age at which freshness counts half; None derives it from the archive's own publishing rate."""
     diversity: Annotated[float, Field(ge=0, le=1)] = 0.3
     """How much links of a page shall differ: the weight of similarity in MMR, 1 - lambda."""
@@ -103,7 +110,7 @@ class Layout(_Policy):
     """The slots of a page, filled in this order: an earlier slot has the first choice."""
 
     name: Name
-    slots: Annotated[tuple[Slot, ...], Field(min_length=1, max_length=10)]
+    slots: Annotated[tuple[Slot, ...], Field(min_length=1, max_length=SLOTS_MAX)]
 
     @model_validator(mode="after")
     def _check(self) -> Layout:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.overlap import Overlap, TermTable, overlap_detail, overlaps
 from recommender.catalog.segment import Flag, label_code
-from recommender.catalog.vectors import Rows
 from recommender.catalog.wording import IN_TITLE, Packed
 from recommender.evidence import WORDING_OFFSET, Detail, Evidence, Extras, Floats
 from recommender.page import Page
@@ -116,8 +115,11 @@ class Scored:
     weighed: Weighed
 
     def order(self) -> npt.NDArray[np.intp]:
-        """Return indices, best first; of equal scores the newer article first."""
-        return np.lexsort((-self.evidence.rows, -self.evidence.published_at_ms, -self.scores))
+        """Return indices, best first; of equal scores the newer article first, of equal dates as their ids' hashes.
+
+        So it is the same whichever of them a snapshot holds.
+        """
+        return np.lexsort((self.evidence.id_hashes, -self.evidence.published_at_ms, -self.scores))
 
     def explain(self, index: int) -> list[tuple[str, float, float]]:
         """Return (name, value, contribution) of one candidate, largest contribution first, then ("base", 1, base)."""
@@ -140,7 +142,7 @@ class Ranker:
         """Read the evidence of every candidate, as it was known at `as_of_ms`."""
         rows = found.rows
         published_at_ms = live.column("published_at_ms", rows)
-        packed = live.signatures(rows)
+        id_hashes, packed = live.id_hashes(rows), live.signatures(rows)
         overlap = overlaps(page.ids, page.weights, packed, self._table)
         extras = self._extras
         return Evidence(
@@ -157,20 +159,27 @@ class Ranker:
             author=_same(live.column("author", rows), page.author),
             words=live.column("words", rows).astype(np.float32),
             published_at_ms=published_at_ms,
+            id_hashes=id_hashes,
             section_share=live.label_share("section", page.section),
             site_share=live.label_share("site", page.site),
-            detail=self._detail(live, page, rows, packed, overlap, extras, as_of_ms) if extras else None,
+            detail=self._detail(page, id_hashes, packed, overlap, extras, as_of_ms) if extras else None,
         )
 
     def _detail(
-        self, live: Live, page: Page, rows: Rows, packed: Packed, overlap: Overlap, extras: Extras, as_of_ms: int
+        self,
+        page: Page,
+        id_hashes: npt.NDArray[np.uint64],
+        packed: Packed,
+        overlap: Overlap,
+        extras: Extras,
+        as_of_ms: int,
     ) -> Detail:
         in_title = (page.masks & np.uint64(IN_TITLE)) != 0
         more = overlap_detail(page.weights, in_title, packed, overlap.met)
-        none = np.zeros(len(rows), np.float32)
+        none = np.zeros(len(packed), np.float32)
         linked = (none, none)
         if extras.history is not None:
-            linked = extras.history.evidence(live.id_hashes(rows), overlap.cosine, as_of_ms)
+            linked = extras.history.evidence(id_hashes, overlap.cosine, as_of_ms)
         return Detail(more.shared, more.strongest, more.own_title, more.titles, *linked)
 
     def same_until_ms(self, as_of_ms: int) -> int:

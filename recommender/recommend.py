@@ -145,14 +145,20 @@ class _Answer:
         return found
 
     def latest(self, slot: Slot) -> Pool:
-        """Return the candidates of the slot's fallback, the latest first; none if it has no fallback."""
+        """Return the candidates of the slot's fallback, the latest first, of one moment as their ids' hashes.
+
+        None if it has no fallback. Evergreen articles pass its max_age always.
+        """
         if slot.fallback is not Fallback.LATEST_IN_SECTION or not self.page.section:
             return Pool.none()
         own = Scope(sections=frozenset({self.page.section}))
         scope = self.scope.narrowed(slot.filters.scope()).narrowed(own)
-        rows = self.live.latest(scope, SHORTLIST + len(self.excluded), self.as_of_ms)
-        rows = rows[~np.isin(rows, list(self.excluded))][:SHORTLIST]
-        rows = rows[self._young_enough(slot, rows)]
+        rows = np.sort(self.live.latest(scope, SHORTLIST + len(self.excluded), self.as_of_ms))
+        rows = rows[~np.isin(rows, list(self.excluded))]
+        public_at_ms, flags = (self.live.column(name, rows) for name in ("public_at_ms", "flags"))
+        passing = (public_at_ms >= self._oldest_ms(slot)) | ((flags & Flag.EVERGREEN.value) != 0)
+        order = np.lexsort((self.live.id_hashes(rows), -public_at_ms))
+        rows = rows[order[passing[order]]][:SHORTLIST]
         return Pool(rows, np.zeros(len(rows), np.float32), self._vectors(rows))
 
     def best(self, k: int, min_score: float) -> RelatedList:
@@ -171,14 +177,6 @@ class _Answer:
                 chosen.append(row)
         links = tuple(self._explain(scored, row, fallback=False) for row in chosen)
         return RelatedList(links, self.receipt(""))
-
-    def _young_enough(self, slot: Slot, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Say which rows the slot's max_age lets pass; evergreen ones always."""
-        order = np.argsort(rows)
-        public_at_ms, flags = (self.live.column(name, rows[order]) for name in ("public_at_ms", "flags"))
-        passing = np.empty(len(rows), np.bool_)
-        passing[order] = (public_at_ms >= self._oldest_ms(slot)) | ((flags & Flag.EVERGREEN.value) != 0)
-        return passing
 
     def _oldest_ms(self, slot: Slot) -> int:
         if slot.max_age_days is None:

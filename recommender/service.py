@@ -18,7 +18,15 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
 from recommender.archive import Archive
-from recommender.catalog.articles import Article, check_id, clean_text, make_body, make_language, make_tags
+from recommender.catalog.articles import (
+    URL_BYTES_MAX,
+    Article,
+    check_id,
+    clean_label,
+    make_body,
+    make_language,
+    make_tags,
+)
 from recommender.convert import (
     affected_to,
     article_from,
@@ -46,6 +54,8 @@ from recommender.watching import Watcher
 
 K_DEFAULT = 10
 EXCLUDED_IDS_MAX = 1_000
+_NAMED_MOST = 100
+"""Of a question that names more ids and labels the answer is not kept: the question would take more memory than it."""
 WATCHERS_MAX = 8
 """Clients that a worker plans affected pages for at once."""
 LAYOUT_NAME_SHOWN = 80
@@ -141,13 +151,19 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         known = kept.find(question, as_of_ms)
         if known is None:
             known = self._made(wanted, layout)
-            kept.keep(question, known, as_of_ms, same_until_ms(live, ranker, wanted.page, as_of_ms))
+            if len(wanted.on_page_ids) + wanted.scope.size + self._labels_given(layout) <= _NAMED_MOST:
+                kept.keep(question, known, as_of_ms, same_until_ms(live, ranker, wanted.page, as_of_ms))
         message.CopyFrom(known)
         message.receipt.as_of.CopyFrom(timestamp(as_of_ms))
 
     def _made(self, wanted: Request, layout: Layout) -> related_pb.PagePlan:
         plan = self._recommender().fill_slots(wanted, layout)
         return plan_to(plan, self._warnings(plan.receipt.page_language))
+
+    def _labels_given(self, layout: Layout) -> int:
+        """Return how many labels the slots of a layout name that is not one of ours, which all calls share."""
+        ours = self.layouts.get(layout.name) is layout
+        return 0 if ours else sum(slot.filters.scope().size for slot in layout.slots)
 
     def ranker(self) -> Ranker:
         """Return the ranker that the settings name, or the default one while that does not fit the index."""
@@ -192,8 +208,11 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
 
     async def _draft(self, message: related_pb.Draft, as_of_ms: int, context: Context) -> Draft:
         try:
-            body = make_body(message.title, message.summary, paragraphs_from(message.paragraphs))
+            paragraphs = paragraphs_from(message.paragraphs)
+            body = await asyncio.to_thread(make_body, message.title, message.summary, paragraphs)
             language, tags = make_language(message.language), make_tags(message.tags)
+            url = clean_label(message.url, "url", URL_BYTES_MAX)
+            labels = {name: clean_label(getattr(message, name), name) for name in ("section", "site", "author")}
             dated = message.HasField("published_at")
             published_at_ms = time_from(message.published_at, "published_at") if dated else as_of_ms
         except InvalidInputError as error:
@@ -206,12 +225,10 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             vectors=vectors,
             analysis=analysis,
             published_at_ms=published_at_ms,
-            url=clean_text(message.url),
-            section=clean_text(message.section),
-            site=clean_text(message.site),
+            url=url,
             language=language,
-            author=clean_text(message.author),
             tags=tags,
+            **labels,
         )
 
     def _warnings(self, language: str) -> list[str]:

@@ -170,6 +170,11 @@ class Scope:
         asked = {"section": self.sections, "language": self.languages, "site": self.sites}
         return {column: labels for column, labels in asked.items() if labels is not None}
 
+    @property
+    def size(self) -> int:
+        """Number of labels that it names."""
+        return sum(map(len, (*self.labels.values(), self.tags or ())))
+
     def without_labels_of(self, column: str) -> Scope:
         """Return the scope that any label of this column passes."""
         any_label: dict[str, Any] = {f"{column}s": None}

@@ -1,7 +1,8 @@
 """The tail: articles changed since the snapshot, in memory, searched exactly.
 
-Vectors are encoded and compared as the snapshot's are, so that a score is the same to the bit on either
-side of the border, and an answer the same before and after the next snapshot.
+Vectors are encoded and compared as the snapshot's are, so that a score is the same to the bit on either side of the
+border, and an answer the same before and after the next snapshot, unless what is left out of the candidates ties with
+what is in.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ likely the nearest, and these are compared exactly. Either way the scores are th
 Where codes bring fewer than k (nearly all rows of the visited lists are dead, or FAISS passes over what it estimates
 lowest), all rows are scanned: there are always k hits if there are k rows.
 
-FAISS threads: the process decides (`limit_threads`); FAISS releases the GIL while it searches.
+FAISS threads: who searches decides (`limit_threads`); FAISS releases the GIL while it searches.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Allowed = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
-    """Found rows and their inner products, best first, the newer row first among equals."""
+    """Found rows and their inner products, best first, the higher row first among equals."""
 
     rows: Rows
     scores: npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ class Hits:
 
 
 def limit_threads(threads: int) -> None:
-    """Bound the threads that one FAISS call may use, for the whole process."""
+    """Bound the threads that one FAISS call of this thread may use."""
     faiss.omp_set_num_threads(threads)
 
 
@@ -214,7 +214,7 @@ def _over(index: faiss.IndexScalarQuantizer, codes: Coded) -> faiss.IndexScalarQ
 
 
 def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
-    """Return the k best of parallel `scores` and `rows`; of equal scores the higher (newer) row first."""
+    """Return the k best of parallel `scores` and `rows`; of equal scores the higher row first."""
     order = np.lexsort((-rows, -scores))[:k]
     return Hits(rows[order], scores[order])
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recommender.catalog import articles
 from recommender.catalog.articles import (
     Article,
     Paragraph,
@@ -21,11 +22,13 @@ from recommender.catalog.articles import (
     Rules,
     article_from_json,
     check_id,
+    clean_label,
     clean_text,
     format_time,
     make_article,
     make_body,
     make_language,
+    make_tags,
     parse_time_ms,
 )
 from recommender.errors import InvalidInputError
@@ -473,3 +476,35 @@ def test_json_gives_the_article_back(body: list[Paragraph], tags: list[str], sec
     assert "\n" not in line
     assert article_from_json(line) == a
     assert json.loads(line)["id"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("title", lambda: make_body("x" * 4_001, "", ())),
+        ("summary", lambda: make_body("", "x" * 40_001, ())),
+        ("paragraphs", lambda: make_body("", "", [Paragraph("x" * 4_000_001)])),
+        ("paragraphs", lambda: make_body("", "", [Paragraph("x" * 2_000_001)] * 2)),
+        ("section", lambda: clean_label("x" * 1_025, "section")),
+        ("tags", lambda: make_tags(["x"] * 10_001)),
+    ],
+)
+def test_what_is_far_too_long_is_refused_before_it_is_normalised(
+    monkeypatch: pytest.MonkeyPatch, field: str, make: Callable[[], object]
+) -> None:
+    """Thirty megabytes of it would keep every other call waiting for seconds."""
+
+    def normalising(text: str) -> str:
+        raise AssertionError(f"{len(text)} characters are normalised")
+
+    monkeypatch.setattr(articles, "clean_text", normalising)
+    with pytest.raises(InvalidInputError) as refused:
+        make()
+    assert refused.value.field == field
+
+
+def test_white_space_that_is_removed_does_not_count() -> None:
+    """What comes out is measured, unless what goes in is several times as long."""
+    body = make_body("x" * 1_000 + " " * 3_000, "", [Paragraph("y" * 900_000 + "\n" * 3_000_000)])
+    assert (len(body.title), len(body.paragraphs[0].text)) == (1_000, 900_000)
+    assert clean_label("section" + " " * 900, "section") == "section"

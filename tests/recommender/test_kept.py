@@ -98,6 +98,14 @@ def test_every_change_drops_every_answer(tmp_path: Path) -> None:
     assert kept.at(live, ranker, terms).find("question", 0) is None
 
 
+def test_an_answer_of_one_moment_takes_no_place() -> None:
+    """It can never be given again, and would push out one that can."""
+    kept: KeptAnswers[int] = KeptAnswers(most=1)
+    kept.keep(0, 0, 0, 9)
+    kept.keep(1, 1, 5, 5)
+    assert (kept.find(0, 5), kept.find(1, 5)) == (0, None)
+
+
 def test_the_answers_asked_for_last_are_kept() -> None:
     """So many and no more."""
     kept: KeptAnswers[int] = KeptAnswers(most=2)

@@ -44,7 +44,8 @@ def evidence(n: int = 1, **columns: list[float]) -> Evidence:
     }
     values = {name: np.array(columns.get(name, [value] * n), np.float32) for name, value in usual.items()}
     published = np.array(columns.get("published_at_ms", range(1, n + 1)), np.int64)
-    return Evidence(rows=np.arange(n), published_at_ms=published, **values)  # type: ignore[arg-type]
+    hashes = np.array(columns.get("id_hashes", range(n)), np.uint64)
+    return Evidence(rows=np.arange(n), published_at_ms=published, id_hashes=hashes, **values)  # type: ignore[arg-type]
 
 
 def score(candidates: Evidence, half_life_days: float = HALF_LIFE) -> Scored:
@@ -300,8 +301,9 @@ def test_an_empty_archive_has_some_half_life(tmp_path: Path) -> None:
 
 
 def test_best_first_and_of_equals_the_newer() -> None:
-    """The order is by score, then by publication, then by row, latest first."""
-    scored = score(evidence(4, meaning=[0.5, 0.6, 0.5, 0.5], published_at_ms=[20, 10, 30, 30]))
+    """The order is by score, then by publication, latest first, then by what does not change with the next snapshot."""
+    candidates = evidence(4, meaning=[0.5, 0.6, 0.5, 0.5], published_at_ms=[20, 10, 30, 30], id_hashes=[7, 8, 10, 9])
+    scored = score(candidates)
     assert scored.order().tolist() == [1, 3, 2, 0]
 
 

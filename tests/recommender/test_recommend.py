@@ -439,6 +439,21 @@ def test_a_fallback_is_the_latest_in_the_page_s_section(build: Build) -> None:
     assert plan.receipt.removals == {"page_itself": 1, "on_page": 1, "below_min_score:more": 5, "near_copy_of_page": 1}
 
 
+@pytest.mark.parametrize("text", ["one", "several"])
+def test_articles_of_one_moment_stand_in_one_order_before_and_after_a_snapshot(tmp_path: Path, text: str) -> None:
+    """Feeds tell the time to the minute: of those that are equal in all else the same one is chosen, whenever."""
+    same = piece("same")
+    body: dict[str, Any] = {"title": same.title, "summary": same.summary, "paragraphs": same.paragraphs}
+    body = body if text == "one" else {}
+    some = [piece("page", days_ago=0), *(piece(id, days_ago=1, **body) for id in ("d", "a", "c", "b", "f", "e"))]
+    bar, fallback = (0.0, "none") if text == "one" else (1.0, "latest_in_section")
+    slot = end(3, min_score=bar, fallback=fallback)
+    written = replayed(build_snapshot(tmp_path / "before", []), some)
+    chosen = [ids_of(filled(live, slot)) for live in (written, build_live(tmp_path / "after", some))]
+    assert chosen[0] == chosen[1]
+    assert len(chosen[0]) == (1 if text == "one" else 3)
+
+
 def test_a_fallback_follows_the_slot_s_filters_and_age(replay: Build) -> None:
     """What the slot would not take as related it does not take as a fallback."""
     live = replay(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,8 @@ def test_a_snapshot_that_comes_while_another_is_taken_up_is_taken_up_too(
     newest: list[Path] = []
     real = rig.archive._load
 
-    def load(store: Store, dimension: int) -> Live:
-        live = real(store, dimension)
+    def load(store: Store, dimension: int, scopes: Sequence[Scope]) -> Live:
+        live = real(store, dimension, scopes)
         if not newest:
             newest.append(rig.snapshot())
             threading.Event().wait(0.2)

@@ -84,6 +84,7 @@ TIME_FIX = "is not a time between 1970 and 9999 (send seconds since 1970, UTC)"
 SEE = "(see Layout in the contract)"
 AN_ARTICLE_FIX = "upsert it first, or send the page as a draft"
 SLOT = "layout.slots[0]"
+LATER = "(send a time after published_from and after 1970)"
 
 REFUSED: dict[str, tuple[Call, Refusal]] = {
     # The page
@@ -147,6 +148,14 @@ REFUSED: dict[str, tuple[Call, Refusal]] = {
         fill(draft=draft(tags=[str(i) for i in range(65)])),
         invalid("draft.tags", "65 tags; at most 64 (send the most telling ones)"),
     ),
+    "draft's section too long": (
+        fill(draft=related_pb.Draft(title="x", section="x" * 257)),
+        invalid("draft.section", "is 257 bytes long; at most 256 (send a shorter one)"),
+    ),
+    "draft's address too long": (
+        fill(draft=draft(url="x" * 2_049)),
+        invalid("draft.url", "is 2,049 bytes long; at most 2048 (send a shorter one)"),
+    ),
     "draft from before 1970": (
         fill(draft=draft(published_at=Timestamp(seconds=-1))),
         invalid("draft.published_at", TIME_FIX),
@@ -165,6 +174,22 @@ REFUSED: dict[str, tuple[Call, Refusal]] = {
     "too many labels": (
         fill(filters=common_pb.Filters(tags=[str(i) for i in range(101)])),
         invalid("filters.tags", "101 values (send at most 100)"),
+    ),
+    "filter's label too long": (
+        fill(filters=common_pb.Filters(sections=["x", "y" * 257])),
+        invalid("filters.sections[1]", "is 257 bytes long; at most 256 (send a shorter one)"),
+    ),
+    "the same label too often": (
+        fill(filters=common_pb.Filters(sites=["x"] * 101)),
+        invalid("filters.sites", "101 values (send at most 100)"),
+    ),
+    "filter that ends before it begins": (
+        fill(filters=common_pb.Filters(published_from=Timestamp(seconds=10), published_before=Timestamp(seconds=10))),
+        invalid("filters.published_before", f"lets nothing pass {LATER}"),
+    ),
+    "filter that ends in 1970": (
+        fill(filters=common_pb.Filters(published_before=Timestamp())),
+        invalid("filters.published_before", f"lets nothing pass {LATER}"),
     ),
     "too many ids on the page": (
         fill(on_page_ids=["x"] * 1001),
@@ -209,7 +234,7 @@ REFUSED: dict[str, tuple[Call, Refusal]] = {
     ),
     "layout of too many slots": (
         fill(layout=layout(*(end_slot(str(i)) for i in range(11)))),
-        invalid("layout.slots", f"Tuple should have at most 10 items after validation, not 11 {SEE}"),
+        invalid("layout.slots", "11 slots (send at most 10)"),
     ),
     "layout of too many places": (
         fill(layout=layout(*(end_slot(str(i), 17) for i in range(3)))),
@@ -282,6 +307,14 @@ REFUSED: dict[str, tuple[Call, Refusal]] = {
     "slot's filter by language": (
         with_slot(end_slot(filters=common_pb.Filters(languages=["4ever"]))),
         invalid(f"{SLOT}.filters.languages", f"'4ever' is not a language tag {SEE}"),
+    ),
+    "slot's filter too long": (
+        with_slot(end_slot(filters=common_pb.Filters(tags=["x" * 257]))),
+        invalid(f"{SLOT}.filters.tags", f"a label is 257 bytes long; at most 256 {SEE}"),
+    ),
+    "slot's filter of too many": (
+        with_slot(end_slot(filters=common_pb.Filters(tags=["x"] * 101))),
+        invalid(f"{SLOT}.filters.tags", "101 values (send at most 100)"),
     ),
     "slot's second bad": (
         fill(layout=layout(end_slot(), inline_slot(count=0))),

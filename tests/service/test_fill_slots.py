@@ -14,6 +14,7 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.convert import timestamp
 from recommender.policy import DEFAULT_LAYOUT
+from recommender.recommend import Recommender
 from tests.building import DAY_MS, NOW_MS
 from tests.service.hosting import (
     NOW,
@@ -61,6 +62,39 @@ def test_a_page_that_is_asked_for_again_gets_the_same_plan_at_another_time(readi
     first.receipt.ClearField("as_of")
     again.receipt.ClearField("as_of")
     assert first == again
+
+
+@pytest.mark.parametrize(
+    ("named", "made"),
+    [
+        ({"on_page_ids": [f"x{i}" for i in range(100)]}, 1),
+        ({"on_page_ids": [f"x{i}" for i in range(101)]}, 2),
+        ({"filters": {"sections": [f"s{i}" for i in range(60)], "tags": [f"t{i}" for i in range(40)]}}, 1),
+        ({"filters": {"sections": [f"s{i}" for i in range(61)], "tags": [f"t{i}" for i in range(40)]}}, 2),
+        ({"layout": {"sections": [f"s{i}" for i in range(100)]}}, 1),
+        ({"layout": {"sections": [f"s{i}" for i in range(100)], "sites": ["x"]}}, 2),
+    ],
+)
+def test_an_answer_is_kept_unless_its_question_is_large(
+    reading: Client, monkeypatch: pytest.MonkeyPatch, named: dict[str, Any], made: int
+) -> None:
+    """What is asked is remembered with the answer: thousands of long lists would fill the memory."""
+    plans = []
+    real = Recommender.fill_slots
+
+    def counting(self: Recommender, *asked: Any) -> Any:
+        plans.append(asked)
+        return real(self, *asked)
+
+    monkeypatch.setattr(Recommender, "fill_slots", counting)
+    values = dict(named)
+    if "filters" in named:
+        values["filters"] = common_pb.Filters(**named["filters"])
+    if "layout" in named:
+        values["layout"] = layout(end_slot(filters=common_pb.Filters(**named["layout"])))
+    first, again = (reading.fill(article_id=PAGE, **values) for _ in range(2))
+    assert first == again
+    assert len(plans) == made
 
 
 def test_a_stored_page_is_filled_with_distinct_articles_of_its_own_subject(reading: Client) -> None:
