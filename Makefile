@@ -66,11 +66,14 @@ bench-full: $(PASSAGES) $(BENCH_READY) ## Measure everything, peers too, for hou
 	  archive=$(PASSAGES:.npy=)-$$rows.index; \
 	  test -e $$archive/snapshots/CURRENT || { rm -rf $$archive; $(BENCH_PYTHON) -m benchmarks.big_archive \
 	    $(PASSAGES) $$archive --rows $$rows --like $(PASSAGES:.npy=.index); }; \
-	  $(BENCH_PYTHON) -m benchmarks.service $$archive; \
+	  $(BENCH_PYTHON) -m benchmarks.service $$archive --drafts $(firstword $(ARTICLES)); \
+	  $(BENCH_PYTHON) -m benchmarks.profile_call $$archive; \
 	done
 	$(BENCH_PYTHON) -m benchmarks.service $(PASSAGES:.npy=.index)
 	$(BENCH_PYTHON) -m benchmarks.peers answers $(PASSAGES:.npy=.index)
+	$(BENCH_PYTHON) -m benchmarks.peers agreement $(PASSAGES)
 	$(BENCH_PYTHON) -m benchmarks.ranking $(PASSAGES:.npy=.index)
+	$(BENCH_PYTHON) -m benchmarks.affected $(PASSAGES:.npy=.index)
 	$(MAKE) bench-report
 
 bench-report: $(BENCH_READY) ## Write the README's benchmark tables and the plots anew from kept results

@@ -109,7 +109,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
 ) -> None:
-    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C); SIGHUP reloads settings and layouts."""
+    """Answer over gRPC until told to stop (SIGTERM or Ctrl-C); SIGHUP reloads layouts, ranker and some limits."""
     given = (("host", host), ("port", port), ("workers", workers))
     server = {name: value for name, value in given if value is not None}
     settings = _settings(context, server=server)

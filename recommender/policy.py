@@ -86,7 +86,7 @@ class Slot(_Policy):
     max_age_days: Days | None = None
     """Oldest article, counted from the page's date; evergreen articles are exempt."""
     freshness_half_life_days: Days | None = None
-    """The age at which freshness counts half; None derives it from the archive's own publishing rate."""
+    """The age that freshness is measured in; None derives it from the archive's own publishing rate."""
     diversity: Annotated[float, Field(ge=0, le=1)] = 0.3
     """How much links of a page shall differ: the weight of similarity in MMR, 1 - lambda."""
     filters: SlotFilters = SlotFilters()

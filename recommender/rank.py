@@ -18,7 +18,7 @@ from recommender.page import Page
 from recommender.retrieve import Found
 
 FRESHNESS_ARTICLES = 60
-"""Freshness counts half at the age in which the archive publishes this many articles: on a daily newspaper with 66
+"""Freshness is measured in the time in which the archive publishes this many articles: on a daily newspaper with 66
 articles a day that is a day, on a slow blog with one every second day it is four months."""
 
 
@@ -188,7 +188,7 @@ class Ranker:
         return history.same_until_ms(as_of_ms) if history else 2**63 - 1
 
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
-        """Score every candidate; half_life_days: the age at which freshness counts half."""
+        """Score every candidate; half_life_days: the age that freshness is measured in."""
         weighed = self.model.weigh(evidence, half_life_days)
         return Scored(evidence, probabilities(weighed.odds), weighed)
 

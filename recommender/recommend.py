@@ -69,7 +69,7 @@ class Recommender:
         return _Answer(self.live, self.ranker, request).everything()
 
     def half_life_days(self, as_of_ms: int) -> float:
-        """Return the age at which freshness counts half, unless a slot says otherwise."""
+        """Return the age that freshness is measured in, unless a slot says otherwise."""
         return default_half_life_days(self.live, as_of_ms)
 
     def list_related(self, request: Request, k: int = 10, min_score: float = 0.0) -> RelatedList:

@@ -232,7 +232,7 @@ class _Supervisor:
         self._settings = _with_server(new, **fixed).model_copy(update={"data_dir": old.data_dir})
         for worker in self._workers.values():
             worker.order(self._order())
-        log.info("settings reloaded; data_dir, %s and the model stay until a new start", ", ".join(_FIXED))
+        log.info("settings reloaded: layouts, ranker, pages_per_batch, articles_per_write and compact_after")
 
     # Ending
 

@@ -19,7 +19,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "url": ("url", "link", "permalink", "canonical_url"),
     "title": ("title", "headline"),
     "summary": ("summary", "description", "excerpt", "teaser", "standfirst", "subtitle"),
-    "body": ("body", "content", "text", "article", "article_body", "html"),
+    "body": ("body", "content", "text", "article", "article_body", "html", "paragraphs"),
     "published_at": (
         *("published_at", "published", "date", "publication_date", "publish_date", "pub_date", "pubdate", "datetime"),
         "created_at",

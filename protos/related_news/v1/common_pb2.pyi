@@ -97,7 +97,9 @@ class Rules(_message.Message):
     """Its age does not count in ranking, nor against a slot's max_age. Default: false."""
     @_builtins.property
     def never_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of articles that it is never linked to from, and never links to. At most 1,000. Default: none."""
+        """Ids of articles that it never stands with: neither links to the other, and no page links to both. At most 1,000.
+        Default: none.
+        """
 
     @_builtins.property
     def embargo_until(self) -> _timestamp_pb2.Timestamp:

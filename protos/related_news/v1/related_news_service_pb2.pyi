@@ -131,7 +131,9 @@ class Draft(_message.Message):
     summary: _builtins.str
     """At most 10,000 characters. Title, summary and paragraphs are not all empty."""
     language: _builtins.str
-    """BCP 47. Default: unknown; then every language is a candidate, unless filters say otherwise."""
+    """BCP 47. Default: unknown; then every language is a candidate, unless filters say otherwise. This and the other labels
+    are bounded as those of an Article.
+    """
     section: _builtins.str
     """Default: none."""
     site: _builtins.str
@@ -201,7 +203,7 @@ class Slot(_message.Message):
     min_score: _builtins.float
     """Least score of a link, 0 to 1. Default: 0.5 for inline, 0.25 for end."""
     diversity: _builtins.float
-    """0 to 1: how much links of one slot shall differ from each other (MMR's 1 - lambda). Default: 0.3."""
+    """0 to 1: how much a link shall differ from those already chosen for the page (MMR's 1 - lambda). Default: 0.3."""
     fallback: Global___SlotFallback.ValueType
     """Default: none."""
     first_after_text_paragraphs: _builtins.int
@@ -216,11 +218,13 @@ class Slot(_message.Message):
 
     @_builtins.property
     def freshness_half_life(self) -> _duration_pb2.Duration:
-        """The age at which freshness counts half. Default: from the archive's own publishing rate."""
+        """The age that freshness is measured in: the default ranker gives an article that old .62 times the odds of a new one.
+        Default: from the archive's own publishing rate.
+        """
 
     @_builtins.property
     def filters(self) -> _common_pb2.Filters:
-        """Narrows the request's filters: an article must satisfy both. Default: none."""
+        """Narrows the request's filters: an article must satisfy both. Without dates, which are the request's. Default: none."""
 
     def __init__(
         self,
@@ -503,7 +507,7 @@ class Recommendation(_message.Message):
 
     @_builtins.property
     def score_parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorePart]:
-        """What the score is made of, largest contribution first."""
+        """What the score is made of, the largest contribution of either sign first, "base" last."""
 
     def __init__(
         self,
@@ -711,7 +715,9 @@ class ListRelatedResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
-        """At most k, best first. Fewer when the archive has no more."""
+        """At most k, best first. Fewer when no more are left of the candidates (380) without near copies, excluded ones and
+        those below min_score.
+        """
 
     @_builtins.property
     def receipt(self) -> Global___Receipt:

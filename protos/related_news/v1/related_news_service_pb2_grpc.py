@@ -66,7 +66,8 @@ class RelatedNewsServiceServicer:
         """Fills every slot of one page together.
 
         INVALID_ARGUMENT: a field is out of range. NOT_FOUND: no such article or layout. UNAVAILABLE: still loading, or
-        min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began.
+        min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began, or while a draft was
+        waiting to be encoded. RESOURCE_EXHAUSTED: more calls at once than the server's settings allow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

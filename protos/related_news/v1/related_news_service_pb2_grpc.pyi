@@ -41,7 +41,8 @@ class RelatedNewsServiceStub:
     """Fills every slot of one page together.
 
     INVALID_ARGUMENT: a field is out of range. NOT_FOUND: no such article or layout. UNAVAILABLE: still loading, or
-    min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began.
+    min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began, or while a draft was
+    waiting to be encoded. RESOURCE_EXHAUSTED: more calls at once than the server's settings allow.
     """
     ListRelated: _grpc.UnaryUnaryMultiCallable[_related_news_service_pb2.ListRelatedRequest, _related_news_service_pb2.ListRelatedResponse]
     """Lists related articles, best first, without a layout. Errors as FillSlots."""
@@ -61,7 +62,8 @@ class RelatedNewsServiceAsyncStub(RelatedNewsServiceStub):
     """Fills every slot of one page together.
 
     INVALID_ARGUMENT: a field is out of range. NOT_FOUND: no such article or layout. UNAVAILABLE: still loading, or
-    min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began.
+    min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began, or while a draft was
+    waiting to be encoded. RESOURCE_EXHAUSTED: more calls at once than the server's settings allow.
     """
     ListRelated: _aio.UnaryUnaryMultiCallable[_related_news_service_pb2.ListRelatedRequest, _related_news_service_pb2.ListRelatedResponse]  # type: ignore[assignment]
     """Lists related articles, best first, without a layout. Errors as FillSlots."""
@@ -84,7 +86,8 @@ class RelatedNewsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Fills every slot of one page together.
 
         INVALID_ARGUMENT: a field is out of range. NOT_FOUND: no such article or layout. UNAVAILABLE: still loading, or
-        min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began.
+        min_revision not reached in time. DEADLINE_EXCEEDED: the deadline passed before the work began, or while a draft was
+        waiting to be encoded. RESOURCE_EXHAUSTED: more calls at once than the server's settings allow.
         """
 
     @_abc_1.abstractmethod
