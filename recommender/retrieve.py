@@ -33,11 +33,6 @@ class Found:
     cosines: npt.NDArray[np.float32]
     excluded: dict[str, int]
 
-    @property
-    def seen(self) -> int:
-        """Number of distinct articles that the search returned, the excluded ones included."""
-        return len(self.rows) + sum(self.excluded.values())
-
 
 def retrieve(
     live: Live, page: Page, scope: Scope, as_of_ms: int, *, oldest_ms: int = 0, excluded: dict[int, str] | None = None

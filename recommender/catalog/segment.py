@@ -35,7 +35,11 @@ class Flag(enum.IntFlag):
 
 
 def label_code(label: str) -> int:
-    """Return the 32-bit code of a section, site, language, tag or author; 0 is the empty label's alone."""
+    """Return the 32-bit code of a section, site, language, tag or author; 0 is the empty label's alone.
+
+    Two labels have the same code once in four thousand million pairs, and are not told apart by filters then; addresses
+    and headlines, of which there are as many as articles, are compared themselves where codes agree.
+    """
     return zlib.crc32(label.encode()) or 1 if label else 0
 
 

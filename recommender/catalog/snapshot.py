@@ -113,8 +113,9 @@ class Snapshot:
         count = self._label_counts.get((column, code))
         if count is None:
             count = int(np.count_nonzero(getattr(self._columns, column) == code))
-            if len(self._label_counts) < _LABELS_CACHED:
-                self._label_counts[column, code] = count
+            if len(self._label_counts) == _LABELS_CACHED:
+                self._label_counts.clear()
+            self._label_counts[column, code] = count
         return count
 
     def find(self, article_id: str) -> int | None:

@@ -44,6 +44,7 @@ def test_every_column_is_read(tmp_path: Path) -> None:
         ("slug|headline|html|datetime", "|"),
         ("\ufeffid,title,body,published_at", ","),
         ("link,title,body,created at", ","),
+        ("id,title,paragraphs,published_at", ","),
     ],
 )
 def test_usual_names_and_delimiters(tmp_path: Path, header: str, delimiter: str) -> None:
