@@ -174,3 +174,16 @@ def test_figures_are_written_as_people_read_them() -> None:
     ]
     assert [share(value) for value in (0.9796, 0.98, 1.0)] == [".979", ".980", "1.000"]
     assert [ratio(value) for value in (0.0164, 1.847, 421.3)] == ["0.0164", "1.85", "421"]
+
+
+def test_the_readme_s_relevance_is_that_of_the_newest_result() -> None:
+    """README and ARCHITECTURE tell it in prose, so that nothing writes it anew."""
+    found = keeping.newest(ROOT / "benchmarks" / "results")["relevance"]
+    systems = found.values["systems"]
+    names = ("cosine", "lexical", "related-news", "fitted-content", "fitted")
+    told = [f"{systems[name]['ndcg@10']:.3f}".removeprefix("0") for name in names]
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert told in rows(text)
+    assert found.path.name in text
+    low, high = (f"{bound:.3f}".removeprefix("0") for bound in systems["related-news"]["ci95"]["ndcg@10"])
+    assert f"{told[2]} ({low} to {high})" in " ".join((ROOT / "ARCHITECTURE.md").read_text("utf-8").split())
