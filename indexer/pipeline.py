@@ -171,10 +171,10 @@ def _embed_and_store(
                 new = _not_stored(batch, store, report, restore_withdrawn)
                 waiting.append((batch, new, encoder.submit(_timed_embed, new, store, embedder, report)))
                 if len(waiting) == BATCHES_IN_FLIGHT:
-                    _commit(*waiting.pop(0), store, report, listeners)
+                    _commit(*waiting.pop(0), store, report, restore_withdrawn, listeners)
         finally:
             while waiting:
-                _commit(*waiting.pop(0), store, report, listeners)
+                _commit(*waiting.pop(0), store, report, restore_withdrawn, listeners)
 
 
 def _not_stored(batch: Sequence[_Ready], store: Store, report: Report, restore_withdrawn: bool) -> list[_Ready]:
@@ -209,19 +209,22 @@ def _commit(
     vectors: Future[list[Vectors]],
     store: Store,
     report: Report,
+    restore_withdrawn: bool,
     listeners: Listeners,
 ) -> None:
     analyses = [analyse(ready.article) for ready in new]
     writes = [
-        Write(ready.article, vector, analysis, keep_rules=True, links=ready.links)
+        Write(ready.article, vector, analysis, keep_rules=True, links=ready.links, restore=restore_withdrawn)
         for ready, vector, analysis in zip(new, vectors.result(), analyses, strict=True)
     ]
-    for outcome in store.write(writes):
+    for ready, outcome in zip(new, store.write(writes), strict=True):
         report.added += outcome is Outcome.ADDED
         report.changed += outcome is Outcome.CHANGED
         report.unchanged += outcome is Outcome.UNCHANGED
-    report.editor_links += sum(len(ready.links) for ready in new)
-    for ready in new:
+        report.withdrawn += outcome is Outcome.WITHDRAWN
+        if outcome is Outcome.WITHDRAWN:
+            continue
+        report.editor_links += len(ready.links)
         language = ready.article.language
         report.other_languages[language] = report.other_languages.get(language, 0) + 1
     listeners.advanced(len(batch))

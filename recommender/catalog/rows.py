@@ -18,6 +18,8 @@ class Outcome(enum.Enum):
     ADDED = "added"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    WITHDRAWN = "withdrawn"
+    """Nothing: it was withdrawn, and the write was not to bring it back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +27,8 @@ class Write:
     """One article to write with what is derived from its text.
 
     keep_rules: the stored rules stay as they are, and article.rules is used only if there are none stored.
-    links: the editor links harvested from its body; None leaves the stored ones.
+    links: the editor links harvested from its body; None leaves the stored ones. restore: bring it back if it was
+    withdrawn.
     """
 
     article: Article
@@ -33,6 +36,7 @@ class Write:
     analysis: Analysis
     keep_rules: bool = False
     links: tuple[EditorLink, ...] | None = None
+    restore: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,10 @@ def before_of(article: Article) -> Before:
 
 def write_article(
     connection: sqlite3.Connection, write: Write, old: Article | None, encoder: str, at_ms: int
-) -> tuple[Outcome, Article]:
+) -> tuple[Outcome, Article | None]:
     """Add or replace one article, which was `old` before; returns what that did, and what it is now."""
+    if old is None and not write.restore and _is_withdrawn(connection, write.article.id):
+        return Outcome.WITHDRAWN, None
     article = replace(write.article, rules=old.rules) if write.keep_rules and old else write.article
     _write_links(connection, article.id, write.links)
     if article == old:
@@ -116,6 +122,11 @@ def delete_article(connection: sqlite3.Connection, article_id: str, at_ms: int) 
     revision = _log(connection, article_id, article_from_json(found[0]), deleted=True, at_ms=at_ms)
     connection.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (article_id, revision))
     return True
+
+
+def _is_withdrawn(connection: sqlite3.Connection, article_id: str) -> bool:
+    sql = "SELECT 1 FROM withdrawn WHERE article_id = ?"
+    return connection.execute(sql, (article_id,)).fetchone() is not None
 
 
 def write_vectors(connection: sqlite3.Connection, text_hash: bytes, encoder: str, vectors: Vectors) -> None:

@@ -217,7 +217,7 @@ class Store:
         at_ms = _now_ms() if now_ms is None else now_ms
         with self._transaction() as connection:
             check_encoder(connection, self.path, self.encoder)
-            stored = self.get_many([w.article.id for w in writes])
+            stored: dict[str, Article | None] = dict(self.get_many([w.article.id for w in writes]))
             outcomes = []
             for write in writes:
                 article_id = write.article.id

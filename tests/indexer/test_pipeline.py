@@ -273,6 +273,24 @@ def test_a_deleted_article_stays_away_until_it_is_asked_back(articles: Path, dat
     assert article_in(data_dir, "id-ember").title == "Envoys speak about ember"
 
 
+def test_an_article_that_is_withdrawn_while_it_is_embedded_stays_away(tmp_path: Path, data_dir: Path) -> None:
+    """Whoever withdraws it then does not know that a new version is on its way."""
+    index(write(tmp_path / "a.jsonl", [record("anchor"), record("basalt")]), data_dir)
+
+    class Withdrawing(FakeEmbedder):
+        def encode(self, texts: Sequence[str]) -> Matrix:
+            store = opened(data_dir)
+            store.delete(["id-anchor"])
+            store.close()
+            return super().encode(texts)
+
+    newer = write(tmp_path / "a.jsonl", [record("anchor", title="New"), record("basalt", title="New")])
+    assert counts(index(newer, data_dir, Withdrawing())) == {"read": 2, "changed": 1, "withdrawn": 1}
+    store = opened(data_dir)
+    assert (store.get("id-anchor"), store.withdrawn(["id-anchor"])) == (None, {"id-anchor"})
+    store.close()
+
+
 def test_an_editor_s_rules_outlive_a_change_of_the_text(tmp_path: Path, data_dir: Path) -> None:
     """Rules that were set on a stored article are kept when the source has a new version of it."""
     path = write(tmp_path / "a.jsonl", [record("anchor", evergreen=True)])

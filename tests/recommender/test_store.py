@@ -210,6 +210,17 @@ def test_deleting_says_what_was_there(store: Store) -> None:
     assert store.changes_after(2, 100) == [Change(3, "a", True, gone[0]), Change(4, "b", True, gone[1])]
 
 
+def test_a_write_brings_a_withdrawn_article_back_only_if_it_may(store: Store) -> None:
+    """Whoever withdrew it while the indexer was embedding it has the last word; others of the batch are written."""
+    store.write(writes([article("a"), article("b")]))
+    store.delete(["a"])
+    batch = [replace(write, restore=False) for write in writes([article("a", title="New"), article("b", title="New")])]
+    assert store.write(batch) == [Outcome.WITHDRAWN, Outcome.CHANGED]
+    assert (store.get("a"), store.withdrawn(["a"]), store.revision()) == (None, {"a"}, 4)
+    assert store.write([replace(batch[0], restore=True)]) == [Outcome.ADDED]
+    assert store.withdrawn(["a"]) == set()
+
+
 def test_a_withdrawn_article_that_is_written_again_is_new(store: Store) -> None:
     """It is no longer among the withdrawn, and the log tells all three changes."""
     store.write(writes([article("a")]))
