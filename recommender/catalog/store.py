@@ -135,8 +135,9 @@ class Store:
 
     def vectors_of(self, text_hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Return the vectors that are stored for these texts and this store's encoder."""
-        sql = f"SELECT text_hash, data FROM vectors WHERE encoder = {_quote(self.encoder)} AND text_hash IN ({{}})"
-        return {text_hash: Vectors.from_bytes(data) for text_hash, data in self._by_key(sql, text_hashes)}
+        sql = "SELECT text_hash, data FROM vectors WHERE encoder = ? AND text_hash IN ({})"
+        found = self._by_key(sql, text_hashes, (self.encoder,))
+        return {text_hash: Vectors.from_bytes(data) for text_hash, data in found}
 
     def changes_after(self, revision: int, limit: int) -> list[Change]:
         """Return at most `limit` changes after `revision`, in order."""
@@ -167,8 +168,8 @@ class Store:
 
     def analysis_of(self, text_hash: bytes) -> Analysis | None:
         """Return the analysis of a text that was written at some time, None if it is of another release's version."""
-        sql = f"SELECT terms, sketch FROM analyses WHERE version = {_quote(ANALYSIS)} AND text_hash IN ({{}})"
-        found = next(self._by_key(sql, [text_hash]), None)
+        sql = "SELECT terms, sketch FROM analyses WHERE version = ? AND text_hash IN ({})"
+        found = next(self._by_key(sql, [text_hash], (ANALYSIS,)), None)
         return to_analysis(*found) if found else None
 
     def statistics(self) -> Statistics | None:
@@ -382,10 +383,6 @@ _WITHOUT_VECTORS = (
 
 def _nothing_indexed(path: Path) -> NotFoundError:
     return NotFoundError("data folder", str(path.parent), fix="run `related-news index ARTICLES` first")
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _now_ms() -> int:

@@ -210,6 +210,16 @@ def test_deleting_says_what_was_there(store: Store) -> None:
     assert store.changes_after(2, 100) == [Change(3, "a", True, gone[0]), Change(4, "b", True, gone[1])]
 
 
+@pytest.mark.parametrize("name", ["{new}", "o'brien", "{}", "100%?"])
+def test_an_encoder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """It may be the path of a folder."""
+    with closing(create_store(tmp_path / "s.sqlite3", FakeEmbedder(name).info.key)) as store:
+        (write,) = writes([article("a")], FakeEmbedder(name))
+        store.write([write])
+        text_hash = write.article.text_hash()
+        assert store.vectors_of([text_hash])[text_hash].to_bytes() == write.vectors.to_bytes()
+
+
 def test_a_write_brings_a_withdrawn_article_back_only_if_it_may(store: Store) -> None:
     """Whoever withdrew it while the indexer was embedding it has the last word; others of the batch are written."""
     store.write(writes([article("a"), article("b")]))
