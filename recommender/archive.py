@@ -2,7 +2,9 @@
 
 The loop's thread owns the live view. Disk work runs on a thread of its own, encoding in another process or thread, so
 that the loop never waits for either. Every change, ours or another process's, reaches the live view the same way: from
-the store's change log. A new snapshot, and with it a new model, is loaded beside the live view, then takes its place.
+the store's change log. It is read on another thread still, by a connection that never writes: so it sees also what a
+call of ours has written whose client is gone, and never waits behind our own writes while others wait for us. A new
+snapshot, and with it a new model, is loaded beside the live view, then takes its place.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +27,7 @@ from recommender.catalog.rows import Outcome, Write
 from recommender.catalog.segment import Scope
 from recommender.catalog.store import Store, open_store
 from recommender.embedding import Encoder
-from recommender.errors import EncoderChangedError, MismatchError, RelatedNewsError, UnavailableError
+from recommender.errors import EncoderChangedError, MismatchError, OverloadError, RelatedNewsError, UnavailableError
 from recommender.opening import SNAPSHOTS, STORE_FILE, read_changes, replay, usable_snapshot
 from recommender.prepare import embed_by
 from recommender.roster import Seat
@@ -41,6 +43,8 @@ _SWITCHES_MAX = 3
 
 T = TypeVar("T")
 EncoderFor = Callable[[str], Awaitable[Encoder]]
+_Seen = tuple[int, int, str, Path | None]
+"""The store's data version, its revision, its encoder, and the current snapshot."""
 
 
 class Archive:
@@ -58,16 +62,19 @@ class Archive:
         self.store_revision = live.revision
         self.last_change_s: float | None = None
         self.takedown_timeout_s = 3.0
+        self.encodings_max = 500
+        self._encodings = 0
         self._encoder_for = encoder_for
         self._seat: Seat | None = None
         self._disk = ThreadPoolExecutor(1, "disk")
+        self._log_reader = ThreadPoolExecutor(1, "change log")
         self._advanced = asyncio.Condition()
         self._catching_up = asyncio.Lock()
         self._rung = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._taking_up: asyncio.Task[None] | None = None
         self._switching = False
-        self._seen: tuple[int, str, Path | None] | None = None
+        self._seen: _Seen | None = None
         self._taken: tuple[str, Path | None] | None = None
         self._refused: set[tuple[str, Path | None]] = set()
         self._retired_stores: list[Store] = []
@@ -94,7 +101,8 @@ class Archive:
         if self._seat:
             self._seat.leave()
             self._seat = None
-        await asyncio.to_thread(self._disk.shutdown)
+        for thread in (self._disk, self._log_reader):
+            await asyncio.to_thread(thread.shutdown)
         for encoder in (self.encoder, *self._retired_encoders):
             await encoder.close()
         for store in (self.store, *self._retired_stores):
@@ -145,7 +153,7 @@ class Archive:
         return await self.on_disk(self.store.get, article_id)
 
     async def read_draft(self, body: Body, timeout_s: float | None) -> tuple[Vectors, Analysis]:
-        """Embed and analyse a draft for the live view as it is when this returns. Raises DeadlineError."""
+        """Embed and analyse a draft for the live view as it is when this returns. Raises Deadline- or OverloadError."""
 
         async def read() -> tuple[list[Vectors], Analysis]:
             return await asyncio.gather(
@@ -154,7 +162,8 @@ class Archive:
 
         for _ in range(_SWITCHES_MAX):
             encoder = self.encoder
-            (vectors,), analysis = await read()
+            with self._encoding():
+                (vectors,), analysis = await read()
             if encoder is self.encoder:
                 return vectors, analysis
         raise UnavailableError("the model is being changed", fix="try again")
@@ -192,12 +201,16 @@ class Archive:
         """Do something with the store on the thread that is there for that."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, work, *values)
 
+    async def _from_log(self, work: Callable[..., T], *values: object) -> T:
+        """Do something with the store on the thread that follows it."""
+        return await asyncio.get_running_loop().run_in_executor(self._log_reader, work, *values)
+
     # Following the store
 
     async def catch_up(self) -> None:
         """Apply every change that is committed by now."""
         async with self._catching_up:
-            while changes := await self.on_disk(read_changes, self.store, self.live):
+            while changes := await self._from_log(read_changes, self.store, self.live):
                 self.live.apply(*changes)
                 self.last_change_s = time.monotonic()
             self._moved()
@@ -213,10 +226,11 @@ class Archive:
         while True:
             self._rung.clear()  # before looking: whoever rings meanwhile is not forgotten
             try:
-                found = await self.on_disk(self._look)
+                found = await self._from_log(self._look)
                 if found != self._seen:
                     self._seen = found
-                    self._take_up_if_new(*found[1:])
+                    _, self.store_revision, encoder, snapshot = found
+                    self._take_up_if_new(encoder, snapshot)
                     await self.catch_up()
             except Exception:
                 log.exception("cannot read the store's changes; still answering from revision %d", self.live.revision)
@@ -226,9 +240,11 @@ class Archive:
                 async with asyncio.timeout(_POLL_S):
                     await self._rung.wait()
 
-    def _look(self) -> tuple[int, str, Path | None]:
-        """Return what tells whether there is something new: the store's data version, its encoder, the snapshot."""
-        return self.store.data_version(), self.store.active_encoder(), current_snapshot(self.data_dir / SNAPSHOTS)
+    def _look(self) -> _Seen:
+        """Return what tells whether there is something new."""
+        store = self.store
+        snapshot = current_snapshot(self.data_dir / SNAPSHOTS)
+        return store.data_version(), store.revision(), store.active_encoder(), snapshot
 
     # Taking up a new snapshot, or a new encoder with its own
 
@@ -273,7 +289,7 @@ class Archive:
             scopes = self.live.recent_scopes()
             live = await asyncio.to_thread(self._load, store, encoder.info.dimension, scopes)
             async with self._catching_up:
-                while changes := await self.on_disk(read_changes, store, live):
+                while changes := await self._from_log(read_changes, store, live):
                     live.apply(*changes)
                 paused = time.monotonic()
                 if store is not self.store:
@@ -328,9 +344,21 @@ class Archive:
         hashes = [article.text_hash() for article in articles]
         known = await self.on_disk(store.vectors_of, hashes)
         missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in known}
-        made = await embed_by(list(missing.values()), encoder, urgent=False)
+        with self._encoding():
+            made = await embed_by(list(missing.values()), encoder, urgent=False)
         known |= zip(missing, made, strict=True)
         return [known[text] for text in hashes]
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        """Count who waits for the encoder: one that is slow or gone must not take all calls of this process with it."""
+        if self._encodings >= self.encodings_max:
+            raise OverloadError(f"{self._encodings} calls wait for the encoder already", fix="try again later")
+        self._encodings += 1
+        try:
+            yield
+        finally:
+            self._encodings -= 1
 
     def _which_changed(self, articles: Sequence[Article], keep_rules: Sequence[bool]) -> list[Article]:
         before = self.store.get_many([article.id for article in articles])

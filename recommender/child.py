@@ -78,7 +78,8 @@ async def _run(work: Callable[[Orders], Awaitable[None]]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     orders = Orders(first)
     loop.add_signal_handler(signal.SIGTERM, orders.finish)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # a terminal's Ctrl-C reaches all; the supervisor decides
+    for number in (signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, lambda: None)  # a terminal's Ctrl-C reaches all; the supervisor decides
     following = asyncio.create_task(orders.follow(lines), name="follow orders")
     try:
         await work(orders)

@@ -195,7 +195,7 @@ def to_toml(settings: Settings) -> str:
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="mend the file") from None
     except OSError as error:
         raise InvalidInputError(str(path), f"cannot be read: {error.strerror}", fix="check its permissions") from None

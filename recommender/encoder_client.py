@@ -11,7 +11,7 @@ from related_news.internal.v1 import encoder_service_pb2 as encoder_pb
 from related_news.internal.v1 import encoder_service_pb2_grpc as encoder_grpc
 
 from recommender.embedding import Matrix, ModelInfo
-from recommender.errors import DeadlineError, MismatchError, RelatedNewsError, UnavailableError
+from recommender.errors import DeadlineError, MismatchError, OverloadError, RelatedNewsError, UnavailableError
 
 TEXTS_PER_CALL = 256
 UNBOUNDED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -105,6 +105,8 @@ def _ours(error: grpc.aio.AioRpcError) -> RelatedNewsError:
         return DeadlineError("the text could not be encoded in time", fix="allow more time")
     if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
         return MismatchError(f"the encoder refuses: {error.details()}")
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return OverloadError(error.details() or "the encoder has too much to do", fix="try again later")
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError("the encoder is being started again", fix="try again in a few seconds")
     return RelatedNewsError(f"the encoder failed: {error.details()}", fix="the service's log has more")

@@ -121,8 +121,8 @@ class FittedModel:
         return values
 
 
-def load_fit(path: Path, encoder: str) -> Fit:
-    """Read a ranker's file. encoder: of the index that it shall rank.
+def load_fit(path: Path, encoder: str | None = None) -> Fit:
+    """Read a ranker's file. encoder: of the index that it shall rank; None takes any.
 
     Raises NotFoundError if there is none, CorruptError if it is no ranker, MismatchError if it does not fit.
     """
@@ -131,9 +131,9 @@ def load_fit(path: Path, encoder: str) -> Fit:
         fit = Fit(**values)
     except FileNotFoundError:
         raise NotFoundError("ranker", str(path), fix="`related-news fit` makes one; or unset `ranker`") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CorruptError(f"{path}: is no fitted ranker: {error}", fix=_AGAIN) from None
-    wanted = {"format": FORMAT, "features": FEATURES_VERSION, "analysis": ANALYSIS, "encoder": encoder}
+    wanted = {"format": FORMAT, "features": FEATURES_VERSION, "analysis": ANALYSIS, "encoder": encoder or fit.encoder}
     for name, value in wanted.items():
         if (found := getattr(fit, name)) != value:
             raise MismatchError(

@@ -1,4 +1,4 @@
-"""Around every call: unreadable requests, passed deadlines, errors to statuses, one log line."""
+"""Around every call: unreadable and overfull requests, passed deadlines, errors to statuses, one log line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 from recommender.errors import DeadlineError, InvalidInputError, RelatedNewsError
 from recommender.statuses import abortable
+from recommender.wire import check_fields
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,14 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def _readable(deserialise: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    kind: Descriptor = deserialise.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # it is a message's FromString
+
     def read(data: bytes) -> Any:
         try:
+            check_fields(data, kind)
             return deserialise(data)
+        except InvalidInputError as error:
+            return error
         except DecodeError as error:
             return InvalidInputError(
                 "request", f"cannot be read as its message: {error}", fix="send valid protobuf; strings must be UTF-8"

@@ -54,14 +54,14 @@ def model_for(data_dir: Path, configured: str | None) -> str:
 def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True) -> Live:
     """Return the live view of a store, at or near its present revision; `replay` does the rest.
 
-    verify: compare checksums. An older snapshot becomes the current one if that is broken; a new one is written if
+    verify: compare checksums; an older snapshot becomes the current one then if that is broken. A new one is written if
     there is none that can be used.
     """
     snapshot = usable_snapshot(store, folder, verify=verify)
     if snapshot is None:
         log.info("writing a snapshot of revision %d", store.revision())
         snapshot = Snapshot(write_snapshot(store, folder, dimension), verify=False)
-    elif snapshot.folder != current_snapshot(folder):
+    elif verify and snapshot.folder != current_snapshot(folder):
         make_current(snapshot.folder)
     return Live(snapshot)
 

@@ -47,10 +47,14 @@ _KILLED_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """The seat of another process. encoder: where its encoder listens; empty if it is in the process itself."""
+    """The seat of another process. encoder: where its encoder listens; empty if it is in the process itself.
+
+    pid: in its namespace of process ids, which is that of its container.
+    """
 
     number: int
     pid: int
+    namespace: str
     doorbell: str
     encoder: str
 
@@ -107,7 +111,8 @@ class Roster:
 
         A seat has two locks: the first is for writing on it, the second says that what is written there holds.
         """
-        about = json.dumps({"pid": os.getpid(), "doorbell": doorbell, "encoder": encoder}).encode()
+        values = {"pid": os.getpid(), "namespace": _namespace(), "doorbell": doorbell, "encoder": encoder}
+        about = json.dumps(values).encode()
         for number in range(SEATS_MAX):
             if self._lock(number):
                 os.pwrite(self._descriptor, about.ljust(_ABOUT_BYTES, b"\0"), number * _SEAT_BYTES)
@@ -169,7 +174,8 @@ class Seat:
     async def wait_for_others(self, revision: int, timeout_s: float) -> list[int]:
         """Return once every other living process has applied `revision`; those that have not in time are killed.
 
-        Returns the ids of the processes that were taken out of service.
+        Returns the ids of the processes that were taken out of service. Raises UnavailableError if one can neither be
+        waited for nor killed, as in another container.
         """
         deadline, pause = time.monotonic() + timeout_s, _LOOK_S
         behind = [other for other in self._roster.others(self._number) if not self._has_come(other, revision)]
@@ -177,24 +183,32 @@ class Seat:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LOOK_MAX_S)
             behind = [other for other in behind if not self._has_come(other, revision)]
-        for other in behind:
-            await self._take_out(other)
+        stuck = [other.pid for other in behind if not await self._is_taken_out(other)]
+        if stuck:
+            raise UnavailableError(
+                f"this is stored, but processes {stuck} may still answer without it", fix="stop them, and send it again"
+            )
         return [other.pid for other in behind]
 
     def _has_come(self, other: Other, revision: int) -> bool:
         """Say whether nobody has to wait for it: whoever took its seat since then reads the change log after that."""
         return self._roster.revision(other.number) >= revision or self._roster.other(other.number) != other
 
-    async def _take_out(self, other: Other) -> None:
-        if other.pid == os.getpid():
-            log.error("seat %d of this very process has fallen behind", other.number)
-            return
+    async def _is_taken_out(self, other: Other) -> bool:
+        """Kill a process, unless it is of another container or this one; returns whether it has left its seat."""
         log.error("process %d does not apply changes in time; it is taken out of service", other.pid)
-        with suppress(ProcessLookupError):
-            os.kill(other.pid, signal.SIGKILL)
-        deadline = time.monotonic() + _KILLED_S
-        while self._roster.other(other.number) == other and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(_LOOK_S)
+        if other.namespace == _namespace() and other.pid != os.getpid():
+            with suppress(OSError):
+                os.kill(other.pid, signal.SIGKILL)
+            deadline = time.monotonic() + _KILLED_S
+            while self._roster.other(other.number) == other and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(_LOOK_S)
+        return self._roster.other(other.number) != other
+
+
+def _namespace() -> str:
+    """Return what names this process's namespace of process ids."""
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 @contextmanager

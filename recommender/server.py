@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
@@ -13,11 +16,13 @@ from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
 from recommender.archive import Archive
 from recommender.config import Settings, address_of
-from recommender.errors import StorageError
+from recommender.errors import RelatedNewsError, StorageError
 from recommender.fitted import FittedModel, load_fit
 from recommender.interceptor import Guard
 from recommender.rank import Ranker
 from recommender.service import ArticleService, Fitted, RelatedNewsService, Terms
+
+log = logging.getLogger(__name__)
 
 SERVICE_NAMES = (
     related_pb.DESCRIPTOR.services_by_name["RelatedNewsService"].full_name,
@@ -43,7 +48,8 @@ class Server:
             ],
         )
         archive.takedown_timeout_s = self._settings.takedown_timeout_s
-        self._related = RelatedNewsService(archive, make_terms(settings, archive.store.encoder))
+        archive.encodings_max = -(-self._settings.concurrent_calls_max // 2)
+        self._related = RelatedNewsService(archive, make_terms(settings))
         related_grpc.add_RelatedNewsServiceServicer_to_server(self._related, self._grpc)
         articles_grpc.add_ArticleServiceServicer_to_server(ArticleService(archive, self._related), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -67,8 +73,8 @@ class Server:
         return address_of(self._settings.host, port)
 
     def reload(self, settings: Settings) -> None:
-        """Take over layouts, ranker and limits; the rest takes a new start. Raises as load_fit, and changes nothing."""
-        self._related.terms = make_terms(settings, self._archive.store.encoder)
+        """Take over layouts, ranker and limits; the rest takes a new start."""
+        self._related.terms = make_terms(settings)
 
     async def stop(self) -> None:
         """Report NOT_SERVING, let calls in flight finish within drain_s, and close the archive."""
@@ -78,12 +84,23 @@ class Server:
         await self._archive.close()
 
 
-def make_terms(settings: Settings, encoder: str) -> Terms:
-    """Return on what terms the services answer. Raises as load_fit if the settings name a ranker for another index."""
-    fit = load_fit(settings.ranker, encoder) if settings.ranker else None
+def make_terms(settings: Settings) -> Terms:
+    """Return on what terms the services answer; the supervisor has checked the ranker, see `check_ranker`.
+
+    One that cannot be read any more is no reason not to answer: answers are ranked by the default then, and say so.
+    """
     return Terms(
         layouts=settings.layouts,
         pages_per_batch=settings.server.pages_per_batch,
         articles_per_write=settings.server.articles_per_write,
-        fitted=Fitted(Ranker(FittedModel(fit)), fit.encoder) if fit else None,
+        fitted=_fitted(settings.ranker) if settings.ranker else None,
     )
+
+
+def _fitted(path: Path) -> Fitted:
+    try:
+        fit = load_fit(path)
+        return Fitted(Ranker(FittedModel(fit)), fit.encoder)
+    except RelatedNewsError as error:
+        log.error("ranked by the default: %s", error)
+        return Fitted(None, "")

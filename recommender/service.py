@@ -67,9 +67,9 @@ LayoutRequest = related_pb.FillSlotsRequest | related_pb.BatchFillSlotsRequest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A ranker that was fitted on evidence of one encoder."""
+    """A ranker that was fitted on evidence of one encoder; None if it could not be read."""
 
-    ranker: Ranker
+    ranker: Ranker | None
     encoder: str
 
 
@@ -168,8 +168,9 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
     def ranker(self) -> Ranker:
         """Return the ranker that the settings name, or the default one while that does not fit the index."""
         fitted = self.terms.fitted
-        fits = fitted is not None and fitted.encoder == self._archive.live.manifest.encoder
-        return fitted.ranker if fitted and fits else self._default_ranker
+        if fitted is None or fitted.ranker is None or fitted.encoder != self._archive.live.manifest.encoder:
+            return self._default_ranker
+        return fitted.ranker
 
     def _recommender(self) -> Recommender:
         return Recommender(self._archive.live, self.ranker())
@@ -239,7 +240,9 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             warnings.append(
                 f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"
             )
-        if fitted and fitted.encoder != self._archive.live.manifest.encoder:
+        if fitted and fitted.ranker is None:
+            warnings.append("the fitted ranker cannot be read: ranked by the default; the service's log says why")
+        elif fitted and fitted.encoder != self._archive.live.manifest.encoder:
             warnings.append(f"the fitted ranker is for {fitted.encoder}: ranked by the default; fit it again")
         return warnings
 
@@ -330,13 +333,15 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         self, request: articles_pb.WatchAffectedPagesRequest, context: Context
     ) -> AsyncIterator[articles_pb.WatchAffectedPagesResponse]:
         """Stream the pages that each change affects."""
-        del context
         latest = self._archive.live.revision
         after = request.after_revision if request.HasField("after_revision") else latest
         if after > latest:
-            raise InvalidInputError(
-                "after_revision", f"is {after}; the last one is {latest}", fix="send one you have seen"
-            )
+            stored = await self._archive.on_disk(self._archive.store.revision)
+            if after > stored:
+                raise InvalidInputError(
+                    "after_revision", f"is {after}; the last one is {stored}", fix="send one you have seen"
+                )
+            await self._archive.wait_for(after, context.time_remaining())  # another worker told it, which was ahead
         layout = self._related.layout_named(request.layout_name)
         if self._watchers >= WATCHERS_MAX:
             raise OverloadError(

@@ -25,6 +25,7 @@ from recommender.catalog.snapshot_writer import make_current
 from recommender.catalog.store import open_store
 from recommender.config import Settings, address_of
 from recommender.errors import CorruptError, RelatedNewsError, StorageError
+from recommender.fitted import FittedModel, load_fit
 from recommender.opening import SNAPSHOTS, STORE_FILE, model_for, usable_folder
 from recommender.processes import Process
 
@@ -71,6 +72,12 @@ async def supervise(
     await supervisor.run(on_ready)
 
 
+def check_ranker(settings: Settings) -> None:
+    """Read the ranker that the settings name, if any. Raises NotFoundError or CorruptError if it cannot be used."""
+    if settings.ranker:
+        FittedModel(load_fit(settings.ranker))
+
+
 def is_due(changes: int, rows: int, compact_after: int) -> bool:
     """Say whether a snapshot of `rows` rows shall be replaced after so many changes.
 
@@ -97,6 +104,7 @@ class _Supervisor:
         server = self._settings.server
         keepers: list[asyncio.Task[None]] = []
         model_for(self._settings.data_dir, self._settings.model.name)
+        check_ranker(self._settings)
         with closing(self._store), reserved_port(server.host, server.port) as port:
             self._settings = _with_server(self._settings, port=port)
             try:
@@ -131,9 +139,12 @@ class _Supervisor:
         return self._encoder
 
     async def _start_worker(self, slot: int, *, after: Awaitable[None] | None = None) -> Process:
-        order = self._order(encoder=self._encoder_address)
-        self._workers[slot] = await Process.start(f"worker {slot}", self._commands.worker, order, after=after)
-        return self._workers[slot]
+        settings, order = self._settings, self._order(encoder=self._encoder_address)
+        worker = await Process.start(f"worker {slot}", self._commands.worker, order, after=after)
+        if self._settings is not settings:
+            worker.order(self._order())
+        self._workers[slot] = worker
+        return worker
 
     async def _start_all(self, workers: int) -> tuple[Process, list[Process]]:
         """Start every process, as much as can be at once. Raises the first error; nothing runs then."""
@@ -224,13 +235,14 @@ class _Supervisor:
     def _reload_settings(self) -> None:
         try:
             new = self._reload()
+            check_ranker(new)
         except RelatedNewsError as error:
             log.error("settings not reloaded: %s", error)
             return
         old = self._settings
         fixed = {name: getattr(old.server, name) for name in _FIXED}
         self._settings = _with_server(new, **fixed).model_copy(update={"data_dir": old.data_dir})
-        for worker in self._workers.values():
+        for worker in self._workers.values():  # one that is being started gets the settings when it is
             worker.order(self._order())
         log.info("settings reloaded: layouts, ranker, pages_per_batch, articles_per_write and compact_after")
 

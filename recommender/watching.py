@@ -55,18 +55,24 @@ class Watcher:
                 yield await self._affected(change)
                 revision = change.revision
             while self._waiting and self._waiting[0][0] <= self._now_ms():
-                _, article_id = heapq.heappop(self._waiting)
-                if self._archive.live.find(article_id) is not None:
+                due_ms, article_id = heapq.heappop(self._waiting)
+                while self._waiting and self._waiting[0] == (due_ms, article_id):
+                    heapq.heappop(self._waiting)
+                if self._becomes_public_ms(article_id) == due_ms:
                     yield await self._affected(Change(revision, article_id, deleted=False))
             if not changes:
                 await self._archive.wait_for_more(revision, _IDLE_S)
 
     def _note(self, article_id: str) -> None:
         """Remember when an article becomes public, if that lies ahead."""
+        at_ms = self._becomes_public_ms(article_id)
+        if at_ms is not None and at_ms > self._now_ms():
+            heapq.heappush(self._waiting, (at_ms, article_id))
+
+    def _becomes_public_ms(self, article_id: str) -> int | None:
         live = self._archive.live
         row = live.find(article_id)
-        if row is not None and live.public_at_ms(row) > self._now_ms():
-            heapq.heappush(self._waiting, (live.public_at_ms(row), article_id))
+        return None if row is None else live.public_at_ms(row)
 
     async def _affected(self, change: Change) -> Affected:
         former = await self._archive.on_disk(_former, self._archive.store, change)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from typing import Any
 
 from recommender.archive import Archive
 from recommender.catalog.store import open_store
@@ -13,11 +11,9 @@ from recommender.child import Orders, run_child
 from recommender.config import Settings
 from recommender.embedding import Encoder, model_of
 from recommender.encoder_client import connect_encoder
-from recommender.errors import MismatchError, RelatedNewsError
+from recommender.errors import MismatchError
 from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, replay
 from recommender.server import Server
-
-log = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL_S = 0.0005
 """The disk's thread lets go of the interpreter after so long when an answer waits for it; Python's default is ten times
@@ -44,15 +40,8 @@ async def serve(orders: Orders) -> None:
     server = Server(settings, Archive(settings.data_dir, store, live, encoder, encoder_for), reuse_port=True)
     orders.ready({"address": await server.start(address)})
     async for order in orders:
-        _reload(server, order)
-    await server.stop()
-
-
-def _reload(server: Server, order: dict[str, Any]) -> None:
-    try:
         server.reload(Settings.model_validate(order["settings"]))
-    except RelatedNewsError as error:
-        log.error("settings not reloaded: %s", error)
+    await server.stop()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ SERVICE_LAYER = {
     "recommender.encoder_client",
     "recommender.encoder_process",
     "recommender.interceptor",
+    "recommender.wire",
     "recommender.server",
     "recommender.service",
     "recommender.statuses",

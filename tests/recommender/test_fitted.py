@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from recommender.fitted import FittedModel, load_fit
 from recommender.rank import Formula
 from recommender.server import Server, make_terms
 from tests.building import FakeEmbedder, article, build_store, make_fit
-from tests.service.hosting import ROOT, TIMEOUT_S, Loop, connected, environment, fake_server, in_process
+from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process
 
 ENCODER = FakeEmbedder().info.key
 AGAIN = "run `related-news fit` again"
@@ -171,13 +173,14 @@ def _settings(data_dir: Path, ranker: Path | None) -> Settings:
 def test_without_a_ranker_the_formula_ranks(tmp_path: Path) -> None:
     """The default needs no file."""
     assert Settings().ranker is None
-    assert make_terms(_settings(tmp_path, None), ENCODER).fitted is None
+    assert make_terms(_settings(tmp_path, None)).fitted is None
 
 
 def ranker_name(settings: Settings) -> str:
     """Return the name of the ranker that a service of these settings ranks by."""
-    fitted = make_terms(settings, ENCODER).fitted
+    fitted = make_terms(settings).fitted
     assert fitted is not None
+    assert fitted.ranker is not None
     return fitted.ranker.model.name
 
 
@@ -192,25 +195,31 @@ def test_the_settings_name_a_ranker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ranker_name(load_settings(config)) == "another"
 
 
+@contextmanager
+def serving(loop: Loop, settings: Settings) -> Iterator[Client]:
+    """Serve the folder that the settings name; yields a client."""
+
+    async def start() -> tuple[Server, str]:
+        server = Server(settings, in_process(settings.data_dir, FakeEmbedder()))
+        return server, await server.start()
+
+    server, address = loop.run(start())
+    try:
+        with connected(address) as client:
+            yield client
+    finally:
+        loop.run(server.stop())
+
+
 @pytest.mark.parametrize(("fitted", "expected"), [(False, ["newer", "ours"]), (True, ["ours", "newer"])])
 def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted: bool, expected: list[str]) -> None:
     """Order, receipt and score parts are those of the ranker that the settings name."""
     settings = _settings(data_dir, _write(tmp_path / "ranker.json", name="ours-2026") if fitted else None)
-    embedder = FakeEmbedder()
-
-    async def start() -> tuple[Server, str]:
-        server = Server(settings, in_process(data_dir, embedder))
-        return server, await server.start()
-
     loop = Loop()
     try:
-        server, address = loop.run(start())
-        try:
-            with connected(address) as client:
-                answer = client.list(article_id="page")
-                plan = client.fill(article_id="page")
-        finally:
-            loop.run(server.stop())
+        with serving(loop, settings) as client:
+            answer = client.list(article_id="page")
+            plan = client.fill(article_id="page")
     finally:
         loop.close()
     assert [found.article.id for found in answer.recommendations] == expected
@@ -221,26 +230,42 @@ def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted:
         assert found.score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-3)
 
 
+@pytest.mark.parametrize("reason", ["another model", "lost"])
+def test_a_ranker_that_does_not_fit_any_more_is_no_reason_not_to_answer(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """After a reindex, or without its file, a process that is started again ranks by the default, and says so."""
+    path = tmp_path / "ranker.json"
+    if reason == "another model":
+        _write(path, encoder="other@1/r")
+    loop = Loop()
+    try:
+        with serving(loop, _settings(data_dir, path)) as client:
+            answer = client.list(article_id="page")
+    finally:
+        loop.close()
+    assert answer.receipt.ranker == Formula().name
+    assert [found.article.id for found in answer.recommendations] == ["newer", "ours"]
+    (warning,) = answer.receipt.warnings
+    assert ("other@1/r" if reason == "another model" else "cannot be read") in warning
+    assert ("unknown ranker" in caplog.text) == (reason == "lost")
+
+
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    ("text", "problem"),
     [
-        pytest.param(
-            {"encoder": "other@1/r"},
-            f"{{path}} was fitted for encoder other@1/r, this index has {ENCODER} ({ON_THIS_INDEX})",
-            id="another model",
-        ),
-        pytest.param(
-            None, "unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)", id="no such file"
-        ),
+        (None, "unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)"),
+        ("1x", f"{{path}}: is no fitted ranker: Extra data: line 1 column 2 (char 1) ({AGAIN})"),
     ],
+    ids=["no such file", "no ranker"],
 )
 def test_an_unusable_ranker_ends_the_start_with_one_line(
-    data_dir: Path, tmp_path: Path, changes: dict[str, Any] | None, problem: str
+    data_dir: Path, tmp_path: Path, text: str | None, problem: str
 ) -> None:
     """`serve` ends with exit code 1 before it listens; standard error has the reason and nothing else; see Files."""
     path = tmp_path / "ranker.json"
-    if changes is not None:
-        _write(path, **changes)
+    if text is not None:
+        path.write_text(text)
     config = tmp_path / "related-news.toml"
     config.write_text(f"ranker = '{path}'\n", "utf-8")
     ended = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,17 +16,18 @@ import pytest
 from recommender import archive as archive_module
 from recommender.archive import Archive
 from recommender.batching import Batcher
+from recommender.catalog.articles import Body
 from recommender.catalog.live import Live
 from recommender.catalog.manifest import current_snapshot
 from recommender.catalog.segment import Scope
 from recommender.catalog.snapshot_writer import make_current, write_snapshot
 from recommender.catalog.store import Store, open_store
-from recommender.embedding import Encoder, model_of
-from recommender.errors import MismatchError, UnavailableError
-from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, replay
+from recommender.embedding import Encoder, Matrix, model_of
+from recommender.errors import MismatchError, OverloadError, UnavailableError
+from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, read_changes, replay
 from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
 from tests.service.crew import eventually
-from tests.service.hosting import Host
+from tests.service.hosting import PAGE, Host
 
 FAKE, OTHER = FakeEmbedder(), FakeEmbedder("other")
 
@@ -210,3 +212,72 @@ def test_a_reader_keeps_its_snapshot_when_that_is_pruned(rig: Rig) -> None:
     assert (reader.count, reader.revision) == (43, 43)
     store.close()
     assert eventually(lambda: rig.archive.live.folder == current_snapshot(rig.data_dir / SNAPSHOTS))
+
+
+# Writes whose callers are gone, slow disks, slow encoders
+
+
+def test_what_a_cancelled_call_has_written_is_applied_all_the_same(rig: Rig) -> None:
+    """A client that gives up while another writer holds the store ends the call, not the write."""
+    live, other = rig.archive.live, sqlite3.connect(rig.store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    deleting = rig.loop.begin(rig.archive.delete([PAGE]))
+    threading.Event().wait(0.1)
+    deleting.cancel()
+    other.execute("COMMIT")
+    other.close()
+    assert eventually(lambda: live.find(PAGE) is None)
+    assert rig.archive.live.revision == rig.store.revision()
+
+
+def test_changes_are_applied_while_a_write_of_our_own_waits(rig: Rig) -> None:
+    """Another writer waits for this process, and would have it killed in three seconds."""
+    gate = threading.Event()
+    waiting = rig.loop.begin(rig.archive.on_disk(gate.wait, 10))
+    try:
+        rig.store.write(writes([article("new")]))
+        assert eventually(lambda: rig.archive.live.find("new") is not None)
+        assert not waiting.done()
+    finally:
+        gate.set()
+
+
+def test_it_is_known_how_far_the_store_is_ahead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While changes are not applied yet, and once they are."""
+    gate = threading.Event()
+
+    def slow(store: Store, live: Live) -> Any:
+        assert gate.wait(10)
+        return read_changes(store, live)
+
+    monkeypatch.setattr(archive_module, "read_changes", slow)
+    before = rig.archive.live.revision
+    rig.store.write(writes([article("new")]))
+    assert eventually(lambda: rig.archive.store_revision == before + 1)
+    assert rig.archive.live.revision == before
+    gate.set()
+    assert eventually(lambda: rig.archive.live.revision == before + 1)
+
+
+def test_only_so_many_calls_wait_for_the_encoder(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs must not use up all calls of a process: withdrawals need none of it."""
+    gate = threading.Event()
+
+    class Hanging(FakeEmbedder):
+        def encode(self, texts: Sequence[str]) -> Matrix:
+            assert gate.wait(10)
+            return super().encode(texts)
+
+    body = Body("Talks", "", ())
+    monkeypatch.setattr(rig.archive, "encoder", Batcher(Hanging()))
+    monkeypatch.setattr(rig.archive, "encodings_max", 1)
+    first = rig.loop.begin(rig.archive.read_draft(body, 10.0))
+    threading.Event().wait(0.1)
+    with pytest.raises(OverloadError, match="1 calls wait for the encoder already"):
+        rig.loop.run(rig.archive.read_draft(body, 10.0))
+    with pytest.raises(OverloadError):
+        rig.loop.run(rig.archive.upsert([article("new")], keep_rules=[True]))
+    assert rig.loop.run(rig.archive.delete([PAGE]))[0] == [True]
+    gate.set()
+    assert first.result(10)
+    assert rig.loop.run(rig.archive.read_draft(body, 10.0))

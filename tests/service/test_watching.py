@@ -132,6 +132,24 @@ def test_an_article_is_told_again_when_its_embargo_ends(service: Client, written
     assert set(told.page_ids[1:]) == {page for page, links in plans(service).items() if "embargoed" in links} > set()
 
 
+def test_the_end_of_an_embargo_is_told_once_and_only_when_it_is_the_end(service: Client) -> None:
+    """However often an article was edited before; and not at the time that an editor has moved on since."""
+    revision, soon_ms = service.status().revision, int(time.time() * 1000) + 3_000
+    for title in ("One", "Two", "Three"):
+        edited = like_harbour("edited", title=title)
+        edited.rules.embargo_until.CopyFrom(timestamp(soon_ms))
+        service.upsert(edited)
+    for until_ms in (soon_ms, soon_ms + 3_600_000):
+        moved = like_harbour("moved")
+        moved.rules.embargo_until.CopyFrom(timestamp(until_ms))
+        service.upsert(moved)
+    with watched(service, after_revision=revision) as feed:
+        assert [next(feed).article_id for _ in range(5)] == 3 * ["edited"] + 2 * ["moved"]
+        assert (next(feed).article_id, int(time.time() * 1000) >= soon_ms) == ("edited", True)
+        service.upsert(like_harbour("next"))
+        assert next(feed).article_id == "next"
+
+
 def test_the_feed_ends_when_the_service_drains(host: Host, data_dir: Any) -> None:
     """A client that watches does not hold up a restart; its stream ends without an error."""
     with host.server(data_dir) as (client, server), watched(client) as feed:

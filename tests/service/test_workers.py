@@ -18,6 +18,7 @@ from related_news.v1 import common_pb2 as common_pb
 
 from indexer.reindex import reindex
 from recommender.convert import timestamp
+from recommender.roster import opened
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, connections, end, eventually, runs
 from tests.service.hosting import (
@@ -210,6 +211,46 @@ def test_sighup_reloads_layouts(data_dir: Path, tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
         time.sleep(0.3)
         assert all("mine" in client.status().layouts for client in clients)
+
+
+def test_settings_come_to_a_worker_that_is_being_started(data_dir: Path, tmp_path: Path) -> None:
+    """It was started with those of before."""
+    config = tmp_path / "related-news.toml"
+    config.write_text("")
+    with served(fake_server(data_dir, "--workers", "2", "--config", str(config))) as server:
+        victim = children(server, WORKER)[0]
+        end(victim)
+        assert eventually(lambda: len(set(children(server, WORKER)) - {victim}) == 2)
+        config.write_text('[[layouts.mine.slots]]\nname = "one"\nplacement = "end"\ncount = 1\n')
+        server.process.send_signal(signal.SIGHUP)
+        with opened(data_dir) as roster:
+            assert eventually(lambda: len(list(roster.others())) == 2)
+        time.sleep(0.5)
+        assert _all_know(server.client.address, "mine")
+
+
+def test_settings_with_an_unusable_ranker_are_not_taken_over(data_dir: Path, tmp_path: Path) -> None:
+    """Nor by a worker that is started later: it would never start."""
+    config, ranker = tmp_path / "related-news.toml", tmp_path / "ranker.json"
+    config.write_text("")
+    with served(fake_server(data_dir, "--config", str(config))) as server:
+        for text in (None, "1x", '{"weights": 5}'):
+            if text:
+                ranker.write_text(text)
+            config.write_text(
+                f'ranker = "{ranker}"\n[[layouts.mine.slots]]\nname = "one"\nplacement = "end"\ncount = 1\n'
+            )
+            server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        end(children(server, WORKER)[0])
+        assert eventually(lambda: _answers(server, PAGE))
+        assert not _all_know(server.client.address, "mine")
+
+
+def _all_know(address: str, layout: str) -> bool:
+    """Say whether a layout is known wherever a call arrives."""
+    with connections(address, CONNECTIONS) as clients:
+        return all(layout in client.status().layouts for client in clients)
 
 
 # Snapshots and models
