@@ -86,27 +86,51 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
 
 def harvested_links(store: Store, live: Live) -> Iterator[GoldLink]:
     """Yield the links that cleaning kept, their targets found by URL or, failing that, by headline."""
-    by_url: dict[str, str] = {}
+    by_address = _Addresses()
     by_headline: dict[str, str] = {}
     for row in live.rows().tolist():
         record = live.record(row)
         if record.url:
-            by_url[_bare(record.url)] = record.id
+            by_address.add(record.url, record.id)
         by_headline[headline_key(record.title)] = record.id
     for link in store.links():
-        found = _resolve(link, by_url, by_headline)
+        found = _resolve(link, by_address, by_headline)
         yield GoldLink(link.source_id, found or link.target, link.paragraph if link.paragraph >= 0 else None)
 
 
-def _resolve(link: EditorLink, by_url: dict[str, str], by_headline: dict[str, str]) -> str | None:
+def _resolve(link: EditorLink, by_address: _Addresses, by_headline: dict[str, str]) -> str | None:
     titles = (headline_key(text) for text in (link.target, link.anchor))
-    return by_url.get(_bare(link.target)) or next((by_headline[t] for t in titles if t and t in by_headline), None)
+    return by_address.find(link.target) or next((by_headline[t] for t in titles if t and t in by_headline), None)
 
 
-def _bare(url: str) -> str:
-    """Return what two spellings of one address have in common."""
-    bare = url.split("#")[0].split("?")[0].rstrip("/").lower()
-    return bare.removeprefix("https://").removeprefix("http://").removeprefix("www.")
+class _Addresses:
+    """Articles by their addresses: whole, or up to the query where that is one article's alone."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, str] = {}
+        self._bare: dict[str, str] = {}
+
+    def add(self, url: str, article_id: str) -> None:
+        whole, bare = _spellings(url)
+        self._whole[whole] = article_id
+        self._bare[bare] = "" if bare in self._bare else article_id
+
+    def find(self, url: str) -> str:
+        """Return an article's id, or "" if there is none, or not one alone."""
+        whole, bare = _spellings(url)
+        return self._whole.get(whole) or self._bare.get(bare, "")
+
+
+def _spellings(url: str) -> tuple[str, str]:
+    """Return what two spellings of one address have in common, with the query or a route in the fragment, and without.
+
+    `?p=123` and `#/article/5` may be all that tells an article from the next; `?from=rss` and `#top` do not.
+    """
+    address, _, fragment = url.partition("#")
+    path, _, query = address.partition("?")
+    bare = path.rstrip("/").lower().removeprefix("https://").removeprefix("http://").removeprefix("www.")
+    route = fragment.rstrip("/") if fragment.startswith(("/", "!/")) else ""
+    return f"{bare}?{query}#{route}", bare
 
 
 def usable(links: Iterable[GoldLink], live: Live) -> Gold:

@@ -121,6 +121,32 @@ def test_a_harvested_target_is_found_by_url_or_headline(tmp_path: Path, target: 
     assert _harvested(tmp_path, articles, [EditorLink("page", target, 2, anchor)]) == [GoldLink("page", found, 2)]
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        pytest.param("https://courier.example/?p=7", "seven", id="query"),
+        pytest.param("http://courier.example?p=8#comments", "eight", id="query and fragment"),
+        pytest.param("https://courier.example/?p=9", "https://courier.example/?p=9", id="query of none"),
+        pytest.param("https://courier.example/", "https://courier.example/", id="what several share"),
+        pytest.param("https://app.example/#/story/1", "first", id="route"),
+        pytest.param("https://app.example/#/story/2/", "second", id="route with a slash"),
+        pytest.param("https://app.example/#!/story/3", "third", id="route with a bang"),
+        pytest.param("https://app.example/#/story/4", "https://app.example/#/story/4", id="route of none"),
+    ],
+)
+def test_articles_that_only_a_query_or_a_route_tells_apart(tmp_path: Path, target: str, found: str) -> None:
+    """An address is looked up whole; without its query only where one article alone has it."""
+    addresses = {
+        "seven": "https://courier.example/?p=7",
+        "eight": "https://courier.example/?p=8",
+        "first": "https://app.example/#/story/1",
+        "second": "https://app.example/#/story/2",
+        "third": "https://app.example/#!/story/3",
+    }
+    articles = [article("page"), *(article(id, url=url, title=id, days_ago=3) for id, url in addresses.items())]
+    assert _harvested(tmp_path, articles, [EditorLink("page", target, 2)]) == [GoldLink("page", found, 2)]
+
+
 def test_articles_without_address_or_headline_are_never_found_by_them(tmp_path: Path) -> None:
     """An empty headline or address of an article matches no link that lacks words itself."""
     articles = [article("page"), article("bare", title="", url="", days_ago=3)]
