@@ -74,7 +74,8 @@ def evaluate(
 def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it.
 
-    Raises StorageError if the file cannot be written, before anything is fitted: that takes minutes.
+    Raises InvalidInputError if `to` is a folder, StorageError if it cannot be written, before anything is fitted: that
+    takes minutes.
     """
     with _writing(to) as temporary:
         temporary.touch()
@@ -121,6 +122,8 @@ def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """Yield where to write a file beside its place, to be renamed then; nothing is left there. Raises StorageError."""
+    if path.is_dir():
+        raise InvalidInputError("--to", f"{path} is a folder", fix="name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

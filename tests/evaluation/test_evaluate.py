@@ -449,3 +449,12 @@ def test_a_place_that_cannot_be_written_is_an_error(
         assert _failed(invoke("fit", *large, "--to", to)) == (
             f"error: cannot write {to}: {why} (choose another file with --to)"
         )
+
+
+@pytest.mark.parametrize("to", ["", ".", "/", "cache"])
+def test_a_ranker_is_not_written_over_a_folder(
+    invoke: Invoke, large: list[str | Path], monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """A folder is refused before anything is fitted; so is what names nothing, which is the working folder."""
+    monkeypatch.setattr(commands, "gather_examples", None)
+    assert _failed(invoke("fit", *large, "--to", to)) == f"error: --to: {to or '.'} is a folder (name a file)"
