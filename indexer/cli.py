@@ -38,8 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 _FORMAT_HELP = "; ".join(f"{name}: {about}" for name, (_, about) in FORMATS.items())
 
@@ -329,7 +329,7 @@ def _embedder(settings: Settings) -> Embedder:
 
 def _print_table(table: RenderableType) -> None:
     """Print for a terminal's width; elsewhere each row is one line, whole, for other programs to read."""
-    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED)).print(table)
+    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED, emoji=False)).print(table)
 
 
 def _page(article_id: str | None, draft: Path | None) -> Any:
@@ -348,21 +348,27 @@ def _connected(context: typer.Context, address: str | None) -> Iterator[client.C
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Print an error of ours as one line, and end with exit code 1."""
+    """Print an error of ours, or of a file that the user named, as one line, and end with exit code 1."""
     try:
         yield
     except StoppedError as error:
-        err.print(f"[bold red]stopped:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        _fail(str(error), "stopped")
     except RelatedNewsError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        _fail(str(error))
     except UnicodeEncodeError as error:
-        err.print(f"[bold red]error:[/] {escape(ascii(error.object))} is not UTF-8", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        _fail(f"{error.object!a} is not UTF-8")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         err.print("interrupted; run it again to go on", highlight=False)
         raise typer.Exit(130) from None
+
+
+def _fail(message: str, label: str = "error") -> NoReturn:
+    err.print(f"[bold red]{label}:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_FAILED) from None
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from indexer import cli
+from indexer.evaluation import commands
 from recommender.catalog.locking import only_run
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import encoders_of
@@ -287,12 +289,47 @@ def test_index_of_what_is_no_source_says_what_to_do(
     assert not (tmp_path / "data").exists()
 
 
+TOO_LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index", TOO_LONG],
+        ["--config", TOO_LONG, "settings"],
+        ["page", "--draft", TOO_LONG],
+        ["evaluate", "--links", "harvested", "--articles", TOO_LONG],
+        ["evaluate", "--links", TOO_LONG],
+        ["backup", TOO_LONG],
+    ],
+    ids=["index", "settings", "draft", "articles", "links", "backup"],
+)
+@pytest.mark.usefixtures("indexed")
+def test_a_path_that_the_system_refuses_is_one_clear_line(
+    invoke: Invoke, models: Models, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """As a folder that may not be entered would be: the path and the system's reason, no stack trace."""
+    monkeypatch.setattr(commands, "load_embedder", models)
+    assert failed(invoke(*arguments)) == f"error: {TOO_LONG}: File name too long"
+
+
 def test_index_into_a_folder_that_is_none_says_so(invoke: Invoke, tmp_path: Path) -> None:
     """The data folder is named with the system's reason."""
     path = write(tmp_path / "a.jsonl", article("a"))
     assert failed(invoke("--data-dir", path, "index", path)) == (
         f"error: {path}: cannot be written: File exists (make data_dir writable for this user, or choose another)"
     )
+
+
+def test_words_between_colons_are_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place such as news.jsonl:100: is printed as it is, on either stream and where there is no terminal."""
+    printed = [StringIO(), StringIO(), StringIO()]
+    for console, file in zip((cli.out, cli.err), printed, strict=False):
+        monkeypatch.setattr(console, "file", file)
+        console.print("news.jsonl:100: id")
+    monkeypatch.setattr(cli, "out", Console(file=printed[2]))
+    cli._print_table("news.jsonl:100: id")
+    assert [file.getvalue() for file in printed] == ["news.jsonl:100: id\n"] * 3
 
 
 # settings
