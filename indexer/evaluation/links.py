@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recommender.catalog.articles import EditorLink
+from indexer.sources.reading import read_lines
+from recommender.catalog.articles import PARAGRAPHS_MAX, EditorLink
 from recommender.catalog.live import Live
 from recommender.catalog.store import Store
 from recommender.catalog.wording import headline_key
@@ -59,29 +60,36 @@ def read_links(path: Path) -> Iterator[GoldLink]:
         for name, value in (("source_id", source), ("target_id", target)):
             if not isinstance(value, str) or not value:
                 raise InvalidInputError(where, f"has no {name}", fix="write it as a non-empty string")
-        if paragraph is not None and (not isinstance(paragraph, int) or isinstance(paragraph, bool)):
-            raise InvalidInputError(
-                where, "paragraph is no whole number", fix="count paragraphs from 0, or leave it out"
-            )
-        yield GoldLink(str(source), str(target), paragraph)
+        yield GoldLink(str(source), str(target), _paragraph(where, paragraph))
+
+
+def _paragraph(where: str, value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < PARAGRAPHS_MAX):
+        return value
+    problem = f"paragraph is no whole number below {PARAGRAPHS_MAX:,}"
+    raise InvalidInputError(where, problem, fix="count paragraphs from 0, or leave it out")
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Read a JSON Lines file: ("FILE:LINE", object) for each line that is not empty."""
+    """Read a JSON Lines file, plain or gzip: ("FILE:LINE", object) for each line that is not empty."""
     if not path.is_file():
         raise NotFoundError("file", str(path), fix="check the path")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise InvalidInputError(where, f"is not JSON: {error}", fix="write one object a line") from None
-            if not isinstance(values, dict):
-                raise InvalidInputError(where, "is not an object", fix="write one object a line")
-            yield where, values
+    for line in read_lines(path):
+        where = f"{path}:{line.number}"
+        if line.problem:
+            raise InvalidInputError(where, line.problem)
+        if line.data.strip():
+            yield where, _object(where, line.data)
+
+
+def _object(where: str, data: bytes) -> dict[str, object]:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(where, f"is not JSON: {error}", fix="write one object a line") from None
+    if not isinstance(values, dict):
+        raise InvalidInputError(where, "is not an object", fix="write one object a line")
+    return values
 
 
 def harvested_links(store: Store, live: Live) -> Iterator[GoldLink]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_a_file_of_links(tmp_path: Path) -> None:
 
 
 ID_FIX = "write it as a non-empty string"
-PARAGRAPH = "paragraph is no whole number (count paragraphs from 0, or leave it out)"
+PARAGRAPH = "paragraph is no whole number below 5,000 (count paragraphs from 0, or leave it out)"
 NOT_AN_OBJECT = "is not an object (write one object a line)"
 
 
@@ -51,6 +52,10 @@ NOT_AN_OBJECT = "is not an object (write one object a line)"
             b'{"source_id": "a", "target_id": "b", "paragraph": 1.5}', PARAGRAPH, id="paragraph is a fraction"
         ),
         pytest.param(b'{"source_id": "a", "target_id": "b", "paragraph": true}', PARAGRAPH, id="paragraph is a truth"),
+        pytest.param(b'{"source_id": "a", "target_id": "b", "paragraph": -1}', PARAGRAPH, id="paragraph before all"),
+        pytest.param(
+            b'{"source_id": "a", "target_id": "b", "paragraph": %d}' % 10**30, PARAGRAPH, id="paragraph beyond all"
+        ),
         pytest.param(b'["a", "b"]', NOT_AN_OBJECT, id="a list"),
         pytest.param(b"7", NOT_AN_OBJECT, id="a number"),
         pytest.param(
@@ -73,6 +78,25 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         list(read_links(path))
     assert str(caught.value) == f"{path}:3: {problem}"
+
+
+def test_a_compressed_file_of_links(tmp_path: Path) -> None:
+    """Links may be compressed as articles may; torn data is an error."""
+    path = tmp_path / "links.jsonl.gz"
+    data = gzip.compress(b'{"source_id": "a", "target_id": "b"}\n')
+    path.write_bytes(data)
+    assert list(read_links(path)) == [GoldLink("a", "b")]
+    path.write_bytes(data[:-9])
+    with pytest.raises(InvalidInputError, match="the compressed data is torn or broken"):
+        list(read_links(path))
+
+
+def test_nesting_without_end_is_a_bad_line(tmp_path: Path) -> None:
+    """It is an error that names the line, as other lines that are no JSON."""
+    path = tmp_path / "links.jsonl"
+    path.write_bytes(b'{"source_id": ' + b"[" * 500_000)
+    with pytest.raises(InvalidInputError, match=r"links\.jsonl:1: is not JSON: "):
+        list(read_links(path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
