@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -95,7 +95,7 @@ def index(
                 )
     known = embedder.info.languages
     if as_json:
-        out.print_json(data=render.report_values(report))
+        _print_json(render.report_values(report))
     else:
         out.print(render.index_summary(report, settings.data_dir, known), soft_wrap=True)
     if report.refused:
@@ -208,9 +208,9 @@ def evaluate(
     with _plain_errors(), commands.bench(_settings(context), articles, cache, err) as bench:
         report = commands.evaluate(bench, links, near_duplicates, ranker, cross_fit, err)
         if as_json:
-            print(json.dumps(report, ensure_ascii=False))
+            _print_json(report)
         else:
-            out.print(view.report_view(report))
+            _print_table(view.report_view(report))
 
 
 @app.command()
@@ -228,9 +228,9 @@ def fit(
     with _plain_errors(), commands.bench(_settings(context), articles, cache, err) as bench:
         report = commands.fit(bench, links, to, err)
         if as_json:
-            print(json.dumps(report, ensure_ascii=False))
+            _print_json(report)
         else:
-            out.print(view.report_view(report))
+            _print_table(view.report_view(report))
             out.print(f"written to {escape(str(to))}", highlight=False)
 
 
@@ -263,7 +263,7 @@ def run_reindex(
         with only_run(settings.data_dir), render.reindex_progress(err) as listeners:
             report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, listeners=listeners)
     if as_json:
-        out.print_json(data=render.reindex_values(report))
+        _print_json(render.reindex_values(report))
     else:
         out.print(render.reindex_summary(report), highlight=False, soft_wrap=True)
 
@@ -325,6 +325,11 @@ def _embedder(settings: Settings) -> Embedder:
     model = settings.model
     name = model_for(settings.data_dir, model.name)
     return load_embedder(name, model.computing)
+
+
+def _print_json(values: Mapping[str, Any]) -> None:
+    """Print for programs: one line, never coloured."""
+    print(json.dumps(values, ensure_ascii=False))
 
 
 def _print_table(table: RenderableType) -> None:

@@ -197,6 +197,16 @@ def test_index_json_is_one_object_on_standard_output(
     assert embedder.texts == 1
 
 
+def test_json_is_never_coloured(
+    invoke: Invoke, embedder: FakeEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where FORCE_COLOR is set: programs read it all the same."""
+    monkeypatch.setattr(cli, "out", Console(force_terminal=True))
+    path = write(tmp_path / "a.jsonl", article("a"))
+    assert json.loads(invoke("index", path, "--json").stdout)["added"] == embedder.texts == 1
+    assert json.loads(invoke("reindex", "--json").stdout)["embedded"] == 0
+
+
 def test_index_takes_its_settings_from_the_file_and_the_environment(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
