@@ -333,13 +333,15 @@ def test_index_into_a_folder_that_is_none_says_so(invoke: Invoke, tmp_path: Path
 
 def test_words_between_colons_are_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place such as news.jsonl:100: is printed as it is, on either stream and where there is no terminal."""
-    printed = [StringIO(), StringIO(), StringIO()]
-    for console, file in zip((cli.out, cli.err), printed, strict=False):
-        monkeypatch.setattr(console, "file", file)
-        console.print("news.jsonl:100: id")
-    monkeypatch.setattr(cli, "out", Console(file=printed[2]))
-    cli._print_table("news.jsonl:100: id")
-    assert [file.getvalue() for file in printed] == ["news.jsonl:100: id\n"] * 3
+    place = "news.jsonl:100: id"
+    for console in (cli.out, cli.err):
+        with console.capture() as captured:
+            console.print(place)
+        assert captured.get() == f"{place}\n"
+    printed = StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=printed))
+    cli._print_table(place)
+    assert printed.getvalue() == f"{place}\n"
 
 
 # settings
@@ -817,6 +819,30 @@ def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
     assert "INFO indexer.sources.feed: " in runs[0]
     logged = [line for run in runs for line in run.splitlines() if not line.startswith("refused ")]
     assert {line.split()[3].split(".")[0] for line in logged} == {"indexer"}
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from indexer.__main__ import main
+main()
+"""
+"""The command line, interrupted while it loads."""
+
+
+def test_ctrl_c_while_the_command_line_loads_ends_it_quietly() -> None:
+    """SIGINT in the first moments of a command is no stack trace either; the installed command starts there, too."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=TIMEOUT_S)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["scripts"] == {"related-news": "indexer.__main__:main"}
 
 
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
