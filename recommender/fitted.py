@@ -129,7 +129,6 @@ def load_fit(path: Path, encoder: str) -> Fit:
     """
     try:
         fit = Fit(**json.loads(path.read_text("utf-8")))
-        _check_types(fit)
     except FileNotFoundError:
         raise NotFoundError("ranker", str(path), fix="`related-news fit` makes one; or unset `ranker`") from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -141,21 +140,24 @@ def load_fit(path: Path, encoder: str) -> Fit:
                 f"{path} was fitted for {name} {found}, this index has {value}",
                 fix="run `related-news fit` on this index, or unset `ranker`",
             )
-    if any(set(table) != set(FEATURES) for table in (fit.weights, fit.means, fit.scales)):
-        raise CorruptError(f"{path}: is no fitted ranker: its features differ", fix=_AGAIN)
+    if problem := _problem(fit):
+        raise CorruptError(f"{path}: is no fitted ranker: {problem}", fix=_AGAIN)
     return fit
 
 
-def _check_types(fit: Fit) -> None:
-    """Raise ValueError if a value that is computed with is of another kind than it should be."""
+def _problem(fit: Fit) -> str:
+    """Return what is wrong with the values that are computed with, "" if nothing is."""
     for name in ("weights", "means", "scales"):
         table = getattr(fit, name)
         if not (isinstance(table, dict) and all(map(_is_finite, table.values()))):
-            raise ValueError(f"{name} are not numbers by feature")
+            return f"{name} are not numbers by feature"
+        if set(table) != set(FEATURES):
+            return "its features differ"
     if not all(map(_is_finite, (fit.slope, fit.intercept))):
-        raise ValueError("slope and intercept are not numbers")
+        return "slope and intercept are not numbers"
     if not (isinstance(fit.name, str) and isinstance(fit.trees, str) and isinstance(fit.links, list)):
-        raise ValueError("name and trees are not text, or links no list")
+        return "name and trees are not text, or links no list"
+    return ""
 
 
 def _is_finite(value: object) -> bool:
