@@ -1,5 +1,17 @@
-"""`python -m indexer` is `related-news`."""
+"""`related-news`, which `python -m indexer` is too."""
 
-from indexer.cli import main
+import sys
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line; interrupted while that is still loading, end as quietly as later."""
+    try:
+        from indexer import cli  # here, since it takes the better part of a second
+    except KeyboardInterrupt:
+        sys.exit(130)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

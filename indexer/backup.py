@@ -165,15 +165,16 @@ def _made_whole(target: Path) -> Iterator[Path]:
     """Let a folder be filled under another name; it gets its own once it is whole, or is removed."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidInputError(str(target), "is not empty", fix="name a folder that does not exist yet")
-    arriving = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    whole = target.absolute()
+    arriving = whole.with_name(f".{whole.name}.{uuid.uuid4().hex[:8]}")
     with _disk_errors(target):
         try:
             arriving.mkdir(parents=True)
             yield arriving
             with suppress(FileNotFoundError):
-                target.rmdir()
-            arriving.rename(target)
-            flush(target.parent)
+                whole.rmdir()
+            arriving.rename(whole)
+            flush(whole.parent)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
             raise

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -38,8 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 _FORMAT_HELP = "; ".join(f"{name}: {about}" for name, (_, about) in FORMATS.items())
 
@@ -95,7 +95,7 @@ def index(
                 )
     known = embedder.info.languages
     if as_json:
-        out.print_json(data=render.report_values(report))
+        _print_json(render.report_values(report))
     else:
         out.print(render.index_summary(report, settings.data_dir, known), soft_wrap=True)
     if report.refused:
@@ -208,9 +208,9 @@ def evaluate(
     with _plain_errors(), commands.bench(_settings(context), articles, cache, err) as bench:
         report = commands.evaluate(bench, links, near_duplicates, ranker, cross_fit, err)
         if as_json:
-            print(json.dumps(report, ensure_ascii=False))
+            _print_json(report)
         else:
-            out.print(view.report_view(report))
+            _print_table(view.report_view(report))
 
 
 @app.command()
@@ -228,9 +228,9 @@ def fit(
     with _plain_errors(), commands.bench(_settings(context), articles, cache, err) as bench:
         report = commands.fit(bench, links, to, err)
         if as_json:
-            print(json.dumps(report, ensure_ascii=False))
+            _print_json(report)
         else:
-            out.print(view.report_view(report))
+            _print_table(view.report_view(report))
             out.print(f"written to {escape(str(to))}", highlight=False)
 
 
@@ -263,7 +263,7 @@ def run_reindex(
         with only_run(settings.data_dir), render.reindex_progress(err) as listeners:
             report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, listeners=listeners)
     if as_json:
-        out.print_json(data=render.reindex_values(report))
+        _print_json(render.reindex_values(report))
     else:
         out.print(render.reindex_summary(report), highlight=False, soft_wrap=True)
 
@@ -327,9 +327,14 @@ def _embedder(settings: Settings) -> Embedder:
     return load_embedder(name, model.computing)
 
 
+def _print_json(values: Mapping[str, Any]) -> None:
+    """Print for programs: one line, never coloured."""
+    print(json.dumps(values, ensure_ascii=False))
+
+
 def _print_table(table: RenderableType) -> None:
     """Print for a terminal's width; elsewhere each row is one line, whole, for other programs to read."""
-    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED)).print(table)
+    (out if out.is_terminal else Console(file=out.file, width=UNBOUNDED, emoji=False)).print(table)
 
 
 def _page(article_id: str | None, draft: Path | None) -> Any:
@@ -348,21 +353,27 @@ def _connected(context: typer.Context, address: str | None) -> Iterator[client.C
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Print an error of ours as one line, and end with exit code 1."""
+    """Print an error of ours, or of a file that the user named, as one line, and end with exit code 1."""
     try:
         yield
     except StoppedError as error:
-        err.print(f"[bold red]stopped:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        _fail(str(error), "stopped")
     except RelatedNewsError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        _fail(str(error))
     except UnicodeEncodeError as error:
-        err.print(f"[bold red]error:[/] {escape(ascii(error.object))} is not UTF-8", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        _fail(f"{error.object!a} is not UTF-8")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         err.print("interrupted; run it again to go on", highlight=False)
         raise typer.Exit(130) from None
+
+
+def _fail(message: str, label: str = "error") -> NoReturn:
+    err.print(f"[bold red]{label}:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_FAILED) from None
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -120,12 +120,13 @@ class Settings(BaseSettings):
     layouts: dict[str, Layout] = Field(default_factory=dict)
     """Layouts by name; one named "default" replaces the built-in one."""
 
-    @model_validator(mode="after")
-    def _check_names(self) -> Settings:
-        for name, layout in self.layouts.items():
+    @field_validator("layouts")
+    @classmethod
+    def _check_names(cls, layouts: dict[str, Layout]) -> dict[str, Layout]:
+        for name, layout in layouts.items():
             if layout.name != name:
-                raise ValueError(f"layouts.{name} calls itself {layout.name!r}; leave its name out")
-        return self
+                raise ValueError(f"{name} calls itself {layout.name!r}; leave its name out")
+        return layouts
 
     @model_validator(mode="before")
     @classmethod
@@ -194,7 +195,7 @@ def to_toml(settings: Settings) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="mend the file") from None
     except OSError as error:
@@ -233,7 +234,8 @@ def _explained(error: ValidationError, layers: Mapping[str, Any], file: str) -> 
     """Name the layer that the first bad value comes from; what no layer has is the file's."""
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
-    source = next((name for name, values in layers.items() if _has(values, first["loc"])), file)
+    place = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
+    source = next((name for name, values in layers.items() if _has(values, place)), file)
     if first["type"] == "extra_forbidden":
         return InvalidInputError(f"{source}: {key}", "is not a setting", fix=_nearest(key, _siblings(first["loc"])))
     problem = first["msg"].removeprefix("Value error, ")
@@ -242,9 +244,10 @@ def _explained(error: ValidationError, layers: Mapping[str, Any], file: str) -> 
 
 def _has(values: Any, location: tuple[int | str, ...]) -> bool:
     for part in location:
-        if not isinstance(values, Mapping) or part not in values:
+        try:
+            values = values[part]
+        except (LookupError, TypeError):
             return False
-        values = values[part]
     return bool(location)
 
 

@@ -22,13 +22,13 @@ class Subject:
 
 
 class _Name:
-    """What stands for one or several subjects. words: in lower case, in order; known: the same, as a set."""
+    """What stands for one or several subjects. words: in lower case, no possessives, in order; known: as a set."""
 
     __slots__ = ("known", "mask", "surface", "words")
 
     def __init__(self, surface: str, mask: int) -> None:
         self.surface, self.mask = surface, mask
-        self.words = surface.lower().split()
+        self.words = [word.removesuffix("'s").removesuffix("’s") for word in surface.lower().split()]
         self.known = set(self.words)
 
 

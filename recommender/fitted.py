@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import lightgbm
 
 FORMAT = 2
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _AGAIN = "run `related-news fit` again"
 
 
@@ -61,7 +62,7 @@ class Fit:
         """Return the editors' links as evidence. Raises CorruptError if they are not as they should be."""
         try:
             links = [PastLink(str(source), str(target), int(at_ms)) for source, target, at_ms in self.links]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise CorruptError(f"the ranker's links are unreadable: {error}", fix=_AGAIN) from None
         return LinkHistory(links) if links else None
 
@@ -127,8 +128,7 @@ def load_fit(path: Path, encoder: str | None = None) -> Fit:
     Raises NotFoundError if there is none, CorruptError if it is no ranker, MismatchError if it does not fit.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
-        fit = Fit(**values)
+        fit = Fit(**json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise NotFoundError("ranker", str(path), fix="`related-news fit` makes one; or unset `ranker`") from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -140,9 +140,28 @@ def load_fit(path: Path, encoder: str | None = None) -> Fit:
                 f"{path} was fitted for {name} {found}, this index has {value}",
                 fix="run `related-news fit` on this index, or unset `ranker`",
             )
-    if any(set(table) != set(FEATURES) for table in (fit.weights, fit.means, fit.scales)):
-        raise CorruptError(f"{path}: is no fitted ranker: its features differ", fix=_AGAIN)
+    if problem := _problem(fit):
+        raise CorruptError(f"{path}: is no fitted ranker: {problem}", fix=_AGAIN)
     return fit
+
+
+def _problem(fit: Fit) -> str:
+    """Return what is wrong with the values that are computed with, "" if nothing is."""
+    for name in ("weights", "means", "scales"):
+        table = getattr(fit, name)
+        if not (isinstance(table, dict) and all(map(_is_finite, table.values()))):
+            return f"{name} are not numbers by feature"
+        if set(table) != set(FEATURES):
+            return "its features differ"
+    if not all(map(_is_finite, (fit.slope, fit.intercept))):
+        return "slope and intercept are not numbers"
+    if not (isinstance(fit.name, str) and isinstance(fit.trees, str) and isinstance(fit.links, list)):
+        return "name and trees are not text, or links no list"
+    return ""
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT32_MAX
 
 
 def _vector(values: dict[str, float]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from rich.console import Console
 from indexer import render
 from indexer.evaluation import near_duplicates as near
 from indexer.evaluation.evaluate import compare_on, measure, through
-from indexer.evaluation.fitting import PAGES_MOST, gather_examples, history_of, train
+from indexer.evaluation.fitting import PAGES_LEAST, PAGES_MOST, gather_examples, history_of, train
 from indexer.evaluation.view import stage_progress
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from recommender.catalog.vectors import limit_threads
@@ -74,11 +75,16 @@ def evaluate(
 def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it.
 
-    Raises StorageError if the file cannot be written, before anything is fitted: that takes minutes.
+    Raises InvalidInputError if `to` is a folder or there are too few pages, StorageError if it cannot be written,
+    before anything is fitted: that takes minutes.
     """
     with _writing(to) as temporary:
         temporary.touch()
-    pages = read_gold(opened, links).pages[-PAGES_MOST:]
+    gold = read_gold(opened, links)
+    pages = gold.pages[-PAGES_MOST:]
+    least = math.ceil(PAGES_LEAST / FITTED_SHARE)
+    if len(pages) < least:
+        raise InvalidInputError("links", f"{len(pages)} pages with usable links", fix=f"fit on at least {least}")
     encoder = opened.store.encoder
     with stage_progress(err) as listener:
         listener.stage("evidence", len(pages))
@@ -101,6 +107,7 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     whole = replace(whole, links=[[link.source_id, link.target_id, link.at_ms] for link in history_of(pages).links])
     report = {
         "sources": len(pages) - cut,
+        "passed_over": gold.passed_over,
         "fitted_on": {"pages": len(pages), "until_ms": pages[-1].published_at_ms, "links": links},
         "with_trees": bool(whole.trees),
         "systems": systems,
@@ -121,6 +128,8 @@ def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """Yield where to write a file beside its place, to be renamed then; nothing is left there. Raises StorageError."""
+    if path.is_dir():
+        raise InvalidInputError("--to", f"{path} is a folder", fix="name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

@@ -122,9 +122,8 @@ def train(examples: Sequence[Example], encoder: str, name: str = "fitted") -> Fi
     """Fit on examples in the order of time. Raises InvalidInputError if there are too few."""
     useful = [example for example in examples if example.labels.any()]
     if len(useful) < PAGES_LEAST:
-        raise InvalidInputError(
-            "links", f"{len(useful)} pages with a link among their candidates", fix=f"fit on at least {PAGES_LEAST}"
-        )
+        found = f"{len(useful)} of the {len(examples)} pages to fit on have a link among their candidates"
+        raise InvalidInputError("links", found, fix=f"it takes at least {PAGES_LEAST}")
     thinned = [_thinned(example, seed) for seed, example in enumerate(useful)]
     later, by_linear, by_trees = _ranked_later(useful, thinned, encoder)
     with_trees = _mean(by_trees, later) > _mean(by_linear, later)

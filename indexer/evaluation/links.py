@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recommender.catalog.articles import EditorLink
+from indexer.sources.reading import read_lines
+from recommender.catalog.articles import PARAGRAPHS_MAX, EditorLink
 from recommender.catalog.live import Live
 from recommender.catalog.store import Store
 from recommender.catalog.wording import headline_key
@@ -59,54 +60,85 @@ def read_links(path: Path) -> Iterator[GoldLink]:
         for name, value in (("source_id", source), ("target_id", target)):
             if not isinstance(value, str) or not value:
                 raise InvalidInputError(where, f"has no {name}", fix="write it as a non-empty string")
-        if paragraph is not None and (not isinstance(paragraph, int) or isinstance(paragraph, bool)):
-            raise InvalidInputError(
-                where, "paragraph is no whole number", fix="count paragraphs from 0, or leave it out"
-            )
-        yield GoldLink(str(source), str(target), paragraph)
+        yield GoldLink(str(source), str(target), _paragraph(where, paragraph))
+
+
+def _paragraph(where: str, value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < PARAGRAPHS_MAX):
+        return value
+    problem = f"paragraph is no whole number below {PARAGRAPHS_MAX:,}"
+    raise InvalidInputError(where, problem, fix="count paragraphs from 0, or leave it out")
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Read a JSON Lines file: ("FILE:LINE", object) for each line that is not empty."""
+    """Read a JSON Lines file, plain or gzip: ("FILE:LINE", object) for each line that is not empty."""
     if not path.is_file():
         raise NotFoundError("file", str(path), fix="check the path")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise InvalidInputError(where, f"is not JSON: {error}", fix="write one object a line") from None
-            if not isinstance(values, dict):
-                raise InvalidInputError(where, "is not an object", fix="write one object a line")
-            yield where, values
+    for line in read_lines(path):
+        where = f"{path}:{line.number}"
+        if line.problem:
+            raise InvalidInputError(where, line.problem)
+        if line.data.strip():
+            yield where, _object(where, line.data)
+
+
+def _object(where: str, data: bytes) -> dict[str, object]:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(where, f"is not JSON: {error}", fix="write one object a line") from None
+    if not isinstance(values, dict):
+        raise InvalidInputError(where, "is not an object", fix="write one object a line")
+    return values
 
 
 def harvested_links(store: Store, live: Live) -> Iterator[GoldLink]:
     """Yield the links that cleaning kept, their targets found by URL or, failing that, by headline."""
-    by_url: dict[str, str] = {}
+    by_address = _Addresses()
     by_headline: dict[str, str] = {}
     for row in live.rows().tolist():
         record = live.record(row)
         if record.url:
-            by_url[_bare(record.url)] = record.id
+            by_address.add(record.url, record.id)
         by_headline[headline_key(record.title)] = record.id
     for link in store.links():
-        found = _resolve(link, by_url, by_headline)
+        found = _resolve(link, by_address, by_headline)
         yield GoldLink(link.source_id, found or link.target, link.paragraph if link.paragraph >= 0 else None)
 
 
-def _resolve(link: EditorLink, by_url: dict[str, str], by_headline: dict[str, str]) -> str | None:
+def _resolve(link: EditorLink, by_address: _Addresses, by_headline: dict[str, str]) -> str | None:
     titles = (headline_key(text) for text in (link.target, link.anchor))
-    return by_url.get(_bare(link.target)) or next((by_headline[t] for t in titles if t and t in by_headline), None)
+    return by_address.find(link.target) or next((by_headline[t] for t in titles if t and t in by_headline), None)
 
 
-def _bare(url: str) -> str:
-    """Return what two spellings of one address have in common."""
-    bare = url.split("#")[0].split("?")[0].rstrip("/").lower()
-    return bare.removeprefix("https://").removeprefix("http://").removeprefix("www.")
+class _Addresses:
+    """Articles by their addresses: whole, or up to the query where that is one article's alone."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, str] = {}
+        self._bare: dict[str, str] = {}
+
+    def add(self, url: str, article_id: str) -> None:
+        whole, bare = _spellings(url)
+        self._whole[whole] = article_id
+        self._bare[bare] = "" if bare in self._bare else article_id
+
+    def find(self, url: str) -> str:
+        """Return an article's id, or "" if there is none, or not one alone."""
+        whole, bare = _spellings(url)
+        return self._whole.get(whole) or self._bare.get(bare, "")
+
+
+def _spellings(url: str) -> tuple[str, str]:
+    """Return what two spellings of one address have in common, with the query or a route in the fragment, and without.
+
+    `?p=123` and `#/article/5` may be all that tells an article from the next; `?from=rss` and `#top` do not.
+    """
+    address, _, fragment = url.partition("#")
+    path, _, query = address.partition("?")
+    bare = path.rstrip("/").lower().removeprefix("https://").removeprefix("http://").removeprefix("www.")
+    route = fragment.rstrip("/") if fragment.startswith(("/", "!/")) else ""
+    return f"{bare}?{query}#{route}", bare
 
 
 def usable(links: Iterable[GoldLink], live: Live) -> Gold:

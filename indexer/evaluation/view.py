@@ -49,6 +49,9 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
         for system, values in systems.items():
             table.add_row(system, *(_with_interval(values, name) for name in names))
         parts.append(table)
+    if passed_over := report.get("passed_over"):
+        counts = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in passed_over.items())
+        parts.append(f"links passed over: {counts}")
     if "candidate_recall" in report:
         placed, found = report["placement"], report["candidates"]
         parts += [

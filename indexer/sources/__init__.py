@@ -37,8 +37,8 @@ def open_source(path: Path, *, format: str | None = None, site: str = "", langua
     """Return the source at `path`, of the format named or, without one, of the format that the input looks like.
 
     site, language: fill in where a record has none. Raises NotFoundError if there is nothing at `path`,
-    InvalidInputError if the format is unknown, cannot be told, or does not fit a file or folder, StorageError if the
-    operating system refuses.
+    InvalidInputError if the format is unknown, cannot be told, or does not fit a file or folder, or if a folder has no
+    file of it, StorageError if the operating system refuses.
     """
     if not path.exists():
         raise NotFoundError("file", str(path), fix="check the path")
@@ -51,7 +51,11 @@ def open_source(path: Path, *, format: str | None = None, site: str = "", langua
         raise InvalidInputError("format", f"{name!r} is unknown", fix=f"use one of them: {_known()}")
     if path.is_dir() and name not in _FOLDERS:
         raise InvalidInputError("path", f"{path} is a folder, the format {name!r} a file", fix="name the file in it")
-    return FORMATS[name].source(path, site=site, language=language)
+    source = FORMATS[name].source(path, site=site, language=language)
+    if path.is_dir() and source.count() == 0:
+        description = FORMATS[name].description
+        raise InvalidInputError("path", f"{path} holds no file of the format {name!r}", fix=f"it reads a {description}")
+    return source
 
 
 def _known() -> str:

@@ -55,14 +55,15 @@ class CsvFile:
         """Yield an article, or the reason against it, for every row that is not blank.
 
         Raises InvalidInputError at the first step if the header cannot be read or lacks a column. Rows with bytes that
-        are not UTF-8 or with another number of columns than the header are bad records; reading goes on after them.
+        are not UTF-8, another number of columns than the header or an over-long line are bad records; reading goes on
+        after them. Torn gzip is reported and ends it.
         """
         csv.field_size_limit(max(LINE_BYTES_MAX, csv.field_size_limit()))
         lines = _Lines(self._path)
         try:
             header = next(lines, "")
         except UnreadableError as error:
-            yield BadRecord(Where(self._path, 1), str(error))
+            yield BadRecord(Where(self._path, 1), f"{error}; without the first row no other can be read")
             return
         delimiter = max(_DELIMITERS, key=header.count)
         columns = _columns(self._path, _split_header(self._path, header, delimiter))
@@ -79,7 +80,6 @@ class CsvFile:
                 yield BadRecord(where, reason + (swallowed if lines.number > where.line else ""))
             except UnreadableError as error:
                 yield BadRecord(Where(self._path, lines.number), str(error))
-                return
             else:
                 if any(cell.strip() for cell in row):
                     yield self._record(where, columns, row)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import os
 import re
 from pathlib import Path
 
 from indexer.sources import html_folder, text_folder
-from indexer.sources.reading import read_head
+from indexer.sources.reading import list_files, read_head
 
 _BY_NAME = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}
 _BY_NAME |= dict.fromkeys((".html", ".htm", ".xhtml"), "html")
@@ -24,10 +23,8 @@ def detect_format(path: Path) -> str | None:
 
 def _detect_folder(path: Path) -> str | None:
     """Count the files of either kind; on a tie pages win, since folders of them hold stray text files."""
-    pages = texts = 0
-    for _, _, names in os.walk(path):
-        pages += sum(name.lower().endswith(html_folder.SUFFIXES) for name in names)
-        texts += sum(name.lower().endswith(text_folder.SUFFIXES) for name in names)
+    pages = len(list_files(path, lambda name: name.endswith(html_folder.SUFFIXES)))
+    texts = len(list_files(path, lambda name: name.endswith(text_folder.SUFFIXES)))
     if not pages and not texts:
         return None
     return "html" if pages >= texts else "text"

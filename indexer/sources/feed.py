@@ -23,6 +23,9 @@ SUMMARY_CHARS_MAX = 1_000
 
 _ROOT_END = re.compile(rb"</\s*(?:\w+:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
 
+_GUESSED = re.compile(r"\b(?:[ap]\.?m\b|(?!(?:Z|UTC?|GMT|[ECMP][SD]T)$)[A-Z.]{2,}$)", re.IGNORECASE)
+"""What feedparser passes over in a date: the half of the day, and a zone that is not known."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -111,7 +114,8 @@ def _texts(entry: Any, url: str) -> tuple[str, tuple[Block, ...]]:
 
 def _published_at(entry: Any) -> str:
     for name in ("published", "created", "updated"):
-        if f"{name}_parsed" in entry and (moment := entry[f"{name}_parsed"]) is not None:
+        guessed = _GUESSED.search(_text(entry, name))
+        if not guessed and f"{name}_parsed" in entry and (moment := entry[f"{name}_parsed"]) is not None:
             try:
                 return datetime.fromtimestamp(calendar.timegm(moment), UTC).isoformat()
             except (ValueError, OverflowError):  # "0000-00-00", which databases write for no date, is parsed to year -1

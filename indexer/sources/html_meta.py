@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 
 from indexer.sources.bodies import language_tag
 from indexer.sources.times import to_rfc3339
+from recommender.catalog.articles import parse_time_ms
+from recommender.errors import InvalidInputError
 
 _DATE_NAMES = (
     "article:published_time",
@@ -58,7 +61,8 @@ def read_meta(root: Any) -> PageMeta:
 
     ahead = datetime.now(UTC) + timedelta(days=366)
     dates = {"original_date": True, "extensive_search": False, "max_date": ahead.strftime("%Y-%m-%d")}
-    found = extract_metadata(deepcopy(root), date_config=dates)
+    with warnings.catch_warnings(action="ignore"):  # its date parser tells of every zone that it does not know
+        found = extract_metadata(deepcopy(root), date_config=dates)
     names = _meta_tags(root)
     day = to_rfc3339(found.date) if found.date else ""
     return PageMeta(
@@ -96,11 +100,16 @@ def _declared_date(root: Any, names: dict[str, str]) -> str:
         for element in root.iterdescendants("time")
         if element.get("itemprop", "").lower() == "datepublished" or element.get("pubdate") is not None
     )
-    for text in (*from_json, *from_meta, *from_time):
-        moment = to_rfc3339(text)
-        if moment[:4].isdigit() and "T" in moment:
-            return moment
-    return ""
+    moments = map(to_rfc3339, (*from_json, *from_meta, *from_time))
+    return next(filter(_is_date, moments), "")
+
+
+def _is_date(moment: str) -> bool:
+    """Whether it can be read, and is no placeholder: systems write the year 1 for no date."""
+    try:
+        return parse_time_ms(moment) > 0
+    except InvalidInputError:
+        return False
 
 
 def _json_dates(script: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,10 +94,11 @@ def read_head(path: Path, size_bytes: int = 65_536) -> bytes:
 
 
 def list_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
-    """Return the regular files at or below `root` whose lower-case name is wanted, sorted by path.
+    """Return the files at or below `root` whose lower-case name is wanted, sorted by path.
 
     Hidden files and folders are left out, links to folders not followed. A `root` that is a file is the only one.
-    Raises StorageError if `root` cannot be listed; a folder below it that cannot is left out.
+    Broken links and folders that cannot be listed are among them: reading one says what is wrong with it.
+    Raises StorageError if `root` itself cannot be listed.
     """
     if not root.is_dir():
         return [root]
@@ -105,10 +107,19 @@ def list_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
     except OSError as error:
         raise StorageError(f"cannot list {root}: {error.strerror or error}") from error
     found: list[Path] = []
-    for folder, folders, names in os.walk(root):
+    unlisted: list[Path] = []
+    for folder, folders, names in os.walk(root, onerror=lambda error: unlisted.append(Path(error.filename))):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(folder, name) for name in names if not name.startswith(".") and wanted(name.lower())]
-    return sorted(path for path in found if path.is_file())
+    return sorted(unlisted + [path for path in found if not _is_no_file(path)])
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether it is there and is no file, but a pipe or a device."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def relative_stem(path: Path, root: Path, suffixes: tuple[str, ...]) -> str:

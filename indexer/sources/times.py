@@ -10,9 +10,14 @@ from itertools import product
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ]\s*(\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s*(Z|UTC|GMT|[+-]\d\d:?\d\d|[+-]\d\d)?)?"
 )
-_MAIL = re.compile(r"(?:[A-Za-z]{3},?\s+)?\d{1,2}[ -][A-Za-z]{3}[ -]\d{4}\s+\d{1,2}:\d\d")
+_MAIL = re.compile(
+    r"((?:[A-Z]{3},? )?\d{1,2}[ -][A-Z]{3}[ -]\d{4} \d{1,2}:\d\d(?::\d\d)?)"
+    r"(?: ?([+-]\d\d:?\d\d|Z|UTC?|GMT|[ECMP][SD]T))?(?: \([^()]*\))?",
+    re.IGNORECASE,
+)
+"""As in mail. Of names of zones RFC 5322 knows these; others, such as IST, are of several zones."""
 _SEPT = re.compile(r"\bSept\b", re.IGNORECASE)
-_WEEKDAY = re.compile(r"^(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+", re.IGNORECASE)
+_WEEKDAY = re.compile(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", re.IGNORECASE)
 _DAYS = ("%B %d, %Y", "%B %d %Y", "%b %d, %Y", "%b. %d, %Y", "%d %B %Y", "%d %b %Y", "%Y/%m/%d")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
 
@@ -20,8 +25,8 @@ _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
 def to_rfc3339(text: str) -> str:
     """Return `text` as RFC 3339 if it names a moment or a day unmistakably, else `text` itself, trimmed.
 
-    Without a zone it is taken as UTC, without a time as midnight. All-numeric forms other than year-month-day are left
-    alone, since 03/04/2019 means two days; English month names are understood.
+    Without a zone it is taken as UTC, without a time as midnight; a zone that is not known is not guessed. All-numeric
+    forms other than year-month-day are left alone, since 03/04/2019 means two days; English month names are understood.
     """
     text = " ".join(text.split())
     moment = _iso(text) or _mail(text) or _words(text)
@@ -43,10 +48,12 @@ def _iso(text: str) -> datetime | None:
 
 
 def _mail(text: str) -> datetime | None:
-    if not _MAIL.match(text):
+    match = _MAIL.fullmatch(text)
+    if match is None:
         return None
+    moment, zone = match.groups(default="")
     try:
-        return parsedate_to_datetime(text)
+        return parsedate_to_datetime(f"{moment} {zone.replace(':', '')}")
     except ValueError:
         return None
 

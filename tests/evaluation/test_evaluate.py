@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -433,9 +434,9 @@ def test_a_fitted_ranker_is_evaluated_beside_the_others(
 
 
 def test_too_few_links_write_no_ranker(invoke: Invoke, files: list[str | Path], tmp_path: Path) -> None:
-    """One line says how many pages there are and how many it takes."""
+    """One line says how many pages there are and how many it takes, those kept for the comparison among them."""
     line = _failed(invoke("fit", *files))
-    assert line == "error: links: 24 pages with a link among their candidates (fit on at least 50)"
+    assert line == "error: links: 35 pages with usable links (fit on at least 72)"
     assert not (tmp_path / "ranker.json").exists()
 
 
@@ -449,3 +450,28 @@ def test_a_place_that_cannot_be_written_is_an_error(
         assert _failed(invoke("fit", *large, "--to", to)) == (
             f"error: cannot write {to}: {why} (choose another file with --to)"
         )
+
+
+def test_people_are_told_of_links_that_are_passed_over(
+    invoke: Invoke, large: list[str | Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate` and `fit` say in a line how many and why; where there is no terminal a system is one line too."""
+    monkeypatch.setattr(cli, "out", Console(width=40))
+    with Path(large[3]).open("a") as links:
+        links.write('\n{"source_id": "a099", "target_id": "nobody"}\n{"source_id": "a099", "target_id": "a099"}\n')
+    for command in ("evaluate", "fit"):
+        result = invoke(command, *large)
+        assert (result.exit_code, result.stderr) == (0, ""), result.exception
+        lines = result.stdout.splitlines()
+        assert "links passed over: 1 unknown target, 1 to itself" in lines
+        (row,) = [line for line in lines if "related-news" in line]
+        assert len(re.findall(r"\d\.\d{3} \d\.\d{3}-\d\.\d{3}", row)) == len(METRICS)
+
+
+@pytest.mark.parametrize("to", ["", ".", "/", "cache"])
+def test_a_ranker_is_not_written_over_a_folder(
+    invoke: Invoke, large: list[str | Path], monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """A folder is refused before anything is fitted; so is what names nothing, which is the working folder."""
+    monkeypatch.setattr(commands, "gather_examples", None)
+    assert _failed(invoke("fit", *large, "--to", to)) == f"error: --to: {to or '.'} is a folder (name a file)"

@@ -283,7 +283,10 @@ def test_too_few_pages_are_refused(found: int, missed: int) -> None:
     made = [*_synthetic(found, _author), *_synthetic(missed, lambda features, _: np.zeros(len(features), bool))]
     with pytest.raises(InvalidInputError) as caught:
         train(made, ENCODER)
-    assert str(caught.value) == f"links: {found} pages with a link among their candidates (fit on at least 50)"
+    assert str(caught.value) == (
+        f"links: {found} of the {found + missed} pages to fit on have a link among their candidates"
+        " (it takes at least 50)"
+    )
 
 
 def test_just_enough_pages_are_fitted_on() -> None:

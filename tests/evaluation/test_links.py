@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_a_file_of_links(tmp_path: Path) -> None:
 
 
 ID_FIX = "write it as a non-empty string"
-PARAGRAPH = "paragraph is no whole number (count paragraphs from 0, or leave it out)"
+PARAGRAPH = "paragraph is no whole number below 5,000 (count paragraphs from 0, or leave it out)"
 NOT_AN_OBJECT = "is not an object (write one object a line)"
 
 
@@ -51,6 +52,10 @@ NOT_AN_OBJECT = "is not an object (write one object a line)"
             b'{"source_id": "a", "target_id": "b", "paragraph": 1.5}', PARAGRAPH, id="paragraph is a fraction"
         ),
         pytest.param(b'{"source_id": "a", "target_id": "b", "paragraph": true}', PARAGRAPH, id="paragraph is a truth"),
+        pytest.param(b'{"source_id": "a", "target_id": "b", "paragraph": -1}', PARAGRAPH, id="paragraph before all"),
+        pytest.param(
+            b'{"source_id": "a", "target_id": "b", "paragraph": %d}' % 10**30, PARAGRAPH, id="paragraph beyond all"
+        ),
         pytest.param(b'["a", "b"]', NOT_AN_OBJECT, id="a list"),
         pytest.param(b"7", NOT_AN_OBJECT, id="a number"),
         pytest.param(
@@ -73,6 +78,25 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         list(read_links(path))
     assert str(caught.value) == f"{path}:3: {problem}"
+
+
+def test_a_compressed_file_of_links(tmp_path: Path) -> None:
+    """Links may be compressed as articles may; torn data is an error."""
+    path = tmp_path / "links.jsonl.gz"
+    data = gzip.compress(b'{"source_id": "a", "target_id": "b"}\n')
+    path.write_bytes(data)
+    assert list(read_links(path)) == [GoldLink("a", "b")]
+    path.write_bytes(data[:-9])
+    with pytest.raises(InvalidInputError, match="the compressed data is torn or broken"):
+        list(read_links(path))
+
+
+def test_nesting_without_end_is_a_bad_line(tmp_path: Path) -> None:
+    """It is an error that names the line, as other lines that are no JSON."""
+    path = tmp_path / "links.jsonl"
+    path.write_bytes(b'{"source_id": ' + b"[" * 500_000)
+    with pytest.raises(InvalidInputError, match=r"links\.jsonl:1: is not JSON: "):
+        list(read_links(path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -119,6 +143,32 @@ def test_a_harvested_target_is_found_by_url_or_headline(tmp_path: Path, target: 
         article("other", title="Orchards in bloom", days_ago=4),
     ]
     assert _harvested(tmp_path, articles, [EditorLink("page", target, 2, anchor)]) == [GoldLink("page", found, 2)]
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        pytest.param("https://courier.example/?p=7", "seven", id="query"),
+        pytest.param("http://courier.example?p=8#comments", "eight", id="query and fragment"),
+        pytest.param("https://courier.example/?p=9", "https://courier.example/?p=9", id="query of none"),
+        pytest.param("https://courier.example/", "https://courier.example/", id="what several share"),
+        pytest.param("https://app.example/#/story/1", "first", id="route"),
+        pytest.param("https://app.example/#/story/2/", "second", id="route with a slash"),
+        pytest.param("https://app.example/#!/story/3", "third", id="route with a bang"),
+        pytest.param("https://app.example/#/story/4", "https://app.example/#/story/4", id="route of none"),
+    ],
+)
+def test_articles_that_only_a_query_or_a_route_tells_apart(tmp_path: Path, target: str, found: str) -> None:
+    """An address is looked up whole; without its query only where one article alone has it."""
+    addresses = {
+        "seven": "https://courier.example/?p=7",
+        "eight": "https://courier.example/?p=8",
+        "first": "https://app.example/#/story/1",
+        "second": "https://app.example/#/story/2",
+        "third": "https://app.example/#!/story/3",
+    }
+    articles = [article("page"), *(article(id, url=url, title=id, days_ago=3) for id, url in addresses.items())]
+    assert _harvested(tmp_path, articles, [EditorLink("page", target, 2)]) == [GoldLink("page", found, 2)]
 
 
 def test_articles_without_address_or_headline_are_never_found_by_them(tmp_path: Path) -> None:

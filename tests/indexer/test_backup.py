@@ -176,6 +176,16 @@ def test_a_target_that_holds_something_is_refused(data_dir: Path, tmp_path: Path
     ]
 
 
+def test_the_working_folder_is_taken_if_it_is_empty(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named by a dot, which is no name."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    back_up(data_dir, Path())
+    assert read_about(tmp_path / "here").articles == 3
+
+
 def test_a_target_that_cannot_be_made_is_named(data_dir: Path, tmp_path: Path) -> None:
     """A file stands where a folder should be."""
     (tmp_path / "file").touch()

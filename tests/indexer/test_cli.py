@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from indexer import cli
+from indexer.evaluation import commands
 from recommender.catalog.locking import only_run
 from recommender.catalog.snapshot_writer import write_snapshot
 from recommender.catalog.store import encoders_of
@@ -195,6 +197,16 @@ def test_index_json_is_one_object_on_standard_output(
     assert embedder.texts == 1
 
 
+def test_json_is_never_coloured(
+    invoke: Invoke, embedder: FakeEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where FORCE_COLOR is set: programs read it all the same."""
+    monkeypatch.setattr(cli, "out", Console(force_terminal=True))
+    path = write(tmp_path / "a.jsonl", article("a"))
+    assert json.loads(invoke("index", path, "--json").stdout)["added"] == embedder.texts == 1
+    assert json.loads(invoke("reindex", "--json").stdout)["embedded"] == 0
+
+
 def test_index_takes_its_settings_from_the_file_and_the_environment(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,12 +299,49 @@ def test_index_of_what_is_no_source_says_what_to_do(
     assert not (tmp_path / "data").exists()
 
 
+TOO_LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index", TOO_LONG],
+        ["--config", TOO_LONG, "settings"],
+        ["page", "--draft", TOO_LONG],
+        ["evaluate", "--links", "harvested", "--articles", TOO_LONG],
+        ["evaluate", "--links", TOO_LONG],
+        ["backup", TOO_LONG],
+    ],
+    ids=["index", "settings", "draft", "articles", "links", "backup"],
+)
+@pytest.mark.usefixtures("indexed")
+def test_a_path_that_the_system_refuses_is_one_clear_line(
+    invoke: Invoke, models: Models, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """As a folder that may not be entered would be: the path and the system's reason, no stack trace."""
+    monkeypatch.setattr(commands, "load_embedder", models)
+    assert failed(invoke(*arguments)) == f"error: {TOO_LONG}: File name too long"
+
+
 def test_index_into_a_folder_that_is_none_says_so(invoke: Invoke, tmp_path: Path) -> None:
     """The data folder is named with the system's reason."""
     path = write(tmp_path / "a.jsonl", article("a"))
     assert failed(invoke("--data-dir", path, "index", path)) == (
         f"error: {path}: cannot be written: File exists (make data_dir writable for this user, or choose another)"
     )
+
+
+def test_words_between_colons_are_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place such as news.jsonl:100: is printed as it is, on either stream and where there is no terminal."""
+    place = "news.jsonl:100: id"
+    for console in (cli.out, cli.err):
+        with console.capture() as captured:
+            console.print(place)
+        assert captured.get() == f"{place}\n"
+    printed = StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=printed))
+    cli._print_table(place)
+    assert printed.getvalue() == f"{place}\n"
 
 
 # settings
@@ -770,6 +819,30 @@ def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
     assert "INFO indexer.sources.feed: " in runs[0]
     logged = [line for run in runs for line in run.splitlines() if not line.startswith("refused ")]
     assert {line.split()[3].split(".")[0] for line in logged} == {"indexer"}
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from indexer.__main__ import main
+main()
+"""
+"""The command line, interrupted while it loads."""
+
+
+def test_ctrl_c_while_the_command_line_loads_ends_it_quietly() -> None:
+    """SIGINT in the first moments of a command is no stack trace either; the installed command starts there, too."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=TIMEOUT_S)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["scripts"] == {"related-news": "indexer.__main__:main"}
 
 
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.sources import open_source
+from indexer.sources import open_source, reading
 from indexer.sources.base import BadRecord, RawArticle
 from recommender.errors import InvalidInputError
 
@@ -131,6 +131,32 @@ def test_nul_and_torn_gzip(tmp_path: Path) -> None:
     found = _read(tmp_path, whole[: len(whole) // 2], "a.csv.gz")
     assert isinstance(found[-1], BadRecord) and "torn" in found[-1].reason
     assert len(_articles(found[:-1])) > 100
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["{long}", "b,T,2026-01-02"], ["line 2", "b"]),
+        (['a,"T', "{long}", "b,T,2026-01-02"], ["line 3", "b"]),
+        (["a,T,2026-01-02", "{long}"], ["a", "line 3"]),
+    ],
+    ids=["first", "within a row", "last"],
+)
+def test_an_over_long_line_is_told_and_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], expected: list[str]
+) -> None:
+    """The line is named; the rows after it are read."""
+    monkeypatch.setattr(reading, "LINE_BYTES_MAX", 100)
+    text = "\n".join(["id,title,date", *lines]).format(long="x" * 200)
+    found = _read(tmp_path, text)
+    assert [r.id if isinstance(r, RawArticle) else f"line {r.where.line}" for r in found] == expected
+
+
+def test_an_over_long_header_ends_the_reading_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without column names no row can be read."""
+    monkeypatch.setattr(reading, "LINE_BYTES_MAX", 10)
+    (bad,) = _read(tmp_path, "id,title,date\na,T,2026-01-02\n")
+    assert isinstance(bad, BadRecord) and bad.reason.endswith("; without the first row no other can be read")
 
 
 @pytest.mark.parametrize("text", ["03/04/2019", "yesterday", "", "2019"])

@@ -116,6 +116,21 @@ def test_unreadable_date_stays_as_it_is(tmp_path: Path) -> None:
     assert [a.published_at for a in _articles(_read(tmp_path, RSS.format(item)))] == ["next Tuesday", ""]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Fri, 02 Jan 26 03:04:05 GMT", "2026-01-02T03:04:05+00:00"),
+        ("Fri, 02 Jan 2026 03:04 PM", "2026-01-02T15:04:00+00:00"),
+        ("Fri, 02 Jan 2026 03:04 pm EST", "Fri, 02 Jan 2026 03:04 pm EST"),
+        ("Fri, 02 Jan 2026 03:04:05 CEST", "Fri, 02 Jan 2026 03:04:05 CEST"),
+    ],
+)
+def test_the_time_of_day_is_never_guessed(tmp_path: Path, text: str, expected: str) -> None:
+    """The parser takes unknown zones for UTC and drops the half of the day; both are read rightly here, or not."""
+    item = f"<item><guid>1</guid><title>T</title><pubDate>{text}</pubDate></item>"
+    assert [a.published_at for a in _articles(_read(tmp_path, RSS.format(item)))] == [expected]
+
+
 @pytest.mark.parametrize("zero", ["0000-00-00T00:00:00Z", "0000-00-00 00:00:00"])
 def test_a_database_s_zero_date_concerns_its_entry_alone(tmp_path: Path, zero: str) -> None:
     """It is passed on in the feed's own words, for the pipeline to refuse by name; the next entry is read."""

@@ -82,6 +82,16 @@ def test_list_of_links_under_a_label_survives(tmp_path: Path) -> None:
             '<script type="application/ld+json">{broken</script><meta name="date" content="2026-01-02">',
             "2026-01-02T00:00:00+00:00",
         ),
+        (
+            '<script type="application/ld+json">{"datePublished":"2026 Thu"}</script><meta name="date"'
+            ' content="2026-01-02">',
+            "2026-01-02T00:00:00+00:00",
+        ),
+        (
+            '<meta name="datePublished" content="0001-01-01T00:00:00"><meta name="date" content="2026-01-02">',
+            "2026-01-02T00:00:00+00:00",
+        ),
+        ('<meta name="date" content="2026-01-02T10:00:00 PST">', "2026-01-02T00:00:00+00:00"),
         ('<meta property="article:published_time" content="2026-01-02T03:04:05">', "2026-01-02T03:04:05+00:00"),
         ('<meta name="DC.date.issued" content="2 January 2026">', "2026-01-02T00:00:00+00:00"),
         ('<link rel="canonical" href="https://e.example/2026/01/02/a">', "2026-01-02T00:00:00+00:00"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from indexer.sources import FORMATS, open_source
+from indexer.sources.base import BadRecord
 from indexer.sources.csv_file import CsvFile
 from indexer.sources.feed import Feed
 from indexer.sources.html_folder import HtmlFolder
@@ -55,10 +58,11 @@ def test_format_is_told_from_name_and_content(tmp_path: Path, name: str, data: b
         (["a.html"], HtmlFolder),
         (["b/c/a.HTM.gz", "robots.txt"], HtmlFolder),
         (["a.txt", "b.txt", "a.html"], TextFolder),
+        ([".git/a.txt", "._b.txt", "a.html"], HtmlFolder),
     ],
 )
 def test_format_of_a_folder_is_told_from_its_files(tmp_path: Path, names: list[str], expected: type) -> None:
-    """A folder is of pages or of texts, whichever it holds more of."""
+    """A folder is of pages or of texts, whichever it holds more of, hidden files apart."""
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -75,12 +79,36 @@ def test_unknown_content_is_refused_with_the_formats(tmp_path: Path, data: bytes
     assert all(name in error.value.fix for name in FORMATS)
 
 
-def test_empty_folder_is_refused(tmp_path: Path) -> None:
-    """A folder without pages or texts is refused; with the format named it is merely empty."""
-    (tmp_path / "a.pdf").touch()
+@pytest.mark.parametrize("name", ["a.pdf", ".a.html", ".git/a.html"])
+def test_a_folder_without_anything_to_read_is_refused(tmp_path: Path, name: str) -> None:
+    """Its format cannot be told; with the format named, the message says what was looked for."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
     with pytest.raises(InvalidInputError, match="cannot tell the format"):
         open_source(tmp_path)
-    assert list(open_source(tmp_path, format="html").records()) == []
+    with pytest.raises(InvalidInputError, match="holds no file of the format 'html'") as error:
+        open_source(tmp_path, format="html")
+    assert "(*.html, *.htm, also .gz)" in error.value.fix
+
+
+@pytest.mark.parametrize("format", ["html", "text"])
+def test_what_cannot_be_read_in_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    """A folder that cannot be listed and a broken link are bad records each; pipes are left alone."""
+    suffix = {"html": "html", "text": "txt"}[format]
+    (tmp_path / "closed").mkdir()
+    (tmp_path / f"link.{suffix}").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    records = list(open_source(tmp_path, format=format).records())
+    assert all(isinstance(record, BadRecord) for record in records)
+    assert [record.where.path.name for record in records] == ["closed", f"link.{suffix}"]
 
 
 def test_missing_and_mismatching_inputs_are_refused(tmp_path: Path) -> None:
@@ -140,6 +168,13 @@ def test_every_format_is_described() -> None:
         ("2026/01/02", "2026-01-02T00:00:00+00:00"),
         ("Fri, 02 Jan 2026 03:04:05 -0500", "2026-01-02T03:04:05-05:00"),
         ("2 Jan 2026 03:04 GMT", "2026-01-02T03:04:00+00:00"),
+        ("2 Jan 2026 03:04", "2026-01-02T03:04:00+00:00"),
+        ("2-Jan-2026 3:04:05 +02:00 (EET)", "2026-01-02T03:04:05+02:00"),
+        ("Fri, 2 Jan 2026 03:04 est", "2026-01-02T03:04:00-05:00"),
+        ("Fri, 2 Jan 2026 03:04 PM", "2026-01-02T15:04:00+00:00"),
+        ("2 Jan 2026 3:04 pm", "2026-01-02T15:04:00+00:00"),
+        ("2 Jan 2026 3:04 pm EST", "2 Jan 2026 3:04 pm EST"),
+        ("2 Jan 2026 03:04 CEST", "2 Jan 2026 03:04 CEST"),
         ("Friday, January 2, 2026", "2026-01-02T00:00:00+00:00"),
         ("January 2, 2026 3:04 PM", "2026-01-02T15:04:00+00:00"),
         ("Sept. 2, 2026", "2026-09-02T00:00:00+00:00"),

@@ -65,9 +65,3 @@ def test_what_is_no_text_is_a_bad_record(tmp_path: Path, data: bytes) -> None:
 def test_big_file_is_read(tmp_path: Path) -> None:
     """A text of 5 MB is read whole."""
     assert len(_one(tmp_path, "T\n" + "word " * 1_000_000).blocks[0].text) == 4_999_999
-
-
-def test_broken_link_is_left_out(tmp_path: Path) -> None:
-    """A link to nothing is no file."""
-    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
-    assert _read(tmp_path) == []

@@ -350,7 +350,29 @@ def test_a_variable_s_value_is_checked_and_the_environment_named(
 def test_a_layout_cannot_call_itself_otherwise() -> None:
     """A layout's key is its name, which receipts repeat."""
     text = "[layouts.side]\nname = 'other'\n[[layouts.side.slots]]\nname = 'a'\nplacement = 'end'\ncount = 1"
-    assert "layouts.side calls itself 'other'; leave its name out" in refused(toml(text))
+    assert refused(toml(text)) == (
+        "given.toml: layouts: side calls itself 'other'; leave its name out (see `related-news settings`)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("slot", "problem"),
+    [
+        ('{"name": "s", "placement": "end", "count": 0}', "count: Input should be greater than or equal to 1"),
+        ('{"name": "s", "placement": "end"}', "count: Field required"),
+        ('{"name": "s", "placement": "end", "count": 1, "filters": {"tags": [1]}}', "filters.tags.0: Input should be"),
+    ],
+    ids=["a value", "a missing key", "an item of a list"],
+)
+def test_a_list_in_a_variable_is_not_the_file_s(slot: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is named for what stands in a list there, and for what it lacks."""
+    monkeypatch.setenv(f"{PREFIX}LAYOUTS", f'{{"l": {{"slots": [{slot}]}}}}')
+    assert refused(toml(SIDE)).startswith(f"environment: layouts.l.slots.0.{problem}")
+
+
+def test_a_byte_order_mark_is_no_matter() -> None:
+    """Some editors write it at the start of every file."""
+    assert load_settings(toml("\ufeff[server]\nport = 2\n")).server.port == 2
 
 
 def test_arguments_are_checked_too() -> None:

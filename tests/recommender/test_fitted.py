@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,40 @@ def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path, content: bytes, pro
     with pytest.raises(CorruptError) as caught:
         load_fit(path, ENCODER)
     assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
+
+
+NUMBERS = "are not numbers by feature"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"weights": None}, f"weights {NUMBERS}", id="no weights"),
+        pytest.param({"means": [1.0]}, f"means {NUMBERS}", id="a list of means"),
+        pytest.param({"weights": dict.fromkeys(FEATURES, "1")}, f"weights {NUMBERS}", id="weights are texts"),
+        pytest.param({"scales": dict.fromkeys(FEATURES, math.nan)}, f"scales {NUMBERS}", id="not a number"),
+        pytest.param({"weights": dict.fromkeys(FEATURES, math.inf)}, f"weights {NUMBERS}", id="without end"),
+        pytest.param({"means": dict.fromkeys(FEATURES, 10**400)}, f"means {NUMBERS}", id="beyond all"),
+        pytest.param({"slope": "x"}, "slope and intercept are not numbers", id="slope is a text"),
+        pytest.param({"intercept": True}, "slope and intercept are not numbers", id="intercept is a truth"),
+        pytest.param({"trees": 5}, "name and trees are not text, or links no list", id="trees are a number"),
+        pytest.param({"links": None}, "name and trees are not text, or links no list", id="no links"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    """What would fail when a page is ranked, or rank it by nonsense, is told when the file is read."""
+    path = _write(tmp_path / "ranker.json", **changes)
+    with pytest.raises(CorruptError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
+
+
+def test_nesting_without_end_is_no_ranker(tmp_path: Path) -> None:
+    """It is an error of ours."""
+    path = tmp_path / "ranker.json"
+    path.write_text("[" * 500_000)
+    with pytest.raises(CorruptError, match="is no fitted ranker: "):
+        load_fit(path, ENCODER)
 
 
 def test_a_folder_is_no_ranker(tmp_path: Path) -> None:
