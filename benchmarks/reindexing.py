@@ -84,7 +84,7 @@ def main(
     changed: Annotated[
         int, typer.Option(help="Articles changed between two snapshots; half of all at most.")
     ] = CHANGED,
-    scratch: Annotated[Path | None, typer.Option(help="Folder for the archive, which is removed; 30 kB each.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Folder for the archive, which is removed; 21 kB each.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 1,
 ) -> None:
     """Measure, print and keep the result."""
