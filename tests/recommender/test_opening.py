@@ -138,6 +138,17 @@ def test_flipped_bits_are_looked_for_only_when_told(store: Store, folder: Path) 
     assert usable_folder(store, folder) is None
 
 
+def test_a_worker_leaves_it_to_the_supervisor_which_one_is_current(store: Store, folder: Path) -> None:
+    """It may have looked at the folder before the one that is current now was there."""
+    paths = [write(store)]
+    add(store, "d")
+    paths.append(write(store))
+    (paths[1] / "heads.npy").unlink()
+    assert open_live(store, folder, DIMENSION, verify=False).folder == paths[0]
+    assert current_snapshot(folder) == paths[1]
+    assert open_live(store, folder, DIMENSION).folder == current_snapshot(folder) == paths[0]
+
+
 def test_one_of_another_encoder_is_left_alone(store: Store, folder: Path) -> None:
     """A snapshot that was prepared for another model waits for its switch, also when it is the newest."""
     path = write(store)

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import pytest
 from related_news.internal.v1 import encoder_service_pb2 as encoder_pb
 
+from recommender.batching import WAITING_TEXTS_MAX
 from recommender.config import Settings
 from recommender.embedding import Embedder
 from recommender.encoder_client import TEXTS_PER_CALL, RemoteEncoder, connect_encoder
 from recommender.encoder_process import MODELS_MAX, EncoderService
-from recommender.errors import DeadlineError, MismatchError, NotFoundError, UnavailableError
+from recommender.errors import DeadlineError, MismatchError, NotFoundError, OverloadError, UnavailableError
 from recommender.processes import Process
 from tests.building import DIMENSION, FakeEmbedder
 from tests.service.fake_encoder import GATE
@@ -161,6 +162,26 @@ def test_a_call_that_takes_too_long_is_over_at_its_deadline(rig: Rig) -> None:
             await encoder.encode(["dawdle"], timeout_s=0.3)
         (await asyncio.to_thread(open, rig.folder / GATE, "wb", 0)).close()
         assert (await encoder.encode(["tide"], timeout_s=10)).shape == (1, DIMENSION)
+
+    rig.run(work())
+
+
+def test_an_encoder_with_too_much_to_do_says_so(rig: Rig) -> None:
+    """Whoever asks is told to come again, not that something is broken."""
+
+    async def work() -> None:
+        await rig.start()
+        encoder = await rig.connect()
+        first = asyncio.create_task(encoder.encode(["dawdle"], timeout_s=20))
+        gate = await asyncio.to_thread(open, rig.folder / GATE, "wb", 0)  # opens once the text has arrived
+        calls = range(WAITING_TEXTS_MAX // TEXTS_PER_CALL + 10)
+        many = [asyncio.create_task(encoder.encode(texts(TEXTS_PER_CALL))) for _ in calls]
+        refused, _ = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(OverloadError, match=r"\d+ texts wait to be encoded"):
+            refused.pop().result()
+        gate.close()
+        await asyncio.gather(first, *many, return_exceptions=True)
+        assert first.result().shape == (1, DIMENSION)
 
     rig.run(work())
 

@@ -208,8 +208,11 @@ def test_sighup_reloads_layouts(data_dir: Path, tmp_path: Path) -> None:
         assert eventually(lambda: all("mine" in client.status().layouts for client in clients))
         assert [slot.name for slot in clients[0].fill(article_id=PAGE, layout_name="mine").slots] == ["one"]
         config.write_text("layouts = 3\n")
-        server.process.send_signal(signal.SIGHUP)
+        crew = [*children(server, WORKER), *children(server, ENCODER)]
+        for pid in (server.process.pid, *crew):  # as of a terminal that is closed
+            os.kill(pid, signal.SIGHUP)
         time.sleep(0.3)
+        assert [*children(server, WORKER), *children(server, ENCODER)] == crew
         assert all("mine" in client.status().layouts for client in clients)
 
 
