@@ -191,6 +191,10 @@ class Archive:
             async with asyncio.timeout(timeout_s), self._advanced:
                 await self._advanced.wait_for(lambda: self.live.revision > revision or self.draining)
 
+    async def stored_revision(self) -> int:
+        """Return the store's revision, which may be ahead of the live view's."""
+        return await self._from_log(self.store.revision)
+
     async def drain(self) -> None:
         """Let those who wait for changes go."""
         self.draining = True
@@ -344,9 +348,10 @@ class Archive:
         hashes = [article.text_hash() for article in articles]
         known = await self.on_disk(store.vectors_of, hashes)
         missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in known}
-        with self._encoding():
-            made = await embed_by(list(missing.values()), encoder, urgent=False)
-        known |= zip(missing, made, strict=True)
+        if missing:
+            with self._encoding():
+                made = await embed_by(list(missing.values()), encoder, urgent=False)
+            known |= zip(missing, made, strict=True)
         return [known[text] for text in hashes]
 
     @contextmanager

@@ -62,9 +62,9 @@ class Fit:
         """Return the editors' links as evidence. Raises CorruptError if they are not as they should be."""
         try:
             links = [PastLink(str(source), str(target), int(at_ms)) for source, target, at_ms in self.links]
+            return LinkHistory(links) if links else None
         except (TypeError, ValueError, OverflowError) as error:
             raise CorruptError(f"the ranker's links are unreadable: {error}", fix=_AGAIN) from None
-        return LinkHistory(links) if links else None
 
 
 class FittedModel:
@@ -153,10 +153,12 @@ def _problem(fit: Fit) -> str:
             return f"{name} are not numbers by feature"
         if set(table) != set(FEATURES):
             return "its features differ"
+    if any(scale <= 0 for scale in fit.scales.values()):
+        return "scales are not above 0"
     if not all(map(_is_finite, (fit.slope, fit.intercept))):
         return "slope and intercept are not numbers"
-    if not (isinstance(fit.name, str) and isinstance(fit.trees, str) and isinstance(fit.links, list)):
-        return "name and trees are not text, or links no list"
+    if not (all(isinstance(text, str) for text in (fit.name, fit.encoder, fit.trees)) and isinstance(fit.links, list)):
+        return "name, encoder and trees are not text, or links no list"
     return ""
 
 
@@ -177,6 +179,9 @@ def _booster(trees: str) -> lightgbm.Booster:
     import lightgbm
 
     try:
-        return lightgbm.Booster(model_str=trees)
+        booster = lightgbm.Booster(model_str=trees)
     except lightgbm.basic.LightGBMError as error:
         raise CorruptError(f"the ranker's trees are unreadable: {error}", fix=_AGAIN) from None
+    if booster.num_feature() != len(FEATURES):
+        raise CorruptError(f"the ranker's trees are for {booster.num_feature()} features", fix=_AGAIN)
+    return booster

@@ -54,9 +54,9 @@ class Other:
 
     number: int
     pid: int
-    namespace: str
     doorbell: str
     encoder: str
+    namespace: str = ""
 
 
 class Roster:
@@ -183,7 +183,7 @@ class Seat:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LOOK_MAX_S)
             behind = [other for other in behind if not self._has_come(other, revision)]
-        stuck = [other.pid for other in behind if not await self._is_taken_out(other)]
+        stuck = [other.pid for other in behind if not await self._is_dealt_with(other, revision)]
         if stuck:
             raise UnavailableError(
                 f"this is stored, but processes {stuck} may still answer without it", fix="stop them, and send it again"
@@ -194,8 +194,8 @@ class Seat:
         """Say whether nobody has to wait for it: whoever took its seat since then reads the change log after that."""
         return self._roster.revision(other.number) >= revision or self._roster.other(other.number) != other
 
-    async def _is_taken_out(self, other: Other) -> bool:
-        """Kill a process, unless it is of another container or this one; returns whether it has left its seat."""
+    async def _is_dealt_with(self, other: Other, revision: int) -> bool:
+        """Kill a process, unless it is of another container or this one; returns whether nobody has to wait for it."""
         log.error("process %d does not apply changes in time; it is taken out of service", other.pid)
         if other.namespace == _namespace() and other.pid != os.getpid():
             with suppress(OSError):
@@ -203,7 +203,7 @@ class Seat:
             deadline = time.monotonic() + _KILLED_S
             while self._roster.other(other.number) == other and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_LOOK_S)
-        return self._roster.other(other.number) != other
+        return self._has_come(other, revision)
 
 
 def _namespace() -> str:

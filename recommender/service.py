@@ -336,7 +336,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
         latest = self._archive.live.revision
         after = request.after_revision if request.HasField("after_revision") else latest
         if after > latest:
-            stored = await self._archive.on_disk(self._archive.store.revision)
+            stored = await self._archive.stored_revision()
             if after > stored:
                 raise InvalidInputError(
                     "after_revision", f"is {after}; the last one is {stored}", fix="send one you have seen"

@@ -73,7 +73,7 @@ async def supervise(
 
 
 def check_ranker(settings: Settings) -> None:
-    """Read the ranker that the settings name, if any. Raises NotFoundError or CorruptError if it cannot be used."""
+    """Read the ranker that the settings name, if any. Raises as `load_fit` if it cannot be used on any index."""
     if settings.ranker:
         FittedModel(load_fit(settings.ranker))
 
@@ -131,7 +131,10 @@ class _Supervisor:
     def _order(self, **values: Any) -> dict[str, Any]:
         """Return an order. Its model is the index's own, which may have changed since the start."""
         model = model_for(self._settings.data_dir, None)
-        return {"settings": self._settings.model_dump(mode="json"), "model": model, **values}
+        return {**self._settings_order(), "model": model, **values}
+
+    def _settings_order(self) -> dict[str, Any]:
+        return {"settings": self._settings.model_dump(mode="json")}
 
     async def _start_encoder(self) -> Process:
         order = self._order(address=self._encoder_address)
@@ -141,9 +144,9 @@ class _Supervisor:
     async def _start_worker(self, slot: int, *, after: Awaitable[None] | None = None) -> Process:
         settings, order = self._settings, self._order(encoder=self._encoder_address)
         worker = await Process.start(f"worker {slot}", self._commands.worker, order, after=after)
-        if self._settings is not settings:
-            worker.order(self._order())
         self._workers[slot] = worker
+        if self._settings is not settings:
+            worker.order(self._settings_order())
         return worker
 
     async def _start_all(self, workers: int) -> tuple[Process, list[Process]]:
@@ -243,7 +246,7 @@ class _Supervisor:
         fixed = {name: getattr(old.server, name) for name in _FIXED}
         self._settings = _with_server(new, **fixed).model_copy(update={"data_dir": old.data_dir})
         for worker in self._workers.values():  # one that is being started gets the settings when it is
-            worker.order(self._order())
+            worker.order(self._settings_order())
         log.info("settings reloaded: layouts, ranker, pages_per_batch, articles_per_write and compact_after")
 
     # Ending

@@ -1,8 +1,8 @@
 """How many fields a serialised message holds, told before it is parsed.
 
 An empty submessage is two bytes on the wire and two hundred in memory: 32 MiB of them would take more than 3 GB. Only
-tags and lengths are looked at (https://protobuf.dev/programming-guides/encoding/); what is malformed is the parser's
-to refuse.
+tags and lengths are looked at (https://protobuf.dev/programming-guides/encoding/). A message that is malformed is
+counted up to where it is, as far as the parser gets before it refuses it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ from google.protobuf.descriptor import Descriptor
 from recommender.errors import InvalidInputError
 
 FIELDS_MAX = 500_000
-"""100 MB of memory. A full write of 500 articles may have 1,000 fields each, their paragraphs' included."""
+"""100 MB of memory: 500 articles with 333 paragraphs each, of three fields. Looked through in .1 s."""
 UNCOUNTED_BYTES = 1 << 20
 """A message of so few bytes cannot hold more."""
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _LENGTH, _GROUP, _END_GROUP, _FIXED32 = range(6)
+_VARINT_BYTES_MAX = 10
 
 
 class _MalformedError(Exception):
-    """The bytes are no message."""
+    """The bytes are no message from here on."""
 
 
 def check_fields(data: bytes, kind: Descriptor, most: int = FIELDS_MAX) -> None:
     """Raise InvalidInputError if a message of this kind has more fields than so many, its submessages' included."""
-    if len(data) <= UNCOUNTED_BYTES:
-        return
-    try:
-        count = _count(data, kind, most)
-    except (_MalformedError, IndexError):
-        return
-    if count > most:
+    if len(data) > UNCOUNTED_BYTES and _count(data, kind, most) > most:
         raise InvalidInputError("request", f"has more than {most:,} fields", fix="send less at once")
 
 
@@ -42,22 +37,41 @@ def _count(data: bytes, kind: Descriptor, most: int) -> int:
     while waiting and count <= most:
         at, end, kind = waiting.pop()
         inner = _submessages(kind)
-        while at < end and count <= most:
-            tag, at = _varint(data, at)
-            count += 1
-            number, wire = tag >> 3, tag & 7
-            if wire == _VARINT:
-                _, at = _varint(data, at)
-            elif wire == _LENGTH:
-                size, at = _varint(data, at)
+        try:
+            while at < end and count <= most:
+                count += 1
+                at, number, size = _next(data, at)
                 if size and number in inner:
                     waiting.append((at, min(at + size, end), inner[number]))
                 at += size
-            elif wire in (_FIXED64, _FIXED32):
-                at += 8 if wire == _FIXED64 else 4
-            else:
-                raise _MalformedError
+        except (_MalformedError, IndexError):
+            continue
     return count
+
+
+def _next(data: bytes, at: int) -> tuple[int, int, int]:
+    """Read a field's tag, and its length if it has one; returns where its bytes begin, its number, and how many.
+
+    The tags around a group count as fields, and so do those inside it.
+    """
+    tag = data[at]
+    at += 1
+    if tag > 127:
+        tag, at = _varint(data, at - 1)
+    wire = tag & 7
+    if wire == _LENGTH:
+        size = data[at]
+        at += 1
+        if size > 127:
+            size, at = _varint(data, at - 1)
+        return at, tag >> 3, size
+    if wire == _VARINT:
+        _, at = _varint(data, at)
+    elif wire in (_FIXED64, _FIXED32):
+        at += 8 if wire == _FIXED64 else 4
+    elif wire not in (_GROUP, _END_GROUP):
+        raise _MalformedError
+    return at, 0, 0
 
 
 @lru_cache
@@ -68,11 +82,10 @@ def _submessages(kind: Descriptor) -> dict[int, Descriptor]:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return a number and where it ends. Raises IndexError if the data end before."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at += 1
+    value = 0
+    for place in range(_VARINT_BYTES_MAX):
+        byte = data[at + place]
+        value |= (byte & 127) << 7 * place
         if byte < 128:
-            return value, at
-        shift += 7
+            return value, at + place + 1
+    raise _MalformedError

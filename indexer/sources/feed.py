@@ -23,7 +23,7 @@ SUMMARY_CHARS_MAX = 1_000
 
 _ROOT_END = re.compile(rb"</\s*(?:\w+:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
 
-_GUESSED = re.compile(r"\b(?:[ap]\.?m\b|(?!(?:Z|UTC?|GMT|[ECMP][SD]T)$)[A-Z.]{2,}$)", re.IGNORECASE)
+_GUESSED = re.compile(r"\b(?:[ap]\.?m\b|(?!(?:Z|UTC?|GMT|[ECMP][SD]?T|A[SD]T)$)[A-Z.]{2,}$)", re.IGNORECASE)
 """What feedparser passes over in a date: the half of the day, and a zone that is not known."""
 
 _log = logging.getLogger(__name__)

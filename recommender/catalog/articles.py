@@ -285,7 +285,8 @@ def check_id(value: str, field_name: str) -> str:
 
 def make_language(value: str) -> str:
     """Return a BCP 47 tag's primary language in lower case ("en-GB" gives "en"); empty stays empty."""
-    primary = re.split(r"[-_]", value[: RAW_TIMES * LABEL_BYTES_MAX].strip(), maxsplit=1)[0].lower()
+    short = len(value) <= RAW_TIMES * LABEL_BYTES_MAX
+    primary = re.split(r"[-_]", value.strip(), maxsplit=1)[0].lower() if short else value
     if primary and not re.fullmatch(r"[a-z]{2,3}", primary):
         raise InvalidInputError("language", f"{value[:40]!r} is not a language tag", fix='use BCP 47, such as "en"')
     return primary

@@ -1,8 +1,8 @@
 """Which files of a snapshot an earlier start found whole and nobody has touched since; a restart need not read them.
 
-To compare checksums takes as long as to read a snapshot: 3 s for a million articles, half a minute for ten. As make and
-git do, this goes by what the file system says of a file, which any write to it changes. It holds for one boot of the
-system: after a loss of power everything is read again. The file CHECKED beside the snapshots remembers it.
+To compare checksums takes as long as to read a snapshot: a second or two for a million articles, half a minute for ten.
+As make and git do, this goes by what the file system says of a file, which any write to it changes. It holds for one
+boot of the system: after a loss of power everything is read again. The file CHECKED beside the snapshots remembers it.
 """
 
 from __future__ import annotations

@@ -123,6 +123,8 @@ def test_unreadable_date_stays_as_it_is(tmp_path: Path) -> None:
         ("Fri, 02 Jan 2026 03:04 PM", "2026-01-02T15:04:00+00:00"),
         ("Fri, 02 Jan 2026 03:04 pm EST", "Fri, 02 Jan 2026 03:04 pm EST"),
         ("Fri, 02 Jan 2026 03:04:05 CEST", "Fri, 02 Jan 2026 03:04:05 CEST"),
+        ("Fri, 02 Jan 2026 03:04:05 ET", "2026-01-02T08:04:05+00:00"),
+        ("Fri, 02 Jan 2026 03:04:05 AST", "2026-01-02T07:04:05+00:00"),
     ],
 )
 def test_the_time_of_day_is_never_guessed(tmp_path: Path, text: str, expected: str) -> None:

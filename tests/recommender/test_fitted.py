@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 
@@ -107,10 +108,11 @@ NUMBERS = "are not numbers by feature"
         pytest.param({"scales": dict.fromkeys(FEATURES, math.nan)}, f"scales {NUMBERS}", id="not a number"),
         pytest.param({"weights": dict.fromkeys(FEATURES, math.inf)}, f"weights {NUMBERS}", id="without end"),
         pytest.param({"means": dict.fromkeys(FEATURES, 10**400)}, f"means {NUMBERS}", id="beyond all"),
+        pytest.param({"scales": dict.fromkeys(FEATURES, 0)}, "scales are not above 0", id="no scale"),
         pytest.param({"slope": "x"}, "slope and intercept are not numbers", id="slope is a text"),
         pytest.param({"intercept": True}, "slope and intercept are not numbers", id="intercept is a truth"),
-        pytest.param({"trees": 5}, "name and trees are not text, or links no list", id="trees are a number"),
-        pytest.param({"links": None}, "name and trees are not text, or links no list", id="no links"),
+        pytest.param({"trees": 5}, "name, encoder and trees are not text, or links no list", id="trees are a number"),
+        pytest.param({"links": None}, "name, encoder and trees are not text, or links no list", id="no links"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
@@ -150,6 +152,21 @@ def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names
     with pytest.raises(CorruptError) as caught:
         load_fit(path, ENCODER)
     assert str(caught.value) == f"{path}: is no fitted ranker: its features differ ({AGAIN})"
+
+
+@pytest.mark.parametrize("link", [["a", "b", 10**30], ["a", "\ud800", 5], ["a", "b"], ["a", "b", "x"], 5])
+def test_broken_links_are_refused(link: Any) -> None:
+    """Whatever is wrong with them."""
+    with pytest.raises(CorruptError, match="the ranker's links are unreadable: "):
+        FittedModel(make_fit(links=[link]))
+
+
+def test_trees_of_another_number_of_features_are_refused() -> None:
+    """They would fail with the first page."""
+    data = lightgbm.Dataset(np.random.default_rng(1).normal(size=(50, 2)), np.arange(50) % 2)
+    booster = lightgbm.train({"objective": "binary", "verbose": -1, "min_data_in_leaf": 1}, data, 2)
+    with pytest.raises(CorruptError, match="the ranker's trees are for 2 features"):
+        FittedModel(make_fit(trees=booster.model_to_string()))
 
 
 def test_broken_trees_are_refused(tmp_path: Path) -> None:

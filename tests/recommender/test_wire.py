@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 from related_news.v1 import article_service_pb2 as articles_pb
@@ -19,6 +19,8 @@ from recommender.wire import UNCOUNTED_BYTES, check_fields
 
 UPSERT = articles_pb.UpsertArticlesRequest.DESCRIPTOR
 FILL = related_pb.FillSlotsRequest.DESCRIPTOR
+GROUP = b"\xa3\x06\xa4\x06"
+"""A group, which is empty: an old kind of field, which the parser passes over."""
 
 
 def write(articles: int, paragraphs: int, chars: int = 1) -> articles_pb.UpsertArticlesRequest:
@@ -64,13 +66,23 @@ def test_every_field_is_counted(monkeypatch: pytest.MonkeyPatch, message: Messag
         (UPSERT, write(1, 600_000, 0).SerializeToString()),
         (FILL, related_pb.FillSlotsRequest(draft=related_pb.Draft(tags=[""] * 600_000)).SerializeToString()),
         (FILL, related_pb.FillSlotsRequest(on_page_ids=[""] * 600_000).SerializeToString()),
+        (UPSERT, GROUP + b"\x0a\x00" * 600_000),
+        (UPSERT, write(1, 600_000, 0).SerializeToString() + b"\x0f"),
     ],
-    ids=["articles", "paragraphs", "tags", "ids"],
+    ids=["articles", "paragraphs", "tags", "ids", "articles after a group", "paragraphs before a bad byte"],
 )
 def test_what_would_fill_the_memory_is_refused(kind: Any, data: bytes) -> None:
     """A megabyte on the wire, and a hundred once it is parsed."""
     with pytest.raises(InvalidInputError, match=r"has more than 500,000 fields \(send less at once\)"):
         check_fields(data, kind)
+
+
+def test_a_number_without_end_is_given_up_at_once() -> None:
+    """To add it up would take hours."""
+    data = b"\xff" * (2 * UNCOUNTED_BYTES) + b"\x01"
+    check_fields(data, UPSERT)
+    with pytest.raises(DecodeError):
+        articles_pb.UpsertArticlesRequest.FromString(data)
 
 
 def test_a_full_write_passes() -> None:

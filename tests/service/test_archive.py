@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import pytest
 from recommender import archive as archive_module
 from recommender.archive import Archive
 from recommender.batching import Batcher
-from recommender.catalog.articles import Body
+from recommender.catalog.articles import Body, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.manifest import current_snapshot
+from recommender.catalog.rows import Outcome
 from recommender.catalog.segment import Scope
 from recommender.catalog.snapshot_writer import make_current, write_snapshot
 from recommender.catalog.store import Store, open_store
@@ -217,12 +219,19 @@ def test_a_reader_keeps_its_snapshot_when_that_is_pruned(rig: Rig) -> None:
 # Writes whose callers are gone, slow disks, slow encoders
 
 
-def test_what_a_cancelled_call_has_written_is_applied_all_the_same(rig: Rig) -> None:
+def test_what_a_cancelled_call_has_written_is_applied_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that gives up while another writer holds the store ends the call, not the write."""
     live, other = rig.archive.live, sqlite3.connect(rig.store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    begun, real = threading.Event(), rig.archive.store.delete
+
+    def delete(ids: Sequence[str]) -> list[bool]:
+        begun.set()
+        return real(ids)
+
+    monkeypatch.setattr(rig.archive.store, "delete", delete)
     deleting = rig.loop.begin(rig.archive.delete([PAGE]))
-    threading.Event().wait(0.1)
+    assert begun.wait(10)
     deleting.cancel()
     other.execute("COMMIT")
     other.close()
@@ -272,11 +281,15 @@ def test_only_so_many_calls_wait_for_the_encoder(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(rig.archive, "encoder", Batcher(Hanging()))
     monkeypatch.setattr(rig.archive, "encodings_max", 1)
     first = rig.loop.begin(rig.archive.read_draft(body, 10.0))
-    threading.Event().wait(0.1)
+    assert eventually(lambda: rig.archive._encodings == 1)
     with pytest.raises(OverloadError, match="1 calls wait for the encoder already"):
         rig.loop.run(rig.archive.read_draft(body, 10.0))
     with pytest.raises(OverloadError):
         rig.loop.run(rig.archive.upsert([article("new")], keep_rules=[True]))
+    known = rig.loop.run(rig.archive.get(PAGE))
+    assert known is not None
+    hidden = replace(known, rules=Rules(never_target=True))
+    assert rig.loop.run(rig.archive.upsert([hidden], keep_rules=[False]))[0] == [Outcome.CHANGED]
     assert rig.loop.run(rig.archive.delete([PAGE]))[0] == [True]
     gate.set()
     assert first.result(10)

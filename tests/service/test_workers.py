@@ -228,15 +228,15 @@ def test_settings_come_to_a_worker_that_is_being_started(data_dir: Path, tmp_pat
         server.process.send_signal(signal.SIGHUP)
         with opened(data_dir) as roster:
             assert eventually(lambda: len(list(roster.others())) == 2)
-        time.sleep(0.5)
-        assert _all_know(server.client.address, "mine")
+        time.sleep(0.5)  # until it listens
+        assert eventually(lambda: _all_know(server.client.address, "mine"))
 
 
 def test_settings_with_an_unusable_ranker_are_not_taken_over(data_dir: Path, tmp_path: Path) -> None:
     """Nor by a worker that is started later: it would never start."""
     config, ranker = tmp_path / "related-news.toml", tmp_path / "ranker.json"
     config.write_text("")
-    with served(fake_server(data_dir, "--config", str(config))) as server:
+    with served(fake_server(data_dir, "--config", str(config), "--log-level", "ERROR")) as server:
         for text in (None, "1x", '{"weights": 5}'):
             if text:
                 ranker.write_text(text)
@@ -244,10 +244,20 @@ def test_settings_with_an_unusable_ranker_are_not_taken_over(data_dir: Path, tmp
                 f'ranker = "{ranker}"\n[[layouts.mine.slots]]\nname = "one"\nplacement = "end"\ncount = 1\n'
             )
             server.process.send_signal(signal.SIGHUP)
-        time.sleep(0.3)
+            assert _logs(server, "settings not reloaded")
         end(children(server, WORKER)[0])
         assert eventually(lambda: _answers(server, PAGE))
         assert not _all_know(server.client.address, "mine")
+
+
+def _logs(server: Served, words: str) -> bool:
+    """Wait for a line of the log that has these words; one that does not come ends the service, and the wait."""
+    watchdog = threading.Timer(TIMEOUT_S, server.process.kill)
+    watchdog.start()
+    try:
+        return any(words in line for line in iter(server.process.stderr.readline, ""))  # type: ignore[union-attr]
+    finally:
+        watchdog.cancel()
 
 
 def _all_know(address: str, layout: str) -> bool:

@@ -39,6 +39,8 @@ class ArticleServiceStub:
     """Adds or replaces articles, each accepted or refused by name; accepted ones are written in one transaction.
 
     INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
+
+    A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
     """
     DeleteArticles: _grpc.UnaryUnaryMultiCallable[_article_service_pb2.DeleteArticlesRequest, _article_service_pb2.DeleteArticlesResponse]
     """Withdraws articles. When it returns, no later answer contains them. Unknown ids are reported, not refused."""
@@ -66,6 +68,8 @@ class ArticleServiceAsyncStub(ArticleServiceStub):
     """Adds or replaces articles, each accepted or refused by name; accepted ones are written in one transaction.
 
     INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
+
+    A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
     """
     DeleteArticles: _aio.UnaryUnaryMultiCallable[_article_service_pb2.DeleteArticlesRequest, _article_service_pb2.DeleteArticlesResponse]  # type: ignore[assignment]
     """Withdraws articles. When it returns, no later answer contains them. Unknown ids are reported, not refused."""
@@ -96,6 +100,8 @@ class ArticleServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds or replaces articles, each accepted or refused by name; accepted ones are written in one transaction.
 
         INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
+
+        A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
         """
 
     @_abc_1.abstractmethod
