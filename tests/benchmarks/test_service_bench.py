@@ -54,7 +54,7 @@ def test_a_service_is_measured_whole(data_dir: Path) -> None:
     for case in cases.values():
         samples = machine.unpack_samples(case["samples_us"])
         assert len(samples) == case["count"] >= 2
-        assert case["p50_us"] == pytest.approx(np.median(samples), rel=1e-3)
+        assert case["p50_us"] == pytest.approx(np.median(samples), rel=1e-3, abs=0.06)  # kept to a tenth
     assert cases[f"{FILL}/1"]["p50_us"] > cases["empty/1"]["p50_us"]
     assert values["ratios"][f"{FILL}/1"] == pytest.approx(
         cases[f"{FILL}/1"]["p50_us"] / cases["empty/1"]["p50_us"], abs=1e-3
