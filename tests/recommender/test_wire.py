@@ -30,12 +30,12 @@ def write(articles: int, paragraphs: int, chars: int = 1) -> articles_pb.UpsertA
 
 
 def fields_of(message: Message) -> int:
-    """Return the number of fields that are set, those of submessages included."""
+    """Return the number of fields that are set, with those of submessages that can hold more than single values."""
     count = 0
     for field, value in message.ListFields():
         values = value if field.is_repeated else [value]
         count += len(values)
-        if field.message_type:
+        if field.message_type and any(inner.is_repeated or inner.message_type for inner in field.message_type.fields):
             count += sum(map(fields_of, values))
     return count
 

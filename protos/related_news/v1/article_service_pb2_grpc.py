@@ -73,7 +73,7 @@ class ArticleServiceServicer:
 
         INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
 
-        A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
+        A request of more than 500,000 fields in all (some 1,000 paragraphs in each of 500 articles) is refused; send fewer at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class ArticleServiceStub:
 
     INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
 
-    A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
+    A request of more than 500,000 fields in all (some 1,000 paragraphs in each of 500 articles) is refused; send fewer at once.
     """
     DeleteArticles: _grpc.UnaryUnaryMultiCallable[_article_service_pb2.DeleteArticlesRequest, _article_service_pb2.DeleteArticlesResponse]
     """Withdraws articles. When it returns, no later answer contains them. Unknown ids are reported, not refused."""
@@ -69,7 +69,7 @@ class ArticleServiceAsyncStub(ArticleServiceStub):
 
     INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
 
-    A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
+    A request of more than 500,000 fields in all (some 1,000 paragraphs in each of 500 articles) is refused; send fewer at once.
     """
     DeleteArticles: _aio.UnaryUnaryMultiCallable[_article_service_pb2.DeleteArticlesRequest, _article_service_pb2.DeleteArticlesResponse]  # type: ignore[assignment]
     """Withdraws articles. When it returns, no later answer contains them. Unknown ids are reported, not refused."""
@@ -101,7 +101,7 @@ class ArticleServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: no articles, or too many. RESOURCE_EXHAUSTED: disk full. UNAVAILABLE: the store is busy.
 
-        A request of more than 500,000 fields in all (500 articles with 333 paragraphs each) is refused; send fewer at once.
+        A request of more than 500,000 fields in all (some 1,000 paragraphs in each of 500 articles) is refused; send fewer at once.
         """
 
     @_abc_1.abstractmethod
