@@ -185,6 +185,7 @@ class Seat:
             behind = [other for other in behind if not self._has_come(other, revision)]
         stuck = [other.pid for other in behind if not await self._is_dealt_with(other, revision)]
         if stuck:
+            log.error("processes %s do not apply changes in time, and cannot be killed from here", stuck)
             raise UnavailableError(
                 f"this is stored, but processes {stuck} may still answer without it", fix="stop them, and send it again"
             )
@@ -196,8 +197,8 @@ class Seat:
 
     async def _is_dealt_with(self, other: Other, revision: int) -> bool:
         """Kill a process, unless it is of another container or this one; returns whether nobody has to wait for it."""
-        log.error("process %d does not apply changes in time; it is taken out of service", other.pid)
         if other.namespace == _namespace() and other.pid != os.getpid():
+            log.error("process %d does not apply changes in time; it is taken out of service", other.pid)
             with suppress(OSError):
                 os.kill(other.pid, signal.SIGKILL)
             deadline = time.monotonic() + _KILLED_S

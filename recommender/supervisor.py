@@ -104,7 +104,6 @@ class _Supervisor:
         server = self._settings.server
         keepers: list[asyncio.Task[None]] = []
         model_for(self._settings.data_dir, self._settings.model.name)
-        check_ranker(self._settings)
         with closing(self._store), reserved_port(server.host, server.port) as port:
             self._settings = _with_server(self._settings, port=port)
             try:
@@ -154,15 +153,16 @@ class _Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 encoder = group.create_task(self._start_encoder())
-                snapshot = group.create_task(self._make_sure_of_snapshot(encoder))
-                started = [group.create_task(self._start_worker(slot, after=snapshot)) for slot in range(workers)]
+                prepared = group.create_task(self._prepare(encoder))
+                started = [group.create_task(self._start_worker(slot, after=prepared)) for slot in range(workers)]
         except ExceptionGroup as group:
             ours = next((error for error in group.exceptions if isinstance(error, RelatedNewsError)), group)
             raise ours from None
         return encoder.result(), [task.result() for task in started]
 
-    async def _make_sure_of_snapshot(self, encoder: Awaitable[Process]) -> None:
-        """Return once there is a snapshot that workers can load without checking it."""
+    async def _prepare(self, encoder: Awaitable[Process]) -> None:
+        """Return once the ranker is checked and there is a snapshot that workers can load without checking it."""
+        await asyncio.to_thread(check_ranker, self._settings)  # trees take a second to load; the encoder takes longer
         if not await asyncio.to_thread(self._has_whole_snapshot):
             await encoder
             await self._write_snapshot("prepare")

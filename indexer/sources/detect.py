@@ -11,6 +11,7 @@ from indexer.sources.reading import list_files, read_head
 
 _BY_NAME = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}
 _BY_NAME |= dict.fromkeys((".html", ".htm", ".xhtml"), "html")
+_IN_FOLDERS = (*html_folder.SUFFIXES, *text_folder.SUFFIXES)
 _WXR = re.compile(rb"xmlns:\w+\s*=\s*[\"']https?://wordpress\.org/export/")
 _FEED = re.compile(rb"<(?:rss|feed|rdf:RDF|\w+:feed)[\s>]")
 _PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
@@ -23,10 +24,10 @@ def detect_format(path: Path) -> str | None:
 
 def _detect_folder(path: Path) -> str | None:
     """Count the files of either kind; on a tie pages win, since folders of them hold stray text files."""
-    pages = len(list_files(path, lambda name: name.endswith(html_folder.SUFFIXES)))
-    texts = len(list_files(path, lambda name: name.endswith(text_folder.SUFFIXES)))
-    if not pages and not texts:
+    names = [path.name.lower() for path in list_files(path, lambda name: name.endswith(_IN_FOLDERS))]
+    if not names:
         return None
+    pages, texts = (sum(name.endswith(of.SUFFIXES) for name in names) for of in (html_folder, text_folder))
     return "html" if pages >= texts else "text"
 
 

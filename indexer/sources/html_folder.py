@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from indexer.sources.base import BadRecord, Block, RawArticle, Where
@@ -39,7 +40,7 @@ class HtmlFolder:
 
     def records(self) -> Iterator[RawArticle | BadRecord]:
         """Yield an article, or the reason against it, for every file."""
-        for path in self._files():
+        for path in self._files:
             try:
                 yield self._article(path)
             except (UnreadableError, StorageError) as error:
@@ -47,8 +48,9 @@ class HtmlFolder:
 
     def count(self) -> int | None:
         """Return the number of files."""
-        return len(self._files())
+        return len(self._files)
 
+    @cached_property
     def _files(self) -> list[Path]:
         return list_files(self._path, lambda name: name.endswith(SUFFIXES))
 

@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from indexer.sources.base import BadRecord, RawArticle, Where
@@ -33,7 +34,7 @@ class TextFolder:
 
     def records(self) -> Iterator[RawArticle | BadRecord]:
         """Yield an article, or the reason against it, for every file."""
-        for path in self._files():
+        for path in self._files:
             try:
                 yield self._article(path)
             except (UnreadableError, StorageError) as error:
@@ -41,8 +42,9 @@ class TextFolder:
 
     def count(self) -> int | None:
         """Return the number of files."""
-        return len(self._files())
+        return len(self._files)
 
+    @cached_property
     def _files(self) -> list[Path]:
         return list_files(self._path, lambda name: name.endswith(SUFFIXES))
 

@@ -144,8 +144,7 @@ class ScopedIndex:
     def latest(self, scope: Scope, n: int, until_ms: int) -> Rows:
         """Return the last n rows, or fewer, in `scope` that became public up to `until_ms`, ascending."""
         allowed = self._allowed(scope)
-        before = int(np.searchsorted(self._columns.public_at_ms, until_ms, "right"))
-        _, end = allowed.positions(0, before)
+        _, end = allowed.positions(*self._between(0, until_ms))
         return allowed.at(max(0, end - n), end)
 
     def earliest(self, scope: Scope, n: int, from_ms: int, until_ms: int) -> Rows:
