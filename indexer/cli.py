@@ -23,7 +23,7 @@ from recommender.catalog.locking import only_run
 from recommender.config import Settings, address_of, find_config, load_settings, to_toml
 from recommender.embedding import Embedder, load_embedder
 from recommender.errors import InvalidInputError, RelatedNewsError
-from recommender.opening import model_for
+from recommender.model_for import model_for
 
 EXIT_FAILED = 1
 EXIT_SOME_REFUSED = 3

@@ -15,8 +15,7 @@ from recommender.catalog.live import Live
 from recommender.catalog.manifest import Manifest, current_snapshot, finished_snapshots
 from recommender.catalog.snapshot import Snapshot
 from recommender.catalog.snapshot_writer import make_current, write_snapshot
-from recommender.catalog.store import Change, Store, encoders_of
-from recommender.embedding import EMBEDDED_MODEL, model_of
+from recommender.catalog.store import Change, Store
 from recommender.errors import CorruptError, MismatchError
 
 log = logging.getLogger(__name__)
@@ -31,24 +30,6 @@ CHANGES_AT_ONCE = 64
 """So many changes are applied between two answers."""
 
 T = TypeVar("T")
-
-
-def model_for(data_dir: Path, configured: str | None) -> str:
-    """Return the name of the model to use for a data folder: the one that its index was made with.
-
-    configured: as in the settings; None for no preference. For a new index it is that, or the embedded default.
-    Raises MismatchError if the index was made with another model than the configured one.
-    """
-    path = data_dir / STORE_FILE
-    if not path.exists():
-        return configured or EMBEDDED_MODEL
-    key, _ = encoders_of(path)
-    if configured is not None and configured != model_of(key):
-        raise MismatchError(
-            f"{path} was indexed with {key}, the configured model is {configured}",
-            fix="unset model.name, or run `related-news reindex` to change the model",
-        )
-    return model_of(key)
 
 
 def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True) -> Live:

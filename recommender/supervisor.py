@@ -26,7 +26,8 @@ from recommender.catalog.store import open_store
 from recommender.config import Settings, address_of
 from recommender.errors import CorruptError, RelatedNewsError, StorageError
 from recommender.fitted import FittedModel, load_fit
-from recommender.opening import SNAPSHOTS, STORE_FILE, model_for, usable_folder
+from recommender.model_for import model_for
+from recommender.opening import SNAPSHOTS, STORE_FILE, usable_folder
 from recommender.processes import Process
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from benchmarks.service.run import Asked, measure
 from benchmarks.service.turns import FULL, SHORT
 from recommender.config import Settings
 from recommender.encoder_process import load_configured
-from recommender.opening import model_for
+from recommender.model_for import model_for
 
 _WRITTEN_SHARE = 0.4
 """With half as many changes as an archive has articles the service writes a snapshot of its store."""

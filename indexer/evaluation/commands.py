@@ -25,7 +25,7 @@ from recommender.embedding import EMBEDDED_MODEL, load_embedder
 from recommender.errors import InvalidInputError, StorageError
 from recommender.evidence import Extras
 from recommender.fitted import Fit, FittedModel, load_fit
-from recommender.opening import model_for
+from recommender.model_for import model_for
 from recommender.rank import Ranker
 from recommender.recommend import Recommender
 

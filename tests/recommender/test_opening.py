@@ -18,10 +18,10 @@ from recommender.catalog.sqlite import copy_database
 from recommender.catalog.store import Store, create_store, open_store
 from recommender.embedding import EMBEDDED_MODEL
 from recommender.errors import CorruptError, MismatchError
+from recommender.model_for import model_for
 from recommender.opening import (
     SNAPSHOTS,
     STORE_FILE,
-    model_for,
     open_live,
     read_changes,
     replay,
