@@ -14,10 +14,10 @@ from benchmarks.data import open_live
 from benchmarks.machine import keep
 from indexer.evaluation.evaluate import Listener, compare_on, through
 from indexer.evaluation.links import read_links, usable
-from recommender.catalog.vectors import limit_threads
-from recommender.evidence import PARTS
-from recommender.rank import Formula, Ranker
-from recommender.recommend import Recommender
+from recommender.answer.evidence import PARTS
+from recommender.answer.rank import Formula, Ranker
+from recommender.answer.recommend import Recommender
+from recommender.catalog.vectors.index import limit_threads
 
 
 def main(

@@ -16,16 +16,16 @@ import typer
 
 from benchmarks.data import open_live
 from benchmarks.machine import keep
-from recommender.affected import AffectedPages, Former
+from recommender.answer.affected_pages import AffectedPages, Former
+from recommender.answer.layout import DEFAULT_LAYOUT
+from recommender.answer.rank import Ranker
+from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.live import Live
-from recommender.catalog.rows import before_of
-from recommender.catalog.store import Change, open_store
-from recommender.catalog.stored import Stored
-from recommender.catalog.vectors import limit_threads
-from recommender.opening import STORE_FILE
-from recommender.policy import DEFAULT_LAYOUT
-from recommender.rank import Ranker
-from recommender.recommend import Recommender, Request
+from recommender.catalog.opening import STORE_FILE
+from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.store import Change, open_store
+from recommender.catalog.store.writes import before_of
+from recommender.catalog.vectors.index import limit_threads
 
 Plans = dict[str, list[tuple[str, int | None]]]
 

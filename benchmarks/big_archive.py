@@ -25,18 +25,18 @@ import typer
 
 from benchmarks.data import open_live
 from benchmarks.peers.corpus import ARTICLES_PER_DAY, make
-from recommender.catalog.coding import held, short, turned
-from recommender.catalog.derived import ANALYSIS
 from recommender.catalog.live import Live
-from recommender.catalog.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
-from recommender.catalog.near_copies import SKETCH_SIZE, VALUES
-from recommender.catalog.segment import Columns, Record, id_hash, label_code
-from recommender.catalog.snapshot_files import Batch, SnapshotFiles
-from recommender.catalog.snapshot_writer import make_current
-from recommender.catalog.sqlite import connect
-from recommender.catalog.store import create_store
-from recommender.catalog.wording import TITLE_TERMS, Packed, headline_key
-from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.files import Batch, SnapshotFiles
+from recommender.catalog.snapshot.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
+from recommender.catalog.snapshot.segment import Columns, Record, id_hash, label_code
+from recommender.catalog.snapshot.writer import make_current
+from recommender.catalog.store.sqlite import connect
+from recommender.catalog.store.store import create_store
+from recommender.catalog.text.derived import ANALYSIS
+from recommender.catalog.text.near_copies import SKETCH_SIZE, VALUES
+from recommender.catalog.text.terms import TITLE_TERMS, Packed, headline_key
+from recommender.catalog.vectors.scalar_codes import held, short, turned
 
 _BATCH_ROWS = 20_000
 _OWN_WORDS = 0.67

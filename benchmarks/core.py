@@ -30,7 +30,7 @@ from benchmarks.peers.corpus import Corpus, load, make
 from benchmarks.peers.measure import K, Plan, built, mean_recall, pin, summary, sweep
 from benchmarks.peers.peer import EVERYTHING, Filter, Peer, Rows
 from benchmarks.peers.run import measure_apart, open_peer
-from recommender.retrieve import WINDOWS
+from recommender.answer.retrieve import WINDOWS
 
 PEERS = ("faiss_flat", "related_news")
 WINDOW = "by id, window of {:,}"

@@ -12,10 +12,10 @@ import typer
 from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
-from recommender import opening
+from recommender.catalog import opening
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
-from recommender.catalog.store import open_store
+from recommender.catalog.store.store import open_store
 from recommender.errors import NotFoundError
 
 

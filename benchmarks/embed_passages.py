@@ -20,7 +20,7 @@ import typer
 
 from benchmarks.data import read_articles
 from recommender.catalog.articles import Article
-from recommender.embedding import Embedder, load_embedder
+from recommender.encoding.embedder import Embedder, load_embedder
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=\S)")
 _CHUNK = 1_024

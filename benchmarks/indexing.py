@@ -27,11 +27,11 @@ from benchmarks.machine import keep
 from benchmarks.plain_encode import beside_plain, load_plain
 from indexer.sources.detect import detect_format
 from recommender.catalog.articles import Article
+from recommender.catalog.opening import STORE_FILE
 from recommender.config import IndexSettings
-from recommender.embedding import Embedder, computes_in_bfloat16, load_embedder
-from recommender.opening import STORE_FILE
-from recommender.prepare import embed
-from recommender.recipe import select_texts
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import Embedder, computes_in_bfloat16, load_embedder
+from recommender.encoding.text_recipe import select_texts
 
 PLAIN_ARTICLES = 300
 

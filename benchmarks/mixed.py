@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from benchmarks.peers.corpus import ARTICLES_PER_DAY
 from recommender.catalog.articles import Article, Paragraph, make_article
-from recommender.catalog.derived import Vectors
-from recommender.recipe import Vector
+from recommender.catalog.text.derived import Vectors
+from recommender.encoding.text_recipe import Vector
 
 _DAY_MS = 86_400_000
 _MAIN_NOISE, _HEAD_NOISE = 0.7, 0.35

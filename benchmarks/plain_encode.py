@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import pack_samples
-from recommender.embedding import EMBEDDED_MODEL, Matrix, locate_model
+from recommender.encoding.embedder import EMBEDDED_MODEL, Matrix, locate_model
 
 BLOCK_TEXTS = 64
 PLAIN_BATCH_TEXTS = 32

@@ -12,8 +12,8 @@ import numpy as np
 import typer
 
 from benchmarks.data import open_live
+from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.live import Live
-from recommender.recommend import Recommender, Request
 
 _SKIPPED = 4
 """The first quarter of the archive has too little behind it to link to."""

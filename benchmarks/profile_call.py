@@ -30,18 +30,19 @@ from benchmarks.service.calls import EMPTY, FILL, METHODS
 from benchmarks.service.hosting import Cores, pin, serving
 from benchmarks.service.questions import first_time, served_copy
 from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
-from recommender import rank, recommend, service, slots
-from recommender.archive import Archive
-from recommender.batching import Batcher
+from recommender.answer import rank, recommend, slots
+from recommender.answer.rank import Ranker, Scored
+from recommender.answer.recommend import Recommender
+from recommender.answer.retrieve import WINDOWS
+from recommender.answer.suppression import PageJudge
 from recommender.catalog.live import Live
-from recommender.catalog.store import open_store
-from recommender.catalog.vectors import limit_threads
-from recommender.judging import PageJudge
-from recommender.opening import STORE_FILE
-from recommender.rank import Ranker, Scored
-from recommender.recommend import Recommender
-from recommender.retrieve import WINDOWS
-from recommender.service import RelatedNewsService, Terms
+from recommender.catalog.opening import STORE_FILE
+from recommender.catalog.store.store import open_store
+from recommender.catalog.vectors.index import limit_threads
+from recommender.encoding.batcher import Batcher
+from recommender.rpc import services
+from recommender.rpc.services import RelatedNewsService, Terms
+from recommender.serving.archive import Archive
 
 PAGES = 1_000
 WARM_UP = 100
@@ -82,7 +83,7 @@ STAGES = (
     Stage(recommend._Answer, "_explain", ("answer: explained links",)),
     Stage(recommend._Answer, "receipt", ("answer: receipt",)),
     Stage(Recommender, "fill_slots", ("answer: what is left of the recommender",)),
-    Stage(service, "plan_to", ("answer: message",)),
+    Stage(services, "plan_to", ("answer: message",)),
 )
 
 

@@ -20,13 +20,13 @@ import typer
 
 from benchmarks.data import open_live
 from benchmarks.machine import keep
+from recommender.answer.fitted_ranker import FittedModel, load_fit
+from recommender.answer.page import stored_page
+from recommender.answer.rank import Ranker, default_half_life_days
+from recommender.answer.retrieve import Found, retrieve
 from recommender.catalog.live import Live
-from recommender.catalog.segment import Scope
-from recommender.catalog.vectors import limit_threads
-from recommender.fitted import FittedModel, load_fit
-from recommender.page import stored_page
-from recommender.rank import Ranker, default_half_life_days
-from recommender.retrieve import Found, retrieve
+from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.vectors.index import limit_threads
 
 CANDIDATES = 300
 PAGES = 2_000

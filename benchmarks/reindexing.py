@@ -28,17 +28,17 @@ import typer
 from benchmarks.data import read_articles
 from benchmarks.machine import Stopwatch, keep, peak_memory_bytes
 from benchmarks.mixed import Mixed
-from indexer.reindex import Listeners, reindex
-from recommender import opening
-from recommender.catalog.derived import analyse
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.rows import Write
-from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import create_store, open_store
+from indexer.maintenance.reindex import Listeners, reindex
+from recommender.catalog import opening
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.store import create_store, open_store
+from recommender.catalog.store.writes import Write
+from recommender.catalog.text.derived import analyse
 from recommender.config import IndexSettings
-from recommender.embedding import Matrix, ModelInfo
-from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.encoding.embedder import Matrix, ModelInfo
 
 CHANGED = 3_000
 DIMENSION = 384

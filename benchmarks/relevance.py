@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.machine import keep
-from indexer.evaluation import commands, view
+from indexer.cli import evaluation, evaluation_view
 from recommender.config import Settings
 
 
@@ -23,10 +23,10 @@ def main(
 ) -> None:
     """Measure, print the report and keep it."""
     err = Console(stderr=True)
-    with commands.bench(Settings(data_dir=data_dir), None, None, err) as bench:
-        report = commands.evaluate(bench, links, near_duplicates, None, True, err)
+    with evaluation.bench(Settings(data_dir=data_dir), None, None, err) as bench:
+        report = evaluation.evaluate(bench, links, near_duplicates, None, True, err)
         articles = bench.live.count
-    Console().print(view.report_view(report))
+    Console().print(evaluation_view.report_view(report))
     print(keep("relevance", {"articles": articles, **report}))
 
 

@@ -7,10 +7,10 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line; interrupted while that is still loading, end as quietly as later."""
     try:
-        from indexer import cli  # here, since it takes the better part of a second
+        from indexer.cli import commands  # here, since it takes the better part of a second
     except KeyboardInterrupt:
         sys.exit(130)
-    cli.main()
+    commands.main()
 
 
 if __name__ == "__main__":

@@ -18,15 +18,15 @@ from pathlib import Path
 from indexer.cleaning import Cleaned, clean
 from indexer.sources.base import BadRecord, RawArticle, Source, Where
 from recommender.catalog.articles import Article, EditorLink, Rules, make_article, parse_time_ms
-from recommender.catalog.derived import Vectors, analyse
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.rows import Outcome, Write
-from recommender.catalog.snapshot_writer import Progress, write_snapshot
-from recommender.catalog.store import Store, create_store
-from recommender.embedding import Embedder
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.writer import Progress, write_snapshot
+from recommender.catalog.store.store import Store, create_store
+from recommender.catalog.store.writes import Outcome, Write
+from recommender.catalog.text.derived import Vectors, analyse
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import Embedder
 from recommender.errors import InvalidInputError
-from recommender.opening import SNAPSHOTS, STORE_FILE
-from recommender.prepare import embed
 
 BATCHES_IN_FLIGHT = 2
 

@@ -22,10 +22,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from recommender.answer.layout import Layout, Slot, SlotFilters
 from recommender.catalog.articles import make_language
-from recommender.embedding import Computing, Device, Precision
+from recommender.encoding.embedder import Computing, Device, Precision
 from recommender.errors import InvalidInputError, NotFoundError
-from recommender.policy import Layout, Slot, SlotFilters
 
 PREFIX = "RELATED_NEWS_"
 CONFIG_VARIABLE = "RELATED_NEWS_CONFIG"

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from recommender.answer.evidence import FEATURES
+from recommender.answer.fitted_ranker import Fit
 from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, make_article
-from recommender.catalog.derived import analyse
 from recommender.catalog.live import Live
-from recommender.catalog.rows import Write
-from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import Change, Store, create_store, open_store
-from recommender.catalog.stored import Stored
-from recommender.catalog.wording import words_of
-from recommender.embedding import Matrix, ModelInfo
-from recommender.evidence import FEATURES
-from recommender.fitted import Fit
-from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
-from recommender.prepare import embed
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.store import Change, Store, create_store, open_store
+from recommender.catalog.store.writes import Write
+from recommender.catalog.text.derived import analyse
+from recommender.catalog.text.terms import words_of
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import Matrix, ModelInfo
 
 NOW_MS = 1_780_000_000_000
 """The clock of tests: 2026-05-28."""

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from recommender.catalog import scoped, snapshot_files, vectors
-from recommender.catalog.coding import ZERO, Coded, Vector, encoded, in_steps, step, turned
-from recommender.catalog.vectors import Hits, Rows
+from recommender.catalog.snapshot import files, scoped_search
+from recommender.catalog.vectors import index
+from recommender.catalog.vectors.index import Hits, Rows
+from recommender.catalog.vectors.scalar_codes import ZERO, Coded, Vector, encoded, in_steps, step, turned
 
 Half = npt.NDArray[np.float16]
 Mask = npt.NDArray[np.bool_]
@@ -84,11 +85,11 @@ def assert_best(found: Hits, expected: Hits) -> None:
 
 def codes_alone(patch: pytest.MonkeyPatch) -> None:
     """Let every search of what has codes go through them, however few rows it is about."""
-    patch.setattr(vectors, "SCANNED_ROWS", 0)
-    patch.setattr(vectors, "GATHERED_ROWS", 0)
-    patch.setattr(scoped, "GATHERED_ROWS", 0)
-    patch.setattr(vectors, "SCANNED_CODES", 1_000_000)
-    patch.setattr(vectors, "GATHERED_CODES", 1_000_000)
+    patch.setattr(index, "SCANNED_ROWS", 0)
+    patch.setattr(index, "GATHERED_ROWS", 0)
+    patch.setattr(scoped_search, "GATHERED_ROWS", 0)
+    patch.setattr(index, "SCANNED_CODES", 1_000_000)
+    patch.setattr(index, "GATHERED_CODES", 1_000_000)
 
 
 @contextmanager
@@ -98,6 +99,6 @@ def everything_compressed() -> Iterator[None]:
     With fewer rows than are compared exactly nothing is missed: the hits are those of the oracle.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot_files, "COMPRESSED_ROWS", COMPRESSIBLE)
+        patch.setattr(files, "COMPRESSED_ROWS", COMPRESSIBLE)
         codes_alone(patch)
         yield

@@ -13,7 +13,7 @@ from benchmarks.peers.measure import Plan
 from benchmarks.peers.report import markdown
 from benchmarks.peers.run import PEERS, Asked, run_all, run_one
 from indexer.evaluation.workbench import open_bench, read_gold
-from recommender.embedding import load_embedder
+from recommender.encoding.embedder import load_embedder
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

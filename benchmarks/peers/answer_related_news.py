@@ -8,11 +8,11 @@ from pathlib import Path
 
 from benchmarks.peers.answer import Question
 from benchmarks.peers.peer import Setting, Vector
+from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
-from recommender.catalog.segment import Scope
-from recommender.catalog.vectors import limit_threads
-from recommender.recommend import EVERY, Recommender, Request
+from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.vectors.index import limit_threads
 
 
 class Peer:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
-from recommender.catalog import coding, compressed
-from recommender.catalog import vectors as our_vectors
-from recommender.catalog.compressed import Compressed
-from recommender.catalog.scoped import ScopedIndex
-from recommender.catalog.segment import COLUMN_TYPES, Scope, Tags, label_code
-from recommender.catalog.segment import Columns as OurColumns
-from recommender.catalog.vectors import CodedVectors
+from recommender.catalog.snapshot.scoped_search import ScopedIndex
+from recommender.catalog.snapshot.segment import COLUMN_TYPES, Scope, Tags, label_code
+from recommender.catalog.snapshot.segment import Columns as OurColumns
+from recommender.catalog.vectors import index as our_vectors
+from recommender.catalog.vectors import product_codes, scalar_codes
+from recommender.catalog.vectors.index import CodedVectors
+from recommender.catalog.vectors.product_codes import Compressed
 
 _BATCH = 65_536
 _END_MS = 2**62
@@ -40,9 +40,9 @@ class Peer:
         starts = range(0, len(vectors), _BATCH)
         coded = np.lib.format.open_memmap(folder / "mains.npy", "w+", np.uint8, vectors.shape)
         for at in starts:
-            coded[at : at + _BATCH] = coding.held(vectors[at : at + _BATCH])
-        quantizers = compressed.train(coded, len(coded))
-        encoded = [quantizers.encode(coding.decoded(coded[at : at + _BATCH])) for at in starts]
+            coded[at : at + _BATCH] = scalar_codes.held(vectors[at : at + _BATCH])
+        quantizers = product_codes.train(coded, len(coded))
+        encoded = [quantizers.encode(scalar_codes.decoded(coded[at : at + _BATCH])) for at in starts]
         np.save(folder / "codes.npy", np.concatenate([codes for codes, _ in encoded]))
         np.save(folder / "lists.npy", np.concatenate([lists for _, lists in encoded]))
         del coded, encoded
@@ -61,7 +61,7 @@ class Peer:
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
         """Search a period in a scope. As in the product, a query's vector is turned once for all its searches."""
         if query is not self._query:
-            self._query, self._turned = query, coding.turned(query)
+            self._query, self._turned = query, scalar_codes.turned(query)
         until_ms = _END_MS if wanted.until_ms is None else wanted.until_ms - 1
         return self._index.search(self._turned, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
 
@@ -73,7 +73,7 @@ class Peer:
         """The product's own constants."""
         constants = {
             name.lower(): value
-            for module in (our_vectors, compressed, coding)
+            for module in (our_vectors, product_codes, scalar_codes)
             for name in dir(module)
             if name.isupper() and isinstance(value := getattr(module, name), int | float)
         }

@@ -14,8 +14,8 @@ from benchmarks.service.questions import ask_about, served_copy
 from benchmarks.service.run import Asked, measure
 from benchmarks.service.turns import FULL, SHORT
 from recommender.config import Settings
-from recommender.encoder_process import load_configured
-from recommender.model_for import model_for
+from recommender.encoding.model_for import model_for
+from recommender.processes.encoder import load_configured
 
 _WRITTEN_SHARE = 0.4
 """With half as many changes as an archive has articles the service writes a snapshot of its store."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from benchmarks.service.client import LEAST_EACH, Block
 from benchmarks.service.hosting import pin
-from recommender.embedding import Embedder
+from recommender.encoding.embedder import Embedder
 
 
 class _Encoder(NamedTuple):

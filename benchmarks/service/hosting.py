@@ -22,7 +22,7 @@ REAL = "indexer"
 START_S = 600.0
 STOP_S = 30.0
 _COMPACT_AFTER = 1_000_000
-_KINDS = {"recommender.worker": "worker", "encoder": "encoder"}
+_KINDS = {"recommender.processes.worker": "worker", "encoder": "encoder"}
 _MEMORY = {"Rss": "rss_mib", "Pss": "pss_mib", "Pss_Anon": "anonymous_mib", "Pss_File": "file_mib"}
 _KIB_IN_MIB = 1024
 

@@ -15,14 +15,14 @@ from unittest import mock
 
 import numpy as np
 
-from recommender import supervisor
-from recommender.catalog.manifest import Manifest, current_snapshot
-from recommender.catalog.store import encoders_of
-from recommender.child import run_child
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.manifest import Manifest, current_snapshot
+from recommender.catalog.store.store import encoders_of
 from recommender.config import Settings
-from recommender.embedding import Embedder, Matrix, ModelInfo, model_of
-from recommender.encoder_process import serve_encoder
-from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.encoding.embedder import Embedder, Matrix, ModelInfo, model_of
+from recommender.processes import supervisor
+from recommender.processes.child import run_child
+from recommender.processes.encoder import serve_encoder
 
 MODULE = "benchmarks.service.no_model"
 _AS_ENCODER = "encoder"
@@ -62,7 +62,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == [_AS_ENCODER]:
         run_child(lambda orders: serve_encoder(orders, _load))
     else:
-        from indexer.cli import main  # not for those who only want NoModel: it takes a second
+        from indexer.cli.commands import main  # not for those who only want NoModel: it takes a second
 
         encoder = (sys.executable, "-m", MODULE, _AS_ENCODER)
         with mock.patch.object(supervisor, "Commands", partial(supervisor.Commands, encoder=encoder)):

@@ -26,12 +26,12 @@ from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
 from recommender.catalog.articles import Article, make_body
-from recommender.catalog.sqlite import copy_database
-from recommender.catalog.store import open_store
-from recommender.convert import kind_to, paragraphs_from
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.store.sqlite import copy_database
+from recommender.catalog.store.store import open_store
+from recommender.encoding.text_recipe import select_texts
 from recommender.errors import InvalidInputError
-from recommender.opening import SNAPSHOTS, STORE_FILE
-from recommender.recipe import select_texts
+from recommender.rpc.messages import kind_to, paragraphs_from
 
 IDS_MOST = 50_000
 FILLED = 50_000

@@ -19,9 +19,9 @@ from benchmarks.service.figures import figures, per_article, ratios
 from benchmarks.service.hosting import REAL, Cores, Running, serving
 from benchmarks.service.questions import Questions
 from benchmarks.service.turns import AROUND_S, WRITES, Case, Plan, in_turns, reading_cases, writing_cases
-from recommender.catalog.checked import CHECKED
-from recommender.embedding import Embedder
-from recommender.opening import SNAPSHOTS
+from recommender.catalog.opening import SNAPSHOTS
+from recommender.catalog.snapshot.verified import CHECKED
+from recommender.encoding.embedder import Embedder
 
 _WARM_UP_CALLS = 30
 

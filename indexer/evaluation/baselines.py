@@ -13,8 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from indexer.evaluation.links import GoldPage
 from indexer.evaluation.metrics import CUTOFF
 from recommender.catalog.live import Live
-from recommender.catalog.segment import Scope
-from recommender.catalog.store import Store
+from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.store.store import Store
 
 Baseline = Callable[[GoldPage], list[str]]
 """Returns the ids of the CUTOFF best for a page, best first, the page itself left out."""

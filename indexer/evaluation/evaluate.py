@@ -27,12 +27,12 @@ from indexer.evaluation.fitting import (
 )
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF, page_metrics, summarise
+from recommender.answer.evidence import Extras
+from recommender.answer.fitted_ranker import Fit, FittedModel
+from recommender.answer.rank import Ranker
+from recommender.answer.recommend import Recommender
 from recommender.catalog.live import Live
-from recommender.catalog.store import Store
-from recommender.evidence import Extras
-from recommender.fitted import Fit, FittedModel
-from recommender.rank import Ranker
-from recommender.recommend import Recommender
+from recommender.catalog.store.store import Store
 
 CALIBRATION_BINS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 

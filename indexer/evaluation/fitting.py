@@ -21,14 +21,14 @@ from sklearn.linear_model import LogisticRegression
 
 from indexer.evaluation.links import GoldPage
 from indexer.evaluation.metrics import CUTOFF, ndcg
+from recommender.answer.evidence import FEATURES, HISTORY, Extras, Floats
+from recommender.answer.fitted_ranker import Fit, FittedModel, by_feature
+from recommender.answer.link_history import LinkHistory, PastLink
+from recommender.answer.rank import Formula, Ranker
+from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.live import Live
-from recommender.catalog.segment import Scope
+from recommender.catalog.snapshot.segment import Scope
 from recommender.errors import InvalidInputError
-from recommender.evidence import FEATURES, HISTORY, Extras, Floats
-from recommender.fitted import Fit, FittedModel, by_feature
-from recommender.history import LinkHistory, PastLink
-from recommender.rank import Formula, Ranker
-from recommender.recommend import EVERY, Recommender, Request
 
 PAGES_LEAST = 50
 """Fewer pages with links are too few to fit on; gov-blogs has 959."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from indexer.sources.reading import read_lines
 from recommender.catalog.articles import PARAGRAPHS_MAX, EditorLink
 from recommender.catalog.live import Live
-from recommender.catalog.store import Store
-from recommender.catalog.wording import headline_key
+from recommender.catalog.store.store import Store
+from recommender.catalog.text.terms import headline_key
 from recommender.errors import InvalidInputError, NotFoundError
 
 HARVESTED = "harvested"

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.evaluation.links import read_objects
+from recommender.answer.suppression import NEAR_COPY
 from recommender.catalog.live import Live
-from recommender.catalog.near_copies import resemblance
+from recommender.catalog.text.near_copies import resemblance
 from recommender.errors import InvalidInputError
-from recommender.judging import NEAR_COPY
 
 LABELLED_FROM = 0.8
 """A labelled pair is a near copy from this share of common shingles on. Pairs between NEAR_COPY and here are versions

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.evaluation.links import GoldPage
+from recommender.answer.layout import DEFAULT_LAYOUT, Layout, Placement
+from recommender.answer.page import stored_page
+from recommender.answer.slots import Pool, allowed_positions, fill
+from recommender.answer.suppression import PageJudge
 from recommender.catalog.live import Live
-from recommender.judging import PageJudge
-from recommender.page import stored_page
-from recommender.policy import DEFAULT_LAYOUT, Layout, Placement
-from recommender.slots import Pool, allowed_positions, fill
 
 NEAR = 1
 """A position counts if it is the editor's paragraph or at most so many beside it."""

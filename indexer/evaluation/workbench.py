@@ -14,12 +14,12 @@ from indexer.evaluation.links import HARVESTED, Gold, harvested_links, read_link
 from indexer.pipeline import Listeners, run
 from indexer.sources import open_source
 from recommender.catalog.live import Live
-from recommender.catalog.locking import only_run
-from recommender.catalog.store import Store, open_store
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live, replay
+from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.store import Store, open_store
 from recommender.config import Settings
-from recommender.embedding import Embedder
+from recommender.encoding.embedder import Embedder
 from recommender.errors import InvalidInputError
-from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, replay
 
 _AT_ONCE = 500
 

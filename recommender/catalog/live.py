@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.coding import Vector
-from recommender.catalog.entry import Entry, make_entries
-from recommender.catalog.manifest import Manifest
-from recommender.catalog.near_copies import Sketch
-from recommender.catalog.scoped import Alive
-from recommender.catalog.segment import Record, Scope, Segment, label_code
-from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.store import Change
-from recommender.catalog.stored import Stored
+from recommender.catalog.snapshot.entry import Entry, make_entries
+from recommender.catalog.snapshot.manifest import Manifest
+from recommender.catalog.snapshot.scoped_search import Alive
+from recommender.catalog.snapshot.segment import Record, Scope, Segment, label_code
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.store import Change
 from recommender.catalog.tail import Tail
-from recommender.catalog.vectors import Hits, Rows, best_of
-from recommender.catalog.wording import Packed, Weights
+from recommender.catalog.text.near_copies import Sketch
+from recommender.catalog.text.terms import Packed, Weights
+from recommender.catalog.vectors.index import Hits, Rows, best_of
+from recommender.catalog.vectors.scalar_codes import Vector
 
 T = TypeVar("T", bound=np.generic)
 

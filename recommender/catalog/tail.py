@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.coding import Vector, decoded
-from recommender.catalog.entry import Entry
-from recommender.catalog.near_copies import SKETCH_SIZE, Sketch
-from recommender.catalog.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, Times
-from recommender.catalog.vectors import Allowed, CodedVectors, Hits, Rows, ShortVectors
-from recommender.catalog.wording import SIGNATURE_TERMS, Packed
+from recommender.catalog.snapshot.entry import Entry
+from recommender.catalog.snapshot.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, Times
+from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
+from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed
+from recommender.catalog.vectors.index import Allowed, CodedVectors, Hits, Rows, ShortVectors
+from recommender.catalog.vectors.scalar_codes import Vector, decoded
 
 _SCOPES_CACHED = 64
 

@@ -12,9 +12,9 @@ from benchmarks.peers.answers import OWN, PEERS, compare_answers, documents, ope
 from indexer.evaluation.workbench import Bench
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.opening import SNAPSHOTS
+from recommender.catalog.opening import SNAPSHOTS
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.snapshot.writer import write_snapshot
 from tests.building import DIMENSION, article, build_store
 
 TOPICS = ("strait envoys talks", "orchard harvest frost", "ferry harbour timetable", "painting court ruling")

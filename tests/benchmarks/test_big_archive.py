@@ -9,7 +9,7 @@ import typer
 from benchmarks import big_archive
 from benchmarks.data import open_live
 from benchmarks.peers import corpus
-from recommender.catalog.coding import as_held
+from recommender.catalog.vectors.scalar_codes import as_held
 from tests.benchmarks.corpora import write_passages
 from tests.building import article, build_live
 

@@ -12,7 +12,7 @@ import typer
 from benchmarks import indexing, plain_encode
 from benchmarks.data import read_articles
 from benchmarks.plain_encode import BLOCK_TEXTS, Encode, beside_plain
-from recommender.embedding import Matrix
+from recommender.encoding.embedder import Matrix
 from tests.building import FakeEmbedder, article
 
 

@@ -12,8 +12,8 @@ from benchmarks import reindexing
 from benchmarks.data import open_live, read_articles
 from benchmarks.mixed import Mixed
 from benchmarks.reindexing import STEPS, Plan, Values, in_own_process, measure
-from recommender.catalog.store import open_store
-from recommender.opening import STORE_FILE
+from recommender.catalog.opening import STORE_FILE
+from recommender.catalog.store.store import open_store
 from tests.building import NOW_MS
 
 ARTICLES, CHANGED = 60, 20

@@ -22,11 +22,11 @@ from benchmarks.service.questions import DRAFT_WORDS, ask_about, make_drafts, se
 from benchmarks.service.run import Asked, measure
 from benchmarks.service.turns import Case, Plan, in_turns, reading_cases, writing_cases
 from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
-from recommender.catalog.checked import CHECKED
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import open_store
-from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.verified import CHECKED
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.store import open_store
 from tests.building import DIMENSION, article, build_store
 from tests.service.hosting import newsroom
 

@@ -22,16 +22,16 @@ from indexer.pipeline import Listeners, Report, StoppedError, run
 from indexer.sources import open_source
 from indexer.sources.base import BadRecord, Where
 from recommender.catalog.articles import Article, EditorLink, ParagraphKind, Rules
-from recommender.catalog.derived import analyse
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.rows import Write
-from recommender.catalog.schema import SCHEMA_VERSION
-from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.store import Store, open_store
-from recommender.embedding import Matrix
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.store.schema import SCHEMA_VERSION
+from recommender.catalog.store.store import Store, open_store
+from recommender.catalog.store.writes import Write
+from recommender.catalog.text.derived import analyse
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import Matrix
 from recommender.errors import MismatchError
-from recommender.opening import SNAPSHOTS, STORE_FILE
-from recommender.prepare import embed
 from tests.building import FakeEmbedder, open_archive
 
 ROOT = Path(__file__).parents[2]

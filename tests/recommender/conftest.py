@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import faiss
 import pytest
 
-from recommender.catalog.vectors import limit_threads
+from recommender.catalog.vectors.index import limit_threads
 
 
 @pytest.fixture(scope="package", autouse=True)

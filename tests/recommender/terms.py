@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recommender.catalog.articles import Paragraph
-from recommender.catalog.wording import TERM_BUCKETS, Packed, Terms, Weights, extract_terms, word_hash
+from recommender.catalog.text.terms import TERM_BUCKETS, Packed, Terms, Weights, extract_terms, word_hash
 
 EVEN: Weights = np.ones(TERM_BUCKETS, np.float32)
 """An idf table that weighs every term alike."""

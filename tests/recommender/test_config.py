@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from recommender.answer.layout import Fallback, Layout, Placement, Slot, SlotFilters
 from recommender.config import (
     CONFIG_FILE,
     CONFIG_VARIABLE,
@@ -24,7 +25,6 @@ from recommender.config import (
     to_toml,
 )
 from recommender.errors import InvalidInputError, NotFoundError, RelatedNewsError
-from recommender.policy import Fallback, Layout, Placement, Slot, SlotFilters
 
 SIDE = """
 [layouts.side]

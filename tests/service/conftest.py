@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.opening import SNAPSHOTS
+from recommender.catalog.opening import SNAPSHOTS
+from recommender.catalog.snapshot.writer import write_snapshot
 from tests.building import DIMENSION, build_store
 from tests.service.hosting import Client, Host, Loop, TroubledEmbedder, newsroom
 

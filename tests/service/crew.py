@@ -13,7 +13,7 @@ import grpc
 
 from tests.service.hosting import TIMEOUT_S, Client, Served
 
-WORKER, ENCODER, COMPACTION = "recommender.worker", "fake_encoder", "recommender.compaction"
+WORKER, ENCODER, COMPACTION = "recommender.processes.worker", "fake_encoder", "recommender.processes.compactor"
 
 
 def children(server: Served, module: str) -> list[int]:

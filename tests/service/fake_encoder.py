@@ -1,4 +1,4 @@
-"""An encoder process without a model: what `recommender.encoder_process` is, around a fake encoder.
+"""An encoder process without a model: what `recommender.processes.encoder` is, around a fake encoder.
 
 A text that says "dawdle" is encoded only once somebody has written to the named pipe DATA_DIR/gate and closed it; so it
 is with loading the model "dawdle".
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from recommender.child import run_child
 from recommender.config import Settings
-from recommender.embedding import Embedder, Matrix
-from recommender.encoder_process import serve_encoder
+from recommender.encoding.embedder import Embedder, Matrix
 from recommender.errors import NotFoundError
+from recommender.processes.child import run_child
+from recommender.processes.encoder import serve_encoder
 from tests.building import DIMENSION, FakeEmbedder
 
 GATE = "gate"

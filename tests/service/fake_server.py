@@ -1,4 +1,4 @@
-"""Run `recommender.supervisor.supervise` with a fake encoder: python -m tests.service.fake_server DATA_DIR [OPTIONS].
+"""Run the real supervisor with a fake encoder: python -m tests.service.fake_server DATA_DIR [OPTIONS].
 
 Everything else is real: the supervisor, its workers, and the process that writes snapshots. See fake_encoder.py.
 """
@@ -11,10 +11,10 @@ import logging
 import sys
 from pathlib import Path
 
-from recommender import supervisor
 from recommender.config import Settings, load_settings
 from recommender.errors import RelatedNewsError
-from recommender.supervisor import Commands, supervise
+from recommender.processes import supervisor
+from recommender.processes.supervisor import Commands, supervise
 
 ENCODER = (sys.executable, "-m", "tests.service.fake_encoder")
 

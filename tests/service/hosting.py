@@ -27,17 +27,17 @@ from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
-from recommender.archive import Archive
-from recommender.batching import Batcher
+from recommender.answer.layout import Layout, Placement, Slot
 from recommender.catalog.articles import Article
-from recommender.catalog.store import open_store
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
+from recommender.catalog.store.store import open_store
 from recommender.config import ServerSettings, Settings
-from recommender.convert import article_to, timestamp
-from recommender.embedding import Embedder, Matrix
+from recommender.encoding.batcher import Batcher
+from recommender.encoding.embedder import Embedder, Matrix
 from recommender.errors import MismatchError
-from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
-from recommender.policy import Layout, Placement, Slot
-from recommender.server import Server
+from recommender.rpc.messages import article_to, timestamp
+from recommender.rpc.server import Server
+from recommender.serving.archive import Archive
 from tests.building import NOW_MS, FakeEmbedder, article
 
 ROOT = Path(__file__).parents[2]

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recommender import archive as archive_module
-from recommender.archive import Archive
-from recommender.batching import Batcher
 from recommender.catalog.articles import Body, Rules
 from recommender.catalog.live import Live
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.rows import Outcome
-from recommender.catalog.segment import Scope
-from recommender.catalog.snapshot_writer import make_current, write_snapshot
-from recommender.catalog.store import Store, open_store
-from recommender.embedding import Encoder, Matrix, model_of
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live, read_changes, replay
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.writer import make_current, write_snapshot
+from recommender.catalog.store.store import Store, open_store
+from recommender.catalog.store.writes import Outcome
+from recommender.encoding.batcher import Batcher
+from recommender.encoding.embedder import Encoder, Matrix, model_of
 from recommender.errors import MismatchError, OverloadError, UnavailableError
-from recommender.opening import SNAPSHOTS, STORE_FILE, open_live, read_changes, replay
+from recommender.serving import archive as archive_module
+from recommender.serving.archive import Archive
 from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
 from tests.service.crew import eventually
 from tests.service.hosting import PAGE, Host
@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused_once_and_the_old_one_answers(rig: Rig, cap
 
 def test_a_current_snapshot_that_does_not_fit_is_looked_for_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """A reindex that was killed just after its switch leaves the old model's as the current one."""
-    caplog.set_level(logging.INFO, "recommender.archive")
+    caplog.set_level(logging.INFO, "recommender.serving.archive")
     old = current_snapshot(rig.data_dir / SNAPSHOTS)
     assert old is not None
     rig.switch(OTHER)

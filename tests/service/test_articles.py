@@ -16,9 +16,9 @@ from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.catalog.store import Store, open_store
-from recommender.convert import timestamp
-from recommender.opening import STORE_FILE
+from recommender.catalog.opening import STORE_FILE
+from recommender.catalog.store.store import Store, open_store
+from recommender.rpc.messages import timestamp
 from tests.building import DAY_MS, NOW_MS, FakeEmbedder, article, writes
 from tests.service.hosting import (
     PAGE,

@@ -15,11 +15,11 @@ from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.catalog.store import create_store
-from recommender.convert import now_ms, timestamp
-from recommender.embedding import ModelInfo
+from recommender.catalog.opening import STORE_FILE
+from recommender.catalog.store.store import create_store
+from recommender.encoding.embedder import ModelInfo
 from recommender.errors import MismatchError, NotFoundError
-from recommender.opening import STORE_FILE
+from recommender.rpc.messages import now_ms, timestamp
 from tests.building import NOW_MS, FakeEmbedder, open_archive
 from tests.service.hosting import (
     ARTICLES,

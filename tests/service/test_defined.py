@@ -13,8 +13,9 @@ import pytest
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender import convert, service
-from recommender.convert import timestamp
+from recommender.rpc import messages
+from recommender.rpc import services as services_module
+from recommender.rpc.messages import timestamp
 from tests.building import DAY_MS, NOW_MS
 from tests.service.crew import eventually
 from tests.service.hosting import (
@@ -99,7 +100,7 @@ def test_of_two_writers_of_one_article_the_later_revision_holds(services: list[S
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the service's clock, milliseconds, to be set."""
     now = [NOW_MS]
-    for module in (convert, service):
+    for module in (messages, services_module):
         monkeypatch.setattr(module, "now_ms", lambda: now[0])
     return now
 

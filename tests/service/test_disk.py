@@ -14,7 +14,7 @@ import grpc
 import pytest
 from related_news.v1 import common_pb2 as common_pb
 
-from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from tests.building import FakeEmbedder
 from tests.service.crew import COMPACTION, children, eventually
 from tests.service.hosting import (

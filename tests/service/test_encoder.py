@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import pytest
 from related_news.internal.v1 import encoder_service_pb2 as encoder_pb
 
-from recommender.batching import WAITING_TEXTS_MAX
 from recommender.config import Settings
-from recommender.embedding import Embedder
-from recommender.encoder_client import TEXTS_PER_CALL, RemoteEncoder, connect_encoder
-from recommender.encoder_process import MODELS_MAX, EncoderService
+from recommender.encoding.batcher import WAITING_TEXTS_MAX
+from recommender.encoding.embedder import Embedder
+from recommender.encoding.remote import TEXTS_PER_CALL, RemoteEncoder, connect_encoder
 from recommender.errors import DeadlineError, MismatchError, NotFoundError, OverloadError, UnavailableError
-from recommender.processes import Process
+from recommender.processes.encoder import MODELS_MAX, EncoderService
+from recommender.processes.process import Process
 from tests.building import DIMENSION, FakeEmbedder
 from tests.service.fake_encoder import GATE
 from tests.service.fake_server import ENCODER

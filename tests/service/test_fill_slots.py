@@ -12,9 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.convert import timestamp
-from recommender.policy import DEFAULT_LAYOUT
-from recommender.recommend import Recommender
+from recommender.answer.layout import DEFAULT_LAYOUT
+from recommender.answer.recommend import Recommender
+from recommender.rpc.messages import timestamp
 from tests.building import DAY_MS, NOW_MS
 from tests.service.hosting import (
     NOW,

@@ -18,7 +18,7 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.config import Settings
 from recommender.errors import StorageError
-from recommender.server import SERVICE_NAMES
+from recommender.rpc.server import SERVICE_NAMES
 from tests.service.fake_encoder import GATE
 from tests.service.hosting import (
     NOW,

@@ -12,11 +12,11 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
-from indexer.cli import app
+from indexer.cli.commands import app
 from indexer.pipeline import run
 from indexer.sources import FORMATS, open_source
+from recommender.answer.layout import Slot
 from recommender.config import Settings, load_settings
-from recommender.policy import Slot
 from tests.building import FakeEmbedder
 from tests.service.hosting import ROOT, Host
 

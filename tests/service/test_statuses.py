@@ -13,7 +13,7 @@ from related_news.v1 import common_pb2 as common_pb
 import indexer.pipeline
 from recommender import errors
 from recommender.errors import InvalidInputError, NotFoundError, RelatedNewsError
-from recommender.statuses import CODES, DOMAIN, abortable, code_of, problem_of, status_of
+from recommender.rpc.statuses import CODES, DOMAIN, abortable, code_of, problem_of, status_of
 from tests.service.hosting import PAGE, Client, TroubledEmbedder, draft, ids_of, message, refusal
 
 DOCUMENTED = {
@@ -116,7 +116,7 @@ def test_an_unforeseen_exception_is_internal_and_keeps_its_text_to_itself(
     assert refused.code is grpc.StatusCode.INTERNAL
     assert refused.message == "an internal error; the service's log has it (report it with the time of the call)"
     assert (refused.reason, refused.domain) == ("RELATED_NEWS", "related-news")
-    failures = [r for r in caplog.records if r.name == "recommender.interceptor"]
+    failures = [r for r in caplog.records if r.name == "recommender.rpc.interceptor"]
     assert [r.getMessage() for r in failures] == ["/related_news.v1.RelatedNewsService/FillSlots failed"]
     assert failures[0].exc_info
     assert failures[0].exc_info[0] is ValueError

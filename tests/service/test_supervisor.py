@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from recommender import supervisor as supervisor_module
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import create_store
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.store import create_store
 from recommender.config import Settings
 from recommender.errors import RelatedNewsError, StorageError, UnavailableError
-from recommender.opening import SNAPSHOTS, STORE_FILE
-from recommender.processes import Process
-from recommender.supervisor import Commands, is_due, reserved_port
+from recommender.processes import supervisor as supervisor_module
+from recommender.processes.process import Process
+from recommender.processes.supervisor import Commands, is_due, reserved_port
 from tests.building import DIMENSION, FakeEmbedder, article, build_store
 from tests.service.crew import runs
 from tests.service.fake_encoder import GATE

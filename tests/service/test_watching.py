@@ -13,8 +13,8 @@ from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender import service as service_module
-from recommender.convert import timestamp
+from recommender.rpc import services as service_module
+from recommender.rpc.messages import timestamp
 from tests.service.hosting import PAGE, TIMEOUT_S, Client, Host, draft, ids_of, message, newsroom, refusal
 
 Answer = articles_pb.WatchAffectedPagesResponse

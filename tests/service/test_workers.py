@@ -16,9 +16,9 @@ import pytest
 from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 
-from indexer.reindex import reindex
-from recommender.convert import timestamp
-from recommender.roster import opened
+from indexer.maintenance.reindex import reindex
+from recommender.rpc.messages import timestamp
+from recommender.serving.roster import opened
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, connections, end, eventually, runs
 from tests.service.hosting import (

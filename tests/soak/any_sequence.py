@@ -21,20 +21,20 @@ from hypothesis.stateful import (
     rule,
 )
 
-from indexer.reindex import reindex
-from recommender.archive import Archive
-from recommender.batching import Batcher
-from recommender.catalog import snapshot_files, snapshot_writer
+from indexer.maintenance.reindex import reindex
+from recommender.answer.layout import DEFAULT_LAYOUT
+from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.articles import Article, Rules
-from recommender.catalog.manifest import CURRENT, current_snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import create_store, open_store
-from recommender.convert import plan_to
-from recommender.embedding import Encoder, model_of
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
+from recommender.catalog.snapshot import files, writer
+from recommender.catalog.snapshot.manifest import CURRENT, current_snapshot
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.store import create_store, open_store
+from recommender.encoding.batcher import Batcher
+from recommender.encoding.embedder import Encoder, model_of
 from recommender.errors import NotFoundError
-from recommender.opening import SNAPSHOTS, STORE_FILE, open_live
-from recommender.policy import DEFAULT_LAYOUT
-from recommender.recommend import Recommender, Request
+from recommender.rpc.messages import plan_to
+from recommender.serving.archive import Archive
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, writes
 from tests.service.hosting import equal
 from tests.soak.rebuild import rebuilt
@@ -74,9 +74,9 @@ class Catalog(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        for module in (snapshot_writer, snapshot_files):
+        for module in (writer, files):
             self.patch.setattr(module, "flush", lambda _: None)  # nothing here survives the test
-        self.patch.setattr(snapshot_writer, "STATISTICS_DRIFT", 1e9)  # so that a rebuild weighs words alike
+        self.patch.setattr(writer, "STATISTICS_DRIFT", 1e9)  # so that a rebuild weighs words alike
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
         self.model: dict[str, Article] = {}

@@ -15,10 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from recommender.catalog.manifest import current_snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.store import open_store
-from recommender.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.store import open_store
 from tests.building import DIMENSION
 from tests.service.crew import ENCODER, WORKER, children, eventually
 from tests.service.hosting import SECTIONS, Client, Served
@@ -81,7 +81,7 @@ def damaged_snapshots(folder: Path, chosen: Callable[[list[Case]], Sequence[Case
         with service.running() as server, settled(server, 1, 1, _has_all) as clients:
             compare(clients, data_dir, [*PAGES, "late"])
             assert server.end() == 0
-        said = f"WARNING:recommender.opening:snapshot {broken.name} is not used: {broken / case.file}: "
+        said = f"WARNING:recommender.catalog.opening:snapshot {broken.name} is not used: {broken / case.file}: "
         assert said in service.log(), f"{case}: {service.log()}"
         shutil.rmtree(data_dir)
     return len(cases)

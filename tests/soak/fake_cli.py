@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from indexer import cli
-from recommender.embedding import Computing
+from indexer.cli import commands
+from recommender.encoding.embedder import Computing
 from tests.building import DIMENSION, FakeEmbedder
 
 
@@ -13,5 +13,5 @@ def load(name: str, _: Computing) -> FakeEmbedder:
 
 
 if __name__ == "__main__":
-    setattr(cli, "load_embedder", load)  # noqa: B010 - a module's name that it imports itself
-    cli.main()
+    setattr(commands, "load_embedder", load)  # noqa: B010 - a module's name that it imports itself
+    commands.main()

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recommender.catalog.store import encoders_of, open_store
-from recommender.embedding import model_of
-from recommender.opening import STORE_FILE
+from recommender.catalog.opening import STORE_FILE
+from recommender.catalog.store.store import encoders_of, open_store
+from recommender.encoding.embedder import model_of
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, end, eventually
 from tests.service.hosting import ROOT, SECTIONS, Client, Served, environment, made_up
 from tests.soak.figures import quantiles_ms

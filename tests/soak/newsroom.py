@@ -8,8 +8,8 @@ from pathlib import Path
 from related_news.v1 import common_pb2 as common_pb
 
 from recommender.catalog.articles import Article
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.opening import SNAPSHOTS
+from recommender.catalog.opening import SNAPSHOTS
+from recommender.catalog.snapshot.writer import write_snapshot
 from tests.building import DIMENSION, build_store
 from tests.service.hosting import SECTIONS, made_up, message
 

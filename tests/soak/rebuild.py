@@ -9,16 +9,16 @@ from pathlib import Path
 
 from related_news.v1 import related_news_service_pb2 as related_pb
 
+from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot import Snapshot
-from recommender.catalog.snapshot_writer import write_snapshot
-from recommender.catalog.sqlite import copy_database
-from recommender.catalog.store import Store, open_store
-from recommender.convert import plan_to
-from recommender.embedding import model_of
-from recommender.opening import SNAPSHOTS, STORE_FILE
-from recommender.prepare import embed
-from recommender.recommend import Recommender, Request
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.catalog.store.sqlite import copy_database
+from recommender.catalog.store.store import Store, open_store
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import model_of
+from recommender.rpc.messages import plan_to
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder
 from tests.service.hosting import Client, equal
 

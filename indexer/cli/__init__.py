@@ -1,0 +1,1 @@
+"""The command line `related-news`: commands, a client of the running service, and what they print."""

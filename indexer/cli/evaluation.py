@@ -1,0 +1,140 @@
+"""The commands `evaluate` and `fit`: index, links, measurement, progress; what they print is made elsewhere."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from indexer.cli import render
+from indexer.cli.evaluation_view import stage_progress
+from indexer.evaluation import near_duplicates as near
+from indexer.evaluation.evaluate import compare_on, measure, through
+from indexer.evaluation.fitting import PAGES_LEAST, PAGES_MOST, gather_examples, history_of, train
+from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
+from recommender.answer.evidence import Extras
+from recommender.answer.fitted_ranker import Fit, FittedModel, load_fit
+from recommender.answer.rank import Ranker
+from recommender.answer.recommend import Recommender
+from recommender.catalog.vectors.index import limit_threads
+from recommender.config import Settings
+from recommender.encoding.embedder import EMBEDDED_MODEL, load_embedder
+from recommender.encoding.model_for import model_for
+from recommender.errors import InvalidInputError, StorageError
+
+FITTED_SHARE = 0.7
+"""A fit is compared with the default on the last 30 % of the pages; then all are fitted on."""
+
+
+@contextmanager
+def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Console) -> Iterator[Bench]:
+    """Open the index to work on, showing the progress of what has to be indexed first."""
+    begun = time.perf_counter()
+    limit_threads(settings.server.faiss_threads)
+    model, data_dir = settings.model, settings.data_dir
+    name = (model.name or EMBEDDED_MODEL) if articles is not None else model_for(data_dir, model.name)
+    embedder = load_embedder(name, model.computing)
+    if articles is not None:
+        with render.index_progress(err) as listeners:
+            data_dir = bring_up_to_date(articles, cache, settings, embedder, listeners)
+    with open_bench(data_dir, embedder) as opened:
+        opened.seconds["index"] = round(time.perf_counter() - begun, 3)
+        yield opened
+
+
+def evaluate(
+    opened: Bench,
+    links: str | None,
+    pairs: Path | None,
+    ranker: Path | None,
+    cross_fit: bool,
+    err: Console,
+) -> dict[str, Any]:
+    """Return the report that `evaluate --json` prints. Raises InvalidInputError if there is nothing to measure."""
+    if links is None and pairs is None:
+        raise InvalidInputError("--links", "is missing", fix="give a file or `harvested`; or --near-duplicates FILE")
+    report: dict[str, Any] = {}
+    if links is not None:
+        gold = read_gold(opened, links)
+        fitted = load_fit(ranker, opened.store.encoder) if ranker else None
+        with stage_progress(err) as listener:
+            report = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, listener=listener)
+    if pairs is not None:
+        report["near_copies"] = near.measure(opened.live, pairs)
+    report["seconds"] = {**opened.seconds, **report.get("seconds", {})}
+    return report
+
+
+def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
+    """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it.
+
+    Raises InvalidInputError if `to` is a folder or there are too few pages, StorageError if it cannot be written,
+    before anything is fitted: that takes minutes.
+    """
+    with _writing(to) as temporary:
+        temporary.touch()
+    gold = read_gold(opened, links)
+    pages = gold.pages[-PAGES_MOST:]
+    least = math.ceil(PAGES_LEAST / FITTED_SHARE)
+    if len(pages) < least:
+        raise InvalidInputError("links", f"{len(pages)} pages with usable links", fix=f"fit on at least {least}")
+    encoder = opened.store.encoder
+    with stage_progress(err) as listener:
+        listener.stage("evidence", len(pages))
+        examples = gather_examples(opened.live, pages, listener.step)
+        cut = int(len(pages) * FITTED_SHARE)
+        listener.stage("fitting", 3)
+        early = train(examples[:cut], encoder)
+        listener.step()
+        early_content = train([example.without_history() for example in examples[:cut]], encoder)
+        listener.step()
+        whole = train(examples, encoder, name=f"fitted-{time.strftime('%Y-%m-%d', time.gmtime())}")
+        listener.step()
+        rankers = {
+            "related-news": Ranker(),
+            "fitted": Ranker(FittedModel(early), Extras(history_of(pages))),
+            "fitted-content": Ranker(FittedModel(early_content)),
+        }
+        rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
+        systems = compare_on(rankings, pages[cut:], listener)
+    whole = replace(whole, links=[[link.source_id, link.target_id, link.at_ms] for link in history_of(pages).links])
+    report = {
+        "sources": len(pages) - cut,
+        "passed_over": gold.passed_over,
+        "fitted_on": {"pages": len(pages), "until_ms": pages[-1].published_at_ms, "links": links},
+        "with_trees": bool(whole.trees),
+        "systems": systems,
+        "seconds": opened.seconds,
+    }
+    _write(to, whole, report)
+    return report
+
+
+def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:
+    evaluation = {"pages": report["sources"], **report["systems"]}
+    text = replace(whole, fitted_on=report["fitted_on"], evaluation=evaluation).to_json()
+    with _writing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file beside its place, to be renamed then; nothing is left there. Raises StorageError."""
+    if path.is_dir():
+        raise InvalidInputError("--to", f"{path} is a folder", fix="name a file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}", fix="choose another file with --to") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

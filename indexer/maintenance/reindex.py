@@ -1,0 +1,118 @@
+"""A new model or text recipe beside the running one: embed, write its snapshot, switch; and the same way back.
+
+embed what lacks vectors -> write a snapshot of them -> tell running services to load the model -> switch
+
+Everything up to the switch leaves the running service alone, and what is done stays done: a run that is killed and
+started again embeds only what is left. The switch is one transaction; whatever was written meanwhile is embedded in it.
+Each worker of a running service then takes up the new snapshot and the new model together, between two answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.writer import Progress, make_current, write_snapshot
+from recommender.catalog.store.store import Store, encoders_of
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import Embedder, model_of
+from recommender.encoding.remote import connect_encoder
+from recommender.errors import MismatchError, NotFoundError
+from recommender.serving.roster import opened
+
+BATCH_ARTICLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """What a run reports while it goes on. started: texts to embed. advanced: texts since the last call."""
+
+    started: Callable[[int], None] = field(default=lambda _: None)
+    advanced: Callable[[int], None] = field(default=lambda _: None)
+    snapshot: Progress = field(default=lambda _done, _total: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did. before, now: keys of the encoder that was active and of the one that is. services: told of it."""
+
+    before: str
+    now: str
+    embedded: int
+    services: int
+    snapshot: Path
+    seconds: float
+
+
+def model_to_move_to(data_dir: Path, wanted: str | None, *, back: bool) -> str:
+    """Return the name of the model that is wanted, or that was active before the last switch, or that is now.
+
+    Raises NotFoundError if there is no index, or nothing to go back to.
+    """
+    active, previous = encoders_of(data_dir / STORE_FILE)
+    if back and previous is None:
+        raise NotFoundError("model before", str(data_dir), fix="there was no switch yet; name a model with --model")
+    return wanted or model_of(previous if back and previous else active)
+
+
+def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, listeners: Listeners | None = None) -> Report:
+    """Bring the index of `data_dir` to the encoder of `embedder`; see the module.
+
+    An index that has that encoder already gets a new snapshot, made from nothing. switch: False stops before it.
+    Raises NotFoundError if there is no index, MismatchError if a running service cannot load the model.
+    """
+    listeners = listeners or Listeners()
+    begun = time.monotonic()
+    before, _ = encoders_of(data_dir / STORE_FILE)
+    store = Store(data_dir / STORE_FILE, embedder.info.key, lambda article: embed([article], embedder)[0])
+    try:
+        embedded = _embed_missing(store, embedder, listeners)
+        snapshot = write_snapshot(
+            store,
+            data_dir / SNAPSHOTS,
+            embedder.info.dimension,
+            listeners.snapshot,
+            from_nothing=before == store.encoder,
+        )
+        services = 0
+        if switch and before != store.encoder:
+            services = asyncio.run(_tell_services(data_dir, embedder))
+            store.make_encoder_active()
+            make_current(snapshot)
+        now, _ = encoders_of(store.path)
+        return Report(before, now, embedded, services, snapshot, time.monotonic() - begun)
+    finally:
+        store.close()
+
+
+def _embed_missing(store: Store, embedder: Embedder, listeners: Listeners) -> int:
+    """Embed every article's text that lacks vectors, in the order of hashes; returns how many that were."""
+    listeners.started(store.count_without_vectors())
+    done, after = 0, b""
+    while missing := store.without_vectors(BATCH_ARTICLES, after):
+        vectors = embed(list(missing.values()), embedder)
+        store.add_vectors(dict(zip(missing, vectors, strict=True)))
+        after = max(missing)
+        done += len(missing)
+        listeners.advanced(len(missing))
+    return done
+
+
+async def _tell_services(data_dir: Path, embedder: Embedder) -> int:
+    """Let every running service load the model now, so that its workers need not wait for it at the switch."""
+    with opened(data_dir) as roster:
+        addresses = {seat.encoder for seat in roster.others() if seat.encoder}
+    for address in addresses:
+        encoder = await connect_encoder(address, embedder.info.name)
+        found = encoder.info.key
+        await encoder.close()
+        if found != embedder.info.key:
+            raise MismatchError(
+                f"a running service makes {found} of this model, not {embedder.info.key}",
+                fix="it is of another release, or cannot see these files; stop it, then run this again",
+            )
+    return len(addresses)

@@ -1,0 +1,132 @@
+"""What an operator decides: the slots of a page and the terms on which each is filled."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from recommender.catalog.articles import clean_label, make_language
+from recommender.catalog.snapshot.segment import Scope
+from recommender.errors import InvalidInputError
+
+DEFAULT_LAYOUT_NAME = "default"
+_EVERY = "*"
+"""Among languages or sites: every one."""
+PLACES_MAX = 50
+SLOTS_MAX = 10
+LABELS_MAX = 100
+INLINE_MIN_SCORE = 0.5
+END_MIN_SCORE = 0.25
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Labels = Annotated[frozenset[str], Field(max_length=LABELS_MAX)]
+Days = Annotated[float, Field(gt=0, le=3_652_500)]
+"""A span of time, at most the 10,000 years that a Duration holds."""
+
+
+class Placement(enum.StrEnum):
+    """Where a slot stands: between paragraphs, or after the last one."""
+
+    INLINE = "inline"
+    END = "end"
+
+
+class Fallback(enum.StrEnum):
+    """What fills a place when nothing related is good enough."""
+
+    NONE = "none"
+    LATEST_IN_SECTION = "latest_in_section"
+
+
+class _Policy(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SlotFilters(_Policy):
+    """Narrows what a slot may hold; an empty list does not narrow, nor do languages or sites that hold "*"."""
+
+    sections: Labels = frozenset()
+    tags: Labels = frozenset()
+    languages: Labels = frozenset()
+    sites: Labels = frozenset()
+
+    @field_validator("sections", "tags", "sites")
+    @classmethod
+    def _as_stored(cls, values: frozenset[str]) -> frozenset[str]:
+        try:
+            return frozenset(clean_label(value, "label") for value in values)
+        except InvalidInputError as error:
+            raise ValueError(f"a label {error.problem}") from None
+
+    @field_validator("languages")
+    @classmethod
+    def _primary(cls, values: frozenset[str]) -> frozenset[str]:
+        try:
+            return frozenset(value if value == _EVERY else make_language(value) for value in values)
+        except InvalidInputError as error:
+            raise ValueError(error.problem) from None
+
+    def scope(self) -> Scope:
+        """Return the same as a Scope."""
+        languages = None if _EVERY in self.languages else self.languages or None
+        sites = None if _EVERY in self.sites else self.sites or None
+        return Scope(self.sections or None, self.tags or None, languages, sites)
+
+
+class Slot(_Policy):
+    """One slot: `count` places filled by the same terms."""
+
+    name: Name
+    placement: Placement
+    count: Annotated[int, Field(ge=1, le=20)]
+    min_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Least score of a link; None takes 0.5 for inline, 0.25 for end."""
+    max_age_days: Days | None = None
+    """Oldest article, counted from the page's date; evergreen articles are exempt."""
+    freshness_half_life_days: Days | None = None
+    """The age that freshness is measured in; None derives it from the archive's own publishing rate."""
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """How much links of a page shall differ: the weight of similarity in MMR, 1 - lambda."""
+    filters: SlotFilters = SlotFilters()
+    fallback: Fallback = Fallback.NONE
+    first_after_text_paragraphs: Annotated[int, Field(ge=1, le=100)] = 3
+    """Inline: the link stands after this many text paragraphs at the earliest."""
+    spacing_text_paragraphs: Annotated[int, Field(ge=1, le=100)] = 2
+    """Inline: text paragraphs between two links at the least."""
+    min_text_paragraphs: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Inline: a page with fewer text paragraphs gets none."""
+
+    @property
+    def least_score(self) -> float:
+        """Return min_score, or the placement's default."""
+        if self.min_score is not None:
+            return self.min_score
+        return INLINE_MIN_SCORE if self.placement is Placement.INLINE else END_MIN_SCORE
+
+
+class Layout(_Policy):
+    """The slots of a page, filled in this order: an earlier slot has the first choice."""
+
+    name: Name
+    slots: Annotated[tuple[Slot, ...], Field(min_length=1, max_length=SLOTS_MAX)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Layout:
+        names = [slot.name for slot in self.slots]
+        if len(set(names)) < len(names):
+            raise ValueError("two slots have the same name")
+        if sum(slot.count for slot in self.slots) > PLACES_MAX:
+            raise ValueError(f"more than {PLACES_MAX} places in all")
+        return self
+
+
+DEFAULT_LAYOUT = Layout(
+    name=DEFAULT_LAYOUT_NAME,
+    slots=(
+        Slot(name="related_news", placement=Placement.INLINE, count=2),
+        Slot(name="read_more", placement=Placement.END, count=3),
+    ),
+)
+"""A news page as readers know it: up to two "Related News" links in the text and a "Read More" list of three."""

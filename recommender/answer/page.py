@@ -1,0 +1,116 @@
+"""The page to fill: what retrieval and ranking know of it, whether it is stored or a draft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.catalog.articles import Body
+from recommender.catalog.live import Live
+from recommender.catalog.snapshot.segment import Flag, kinds_of
+from recommender.catalog.text.derived import Analysis, Vectors
+from recommender.catalog.text.near_copies import Sketch
+from recommender.catalog.text.terms import Ids, Masks, Weights, make_signature, unpack
+from recommender.catalog.vectors.scalar_codes import as_held, as_short
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """One page. row: its row in the live view, None for a draft. kinds: as Record.kinds.
+
+    main and head are turned, see coding.py. ids, weights, surfaces and masks are parallel; see wording.Signature.
+    """
+
+    row: int | None
+    id: str
+    url: str
+    title: str
+    section: str
+    site: str
+    language: str
+    author: str
+    tags: tuple[str, ...]
+    published_at_ms: int
+    main: npt.NDArray[np.float32]
+    head: npt.NDArray[np.float32]
+    ids: Ids
+    weights: Weights
+    surfaces: tuple[str, ...]
+    masks: Masks
+    sketch: Sketch
+    kinds: str
+    never_source: bool = False
+    never_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A page that is not stored, read and embedded. Labels may be empty: unknown."""
+
+    body: Body
+    vectors: Vectors
+    analysis: Analysis
+    published_at_ms: int
+    url: str = ""
+    section: str = ""
+    site: str = ""
+    language: str = ""
+    author: str = ""
+    tags: tuple[str, ...] = ()
+
+
+def stored_page(live: Live, row: int) -> Page:
+    """Return the page of a stored article."""
+    record = live.record(row)
+    rows = np.array([row])
+    ids, weights = unpack(live.signature(row))
+    return Page(
+        row=row,
+        id=record.id,
+        url=record.url,
+        title=record.title,
+        section=record.section,
+        site=record.site,
+        language=record.language,
+        author=record.author,
+        tags=record.tags,
+        published_at_ms=live.published_at_ms(row),
+        main=live.main_vector(row),
+        head=live.head_vector(row),
+        ids=ids,
+        weights=weights,
+        surfaces=record.surfaces[: len(ids)],
+        masks=record.masks[: len(ids)],
+        sketch=live.sketches(rows)[0],
+        kinds=record.kinds,
+        never_source=bool(live.flags(row) & Flag.NEVER_SOURCE),
+        never_with=record.never_with,
+    )
+
+
+def draft_page(live: Live, draft: Draft) -> Page:
+    """Return the page of a draft; its words are weighed, its vectors rounded, as the archive's are."""
+    terms = draft.analysis.terms
+    signature = make_signature(terms, live.idf)
+    return Page(
+        row=None,
+        id="",
+        url=draft.url,
+        title=draft.body.title,
+        section=draft.section,
+        site=draft.site,
+        language=draft.language,
+        author=draft.author,
+        tags=draft.tags,
+        published_at_ms=draft.published_at_ms,
+        main=as_held(draft.vectors.main),
+        head=as_short(draft.vectors.head),
+        ids=signature.ids,
+        weights=signature.weights,
+        surfaces=tuple(terms.surfaces[i] for i in signature.order),
+        masks=terms.masks[signature.order],
+        sketch=draft.analysis.sketch,
+        kinds=kinds_of(draft.body.paragraphs),
+    )

@@ -1,0 +1,113 @@
+"""From a data folder to its live view: choose the newest snapshot that is whole and fits, replay what came after it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from recommender.catalog.live import Live
+from recommender.catalog.snapshot.entry import Entry
+from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, finished_snapshots
+from recommender.catalog.snapshot.snapshot import Snapshot
+from recommender.catalog.snapshot.verified import check
+from recommender.catalog.snapshot.writer import make_current, write_snapshot
+from recommender.catalog.store.store import Change, Store
+from recommender.catalog.text.derived import ANALYSIS
+from recommender.errors import CorruptError, MismatchError
+
+log = logging.getLogger(__name__)
+
+STORE_FILE = "store.sqlite3"
+SNAPSHOTS = "snapshots"
+REPLAYED_LEAST = 5_000
+REPLAYED_SHARE = 0.2
+"""Up to so many changes, and up to this share of a snapshot's rows, are replayed at the start; with more, a new
+snapshot is written first."""
+CHANGES_AT_ONCE = 64
+"""So many changes are applied between two answers."""
+
+T = TypeVar("T")
+
+
+def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True) -> Live:
+    """Return the live view of a store, at or near its present revision; `replay` does the rest.
+
+    verify: compare checksums; an older snapshot becomes the current one then if that is broken. A new one is written if
+    there is none that can be used.
+    """
+    snapshot = usable_snapshot(store, folder, verify=verify)
+    if snapshot is None:
+        log.info("writing a snapshot of revision %d", store.revision())
+        snapshot = Snapshot(write_snapshot(store, folder, dimension), verify=False)
+    elif verify and snapshot.folder != current_snapshot(folder):
+        make_current(snapshot.folder)
+    return Live(snapshot)
+
+
+def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snapshot | None:
+    """Return the current snapshot, or the newest older one if that is broken.
+
+    None if there is none that is whole, of the store's encoder, and not too far behind. One that is ahead of the store,
+    which was cut short or replaced by a backup then, is removed.
+    """
+    return _first_usable(store, folder, lambda path: Snapshot(path, verify=verify))
+
+
+def usable_folder(store: Store, folder: Path) -> Path | None:
+    """Return the folder of the snapshot that `usable_snapshot` would return, checked, without loading it."""
+    return _first_usable(store, folder, _checked)
+
+
+def _checked(path: Path) -> Path:
+    check(path)
+    return path
+
+
+def _first_usable(store: Store, folder: Path, take: Callable[[Path], T]) -> T | None:
+    """Return what `take`, which raises if a snapshot is broken, makes of the first one that fits the store."""
+    for path in finished_snapshots(folder):
+        try:
+            if _fits(Manifest.read(path), path, store):
+                return take(path)
+        except (CorruptError, MismatchError, OSError) as error:  # OSError: pruned this moment
+            log.warning("snapshot %s is not used: %s", path.name, error)
+    return None
+
+
+def replay(store: Store, live: Live) -> None:
+    """Apply every change that is committed by now to a live view that nobody else uses meanwhile."""
+    while changes := read_changes(store, live):
+        live.apply(*changes)
+
+
+def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, Entry]] | None:
+    """Return some changes after the live view's revision with their articles' present state, or None if there are none.
+
+    Safe on any thread, as long as `live` is not applied to on another.
+    """
+    changes = store.changes_after(live.revision, CHANGES_AT_ONCE)
+    if not changes:
+        return None
+    return changes, live.prepare(store.stored(list({change.article_id for change in changes})).values())
+
+
+def _fits(manifest: Manifest, path: Path, store: Store) -> bool:
+    behind = store.revision() - manifest.revision
+    if behind < 0:
+        log.error(
+            "snapshot %s is removed: the store is at revision %d and has lost what came after",
+            path.name,
+            store.revision(),
+        )
+        shutil.rmtree(path, ignore_errors=True)  # later changes will have its revisions, and be others
+        return False
+    if manifest.encoder != store.encoder or manifest.analysis != ANALYSIS:
+        log.info("snapshot %s is of %s, %s; not used", path.name, manifest.encoder, manifest.analysis)
+        return False
+    if behind > max(REPLAYED_LEAST, REPLAYED_SHARE * manifest.rows):
+        log.info("snapshot %s is %d changes behind; not used", path.name, behind)
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Snapshots: immutable, memory-mapped images of the archive at one revision."""

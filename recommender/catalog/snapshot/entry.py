@@ -1,0 +1,61 @@
+"""One article, ready to be a row of a segment: the same for a snapshot that is written and for the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recommender.catalog.snapshot.segment import Columns, Record, id_hash, label_code, make_record
+from recommender.catalog.store.reads import Stored
+from recommender.catalog.text.near_copies import Sketch
+from recommender.catalog.text.terms import Packed, Weights, make_signature
+from recommender.catalog.vectors.scalar_codes import Coded, held, short
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """What a segment holds of one article. main: coded; head: in short. columns: as of Columns.row_of."""
+
+    id: str
+    id_hash: np.uint64
+    public_at_ms: int
+    main: Coded
+    head: Coded
+    signature: Packed
+    sketch: Sketch
+    columns: tuple[int, ...]
+    tag_codes: tuple[int, ...]
+    record: Record
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Rows of a snapshot are in this order."""
+        return (self.public_at_ms, self.id)
+
+
+def make_entries(stored: Sequence[Stored], idf: Weights) -> list[Entry]:
+    """Weigh articles' words by `idf` and put together what a segment holds of each. Safe on any thread."""
+    if not stored:
+        return []
+    mains = held(np.stack([one.vectors.main for one in stored]))
+    heads = short(np.stack([one.vectors.head for one in stored]))
+    return [_entry(*each, idf) for each in zip(stored, mains, heads, strict=True)]
+
+
+def _entry(stored: Stored, main: Coded, head: Coded, idf: Weights) -> Entry:
+    article, terms = stored.article, stored.analysis.terms
+    signature = make_signature(terms, idf)
+    return Entry(
+        id=article.id,
+        id_hash=id_hash(article.id),
+        public_at_ms=article.public_at_ms,
+        main=main,
+        head=head,
+        signature=signature.pack(),
+        sketch=stored.analysis.sketch,
+        columns=Columns.row_of(article, terms.words),
+        tag_codes=tuple(map(label_code, article.tags)),
+        record=make_record(article, terms, signature),
+    )

@@ -1,0 +1,1 @@
+"""The store of articles and changes, the source of truth. The only package that imports SQLite."""

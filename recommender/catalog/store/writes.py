@@ -1,0 +1,162 @@
+"""How articles become rows of the store: the SQL of one article's write or withdrawal, inside a transaction."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+from recommender.catalog.articles import Article, EditorLink, Rules, article_from_json
+from recommender.catalog.text.derived import ANALYSIS, Analysis, Vectors
+
+
+class Outcome(enum.Enum):
+    """What a write did to one article."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    WITHDRAWN = "withdrawn"
+    """Nothing: it was withdrawn, and the write was not to bring it back."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """One article to write with what is derived from its text.
+
+    keep_rules: the stored rules stay as they are, and article.rules is used only if there are none stored.
+    links: the editor links harvested from its body; None leaves the stored ones. restore: bring it back if it was
+    withdrawn.
+    """
+
+    article: Article
+    vectors: Vectors
+    analysis: Analysis
+    keep_rules: bool = False
+    links: tuple[EditorLink, ...] | None = None
+    restore: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the change log keeps of an article that a change replaced or withdrew: labels, no text.
+
+    text_hash: key of its vectors and analysis, hexadecimal; those are kept for good.
+    """
+
+    text_hash: str
+    published_at_ms: int
+    public_at_ms: int
+    section: str
+    site: str
+    language: str
+    author: str
+    tags: tuple[str, ...]
+    evergreen: bool
+    never_target: bool
+
+    def to_json(self) -> str:
+        """Serialise; `Before.from_json` reads it back."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Before:
+        """Read back what `to_json` wrote."""
+        values = json.loads(text)
+        return Before(**{**values, "tags": tuple(values["tags"])})
+
+    def article(self, article_id: str) -> Article:
+        """Return the article as far as the log knows it: without text, headline, address and pairs."""
+        rules = Rules(never_target=self.never_target, evergreen=self.evergreen, embargo_until_ms=self.public_at_ms)
+        labels = {name: getattr(self, name) for name in ("section", "site", "language", "author", "tags")}
+        return Article(article_id, "", "", "", (), self.published_at_ms, **labels, rules=rules)
+
+
+def before_of(article: Article) -> Before:
+    """Return what the change log keeps of an article."""
+    return Before(
+        text_hash=article.text_hash().hex(),
+        published_at_ms=article.published_at_ms,
+        public_at_ms=article.public_at_ms,
+        section=article.section,
+        site=article.site,
+        language=article.language,
+        author=article.author,
+        tags=article.tags,
+        evergreen=article.rules.evergreen,
+        never_target=article.rules.never_target,
+    )
+
+
+def write_article(
+    connection: sqlite3.Connection, write: Write, old: Article | None, encoder: str, at_ms: int
+) -> tuple[Outcome, Article | None]:
+    """Add or replace one article, which was `old` before; returns what that did, and what it is now."""
+    if old is None and not write.restore and _is_withdrawn(connection, write.article.id):
+        return Outcome.WITHDRAWN, None
+    article = replace(write.article, rules=old.rules) if write.keep_rules and old else write.article
+    _write_links(connection, article.id, write.links)
+    if article == old:
+        return Outcome.UNCHANGED, article
+    text_hash = article.text_hash()
+    write_vectors(connection, text_hash, encoder, write.vectors)
+    write_analysis(connection, text_hash, write.analysis)
+    revision = _log(connection, article.id, old, deleted=False, at_ms=at_ms)
+    connection.execute(
+        "INSERT OR REPLACE INTO articles (id, content, content_hash, text_hash, public_at_ms, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (article.id, article.to_json(), article.content_hash(), text_hash, article.public_at_ms, revision),
+    )
+    connection.execute("DELETE FROM withdrawn WHERE article_id = ?", (article.id,))
+    return Outcome.CHANGED if old else Outcome.ADDED, article
+
+
+def delete_article(connection: sqlite3.Connection, article_id: str, at_ms: int) -> bool:
+    """Withdraw one article; returns False if it was not there."""
+    found = connection.execute("DELETE FROM articles WHERE id = ? RETURNING content", (article_id,)).fetchone()
+    if not found:
+        return False
+    connection.execute("DELETE FROM editor_links WHERE source_id = ?", (article_id,))
+    revision = _log(connection, article_id, article_from_json(found[0]), deleted=True, at_ms=at_ms)
+    connection.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (article_id, revision))
+    return True
+
+
+def _is_withdrawn(connection: sqlite3.Connection, article_id: str) -> bool:
+    sql = "SELECT 1 FROM withdrawn WHERE article_id = ?"
+    return connection.execute(sql, (article_id,)).fetchone() is not None
+
+
+def write_vectors(connection: sqlite3.Connection, text_hash: bytes, encoder: str, vectors: Vectors) -> None:
+    """Keep the vectors of a text, unless they are kept already."""
+    connection.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", (text_hash, encoder, vectors.to_bytes()))
+
+
+def write_analysis(connection: sqlite3.Connection, text_hash: bytes, analysis: Analysis) -> None:
+    """Keep the analysis of a text, unless it is kept already."""
+    connection.execute(
+        "INSERT OR IGNORE INTO analyses VALUES (?, ?, ?, ?)",
+        (text_hash, ANALYSIS, analysis.terms.to_bytes(), analysis.sketch.tobytes()),
+    )
+
+
+def _write_links(connection: sqlite3.Connection, source_id: str, links: Iterable[EditorLink] | None) -> None:
+    if links is None:
+        return
+    connection.execute("DELETE FROM editor_links WHERE source_id = ?", (source_id,))
+    connection.executemany(
+        "INSERT INTO editor_links VALUES (?, ?, ?, ?, ?)",
+        [(source_id, i, link.target, link.paragraph, link.anchor) for i, link in enumerate(links)],
+    )
+
+
+def _log(connection: sqlite3.Connection, article_id: str, old: Article | None, *, deleted: bool, at_ms: int) -> int:
+    """Append to the change log; returns the revision."""
+    cursor = connection.execute(
+        "INSERT INTO changes (article_id, deleted, at_ms, before) VALUES (?, ?, ?, ?)",
+        (article_id, int(deleted), at_ms, before_of(old).to_json() if old else None),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid

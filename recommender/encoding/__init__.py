@@ -1,0 +1,1 @@
+"""From texts to vectors: which texts are embedded, by which model, in which batches."""

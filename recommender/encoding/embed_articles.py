@@ -1,0 +1,37 @@
+"""From texts to vectors by the text recipe: the one way for drafts, upserts and jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recommender.catalog.articles import Article, Body
+from recommender.catalog.text.derived import Vectors
+from recommender.encoding.embedder import Embedder, Encoder, Matrix
+from recommender.encoding.text_recipe import Texts, combine, select_texts
+
+
+def embed(texts: Sequence[Article | Body], embedder: Embedder) -> list[Vectors]:
+    """Embed many texts in one call of the encoder; the result is in the order of `texts`."""
+    selected = [select_texts(text) for text in texts]
+    return _combined(selected, embedder.encode(_flat(selected)))
+
+
+async def embed_by(
+    texts: Sequence[Article | Body], encoder: Encoder, *, urgent: bool, timeout_s: float | None = None
+) -> list[Vectors]:
+    """Embed many texts without blocking the event loop; the result is in the order of `texts`."""
+    selected = [select_texts(text) for text in texts]
+    return _combined(selected, await encoder.encode(_flat(selected), urgent=urgent, timeout_s=timeout_s))
+
+
+def _flat(selected: Sequence[Texts]) -> list[str]:
+    return [text for one in selected for text in one.all()]
+
+
+def _combined(selected: Sequence[Texts], encoded: Matrix) -> list[Vectors]:
+    vectors, at = [], 0
+    for one in selected:
+        count = len(one.all())
+        vectors.append(combine(one, encoded[at : at + count]))
+        at += count
+    return vectors

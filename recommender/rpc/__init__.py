@@ -1,0 +1,1 @@
+"""The gRPC edge: services, their messages, statuses and limits."""

@@ -1,0 +1,335 @@
+"""Fitted rankers: which files are refused and how, what they weigh, and a service that answers by one."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+
+from recommender.answer.evidence import FEATURES, FEATURES_VERSION
+from recommender.answer.fitted_ranker import FittedModel, load_fit
+from recommender.answer.rank import Formula
+from recommender.catalog.text.derived import ANALYSIS
+from recommender.config import ServerSettings, Settings, load_settings
+from recommender.errors import CorruptError, MismatchError, NotFoundError
+from recommender.rpc.server import Server, make_terms
+from tests.building import FakeEmbedder, article, build_store, make_fit
+from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process
+
+ENCODER = FakeEmbedder().info.key
+AGAIN = "run `related-news fit` again"
+ON_THIS_INDEX = "run `related-news fit` on this index, or unset `ranker`"
+TEXT = ("Envoys met again on Monday to speak about the strait.",)
+
+
+def _write(path: Path, **changes: Any) -> Path:
+    path.write_text(make_fit(**changes).to_json(), "utf-8")
+    return path
+
+
+# Files
+
+
+def test_a_ranker_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Every value of the file comes back, what it was fitted on and how it compared included."""
+    fit = make_fit(fitted_on={"pages": 959}, evaluation={"fitted": {"ndcg@10": 0.57}})
+    path = tmp_path / "ranker.json"
+    path.write_text(fit.to_json(), "utf-8")
+    assert load_fit(path, ENCODER) == fit
+    assert (fit.format, fit.features, fit.analysis) == (2, FEATURES_VERSION, ANALYSIS)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """Without a file the message says how to make one."""
+    path = tmp_path / "absent.json"
+    with pytest.raises(NotFoundError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"format": 1}, "format 1, this index has 2", id="format"),
+        pytest.param(
+            {"features": "features-0"}, f"features features-0, this index has {FEATURES_VERSION}", id="features"
+        ),
+        pytest.param({"analysis": "terms-0"}, f"analysis terms-0, this index has {ANALYSIS}", id="analysis"),
+        pytest.param({"encoder": "other@1/r"}, f"encoder other@1/r, this index has {ENCODER}", id="encoder"),
+    ],
+)
+def test_a_ranker_that_does_not_fit_the_index_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    """The message names the file, what it was fitted for and what the index has."""
+    path = _write(tmp_path / "ranker.json", **changes)
+    with pytest.raises(MismatchError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path} was fitted for {problem} ({ON_THIS_INDEX})"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"", "Expecting value: line 1 column 1 (char 0)", id="empty"),
+        pytest.param(b"a ranker", "Expecting value: line 1 column 1 (char 0)", id="not JSON"),
+        pytest.param(b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte", id="not UTF-8"),
+        pytest.param(
+            b"[]", "recommender.answer.fitted_ranker.Fit() argument after ** must be a mapping, not list", id="a list"
+        ),
+        pytest.param(
+            b'{"name": "x", "weight": {}}',
+            "Fit.__init__() got an unexpected keyword argument 'weight'",
+            id="other keys",
+        ),
+    ],
+)
+def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    """The message names the file and what could not be read."""
+    path = tmp_path / "ranker.json"
+    path.write_bytes(content)
+    with pytest.raises(CorruptError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
+
+
+NUMBERS = "are not numbers by feature"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"weights": None}, f"weights {NUMBERS}", id="no weights"),
+        pytest.param({"means": [1.0]}, f"means {NUMBERS}", id="a list of means"),
+        pytest.param({"weights": dict.fromkeys(FEATURES, "1")}, f"weights {NUMBERS}", id="weights are texts"),
+        pytest.param({"scales": dict.fromkeys(FEATURES, math.nan)}, f"scales {NUMBERS}", id="not a number"),
+        pytest.param({"weights": dict.fromkeys(FEATURES, math.inf)}, f"weights {NUMBERS}", id="without end"),
+        pytest.param({"means": dict.fromkeys(FEATURES, 10**400)}, f"means {NUMBERS}", id="beyond all"),
+        pytest.param({"scales": dict.fromkeys(FEATURES, 0)}, "scales are not above 0", id="no scale"),
+        pytest.param({"slope": "x"}, "slope and intercept are not numbers", id="slope is a text"),
+        pytest.param({"intercept": True}, "slope and intercept are not numbers", id="intercept is a truth"),
+        pytest.param({"trees": 5}, "name, encoder and trees are not text, or links no list", id="trees are a number"),
+        pytest.param({"links": None}, "name, encoder and trees are not text, or links no list", id="no links"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    """What would fail when a page is ranked, or rank it by nonsense, is told when the file is read."""
+    path = _write(tmp_path / "ranker.json", **changes)
+    with pytest.raises(CorruptError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
+
+
+def test_nesting_without_end_is_no_ranker(tmp_path: Path) -> None:
+    """It is an error of ours."""
+    path = tmp_path / "ranker.json"
+    path.write_text("[" * 500_000)
+    with pytest.raises(CorruptError, match="is no fitted ranker: "):
+        load_fit(path, ENCODER)
+
+
+def test_a_folder_is_no_ranker(tmp_path: Path) -> None:
+    """What cannot be read as a file is refused like one that is broken."""
+    with pytest.raises(CorruptError, match=r"is no fitted ranker: .*Is a directory"):
+        load_fit(tmp_path, ENCODER)
+
+
+@pytest.mark.parametrize("table", ["weights", "means", "scales"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(tuple(FEATURES)[1:], id="one missing"),
+        pytest.param((*FEATURES, "moon"), id="one too many"),
+        pytest.param((), id="none"),
+    ],
+)
+def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names: tuple[str, ...]) -> None:
+    """Each table names every feature and no other."""
+    path = _write(tmp_path / "ranker.json", **{table: dict.fromkeys(names, 1.0)})
+    with pytest.raises(CorruptError) as caught:
+        load_fit(path, ENCODER)
+    assert str(caught.value) == f"{path}: is no fitted ranker: its features differ ({AGAIN})"
+
+
+@pytest.mark.parametrize("link", [["a", "b", 10**30], ["a", "\ud800", 5], ["a", "b"], ["a", "b", "x"], 5])
+def test_broken_links_are_refused(link: Any) -> None:
+    """Whatever is wrong with them."""
+    with pytest.raises(CorruptError, match="the ranker's links are unreadable: "):
+        FittedModel(make_fit(links=[link]))
+
+
+def test_trees_of_another_number_of_features_are_refused() -> None:
+    """They would fail with the first page."""
+    data = lightgbm.Dataset(np.random.default_rng(1).normal(size=(50, 2)), np.arange(50) % 2)
+    booster = lightgbm.train({"objective": "binary", "verbose": -1, "min_data_in_leaf": 1}, data, 2)
+    with pytest.raises(CorruptError, match="the ranker's trees are for 2 features"):
+        FittedModel(make_fit(trees=booster.model_to_string()))
+
+
+def test_broken_trees_are_refused(tmp_path: Path) -> None:
+    """Trees that LightGBM cannot read are an error of ours."""
+    with pytest.raises(CorruptError, match=r"^the ranker's trees are unreadable: .* \(run `related-news fit` again\)$"):
+        FittedModel(load_fit(_write(tmp_path / "ranker.json", trees="no trees"), ENCODER))
+
+
+# Weighing
+
+
+def test_log_odds_are_the_scaled_sum() -> None:
+    """Standardised features, weighed and summed, then slope and intercept."""
+    fit = make_fit(
+        weights=dict(zip(FEATURES, range(1, 20), strict=True)),
+        means=dict.fromkeys(FEATURES, 2.0),
+        scales=dict.fromkeys(FEATURES, 4.0),
+        slope=0.5,
+        intercept=-3.0,
+    )
+    features = np.zeros((2, len(FEATURES)), np.float32)
+    features[1, list(FEATURES).index("freshness")] = 6.0
+    weight = list(FEATURES).index("freshness") + 1
+    without = 0.5 * -0.5 * sum(range(1, 20)) - 3.0
+    found = FittedModel(fit).odds(features)
+    assert found.dtype == np.float32
+    assert found.tolist() == pytest.approx([without, without + 0.5 * weight * 6 / 4])
+
+
+def test_no_candidates_have_no_odds() -> None:
+    """An empty archive is no special case."""
+    assert FittedModel(make_fit()).odds(np.empty((0, len(FEATURES)), np.float32)).shape == (0,)
+
+
+# Settings and the service
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Return an index in which the fitted ranker's favourite, by the page's author, is the older one."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    articles = [
+        article("page", title="Strait talks", paragraphs=TEXT, author="Ada"),
+        article("newer", title="Strait news", paragraphs=("Envoys about the strait met.",), author="Bo", days_ago=2),
+        article("ours", title="Ferry", paragraphs=("Ferries wait for the tide.",), author="Ada", days_ago=9),
+    ]
+    build_store(folder, articles).close()
+    return folder
+
+
+def _settings(data_dir: Path, ranker: Path | None) -> Settings:
+    return Settings(data_dir=data_dir, ranker=ranker, server=ServerSettings(port=0))
+
+
+def test_without_a_ranker_the_formula_ranks(tmp_path: Path) -> None:
+    """The default needs no file."""
+    assert Settings().ranker is None
+    assert make_terms(_settings(tmp_path, None)).fitted is None
+
+
+def ranker_name(settings: Settings) -> str:
+    """Return the name of the ranker that a service of these settings ranks by."""
+    fitted = make_terms(settings).fitted
+    assert fitted is not None
+    assert fitted.ranker is not None
+    return fitted.ranker.model.name
+
+
+def test_the_settings_name_a_ranker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key `ranker` of the file, or its variable, is the path of the ranker that is used."""
+    path = _write(tmp_path / "ranker.json", name="ours")
+    config = tmp_path / "related-news.toml"
+    config.write_text(f"ranker = '{path}'\n", "utf-8")
+    assert ranker_name(load_settings(config)) == "ours"
+    other = _write(tmp_path / "other.json", name="another")
+    monkeypatch.setenv("RELATED_NEWS_RANKER", str(other))
+    assert ranker_name(load_settings(config)) == "another"
+
+
+@contextmanager
+def serving(loop: Loop, settings: Settings) -> Iterator[Client]:
+    """Serve the folder that the settings name; yields a client."""
+
+    async def start() -> tuple[Server, str]:
+        server = Server(settings, in_process(settings.data_dir, FakeEmbedder()))
+        return server, await server.start()
+
+    server, address = loop.run(start())
+    try:
+        with connected(address) as client:
+            yield client
+    finally:
+        loop.run(server.stop())
+
+
+@pytest.mark.parametrize(("fitted", "expected"), [(False, ["newer", "ours"]), (True, ["ours", "newer"])])
+def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted: bool, expected: list[str]) -> None:
+    """Order, receipt and score parts are those of the ranker that the settings name."""
+    settings = _settings(data_dir, _write(tmp_path / "ranker.json", name="ours-2026") if fitted else None)
+    loop = Loop()
+    try:
+        with serving(loop, settings) as client:
+            answer = client.list(article_id="page")
+            plan = client.fill(article_id="page")
+    finally:
+        loop.close()
+    assert [found.article.id for found in answer.recommendations] == expected
+    name = "ours-2026" if fitted else Formula().name
+    assert (answer.receipt.ranker, plan.receipt.ranker) == (name, name)
+    for found in answer.recommendations:
+        odds = sum(part.contribution for part in found.score_parts)
+        assert found.score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-3)
+
+
+@pytest.mark.parametrize("reason", ["another model", "lost"])
+def test_a_ranker_that_does_not_fit_any_more_is_no_reason_not_to_answer(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """After a reindex, or without its file, a process that is started again ranks by the default, and says so."""
+    path = tmp_path / "ranker.json"
+    if reason == "another model":
+        _write(path, encoder="other@1/r")
+    loop = Loop()
+    try:
+        with serving(loop, _settings(data_dir, path)) as client:
+            answer = client.list(article_id="page")
+    finally:
+        loop.close()
+    assert answer.receipt.ranker == Formula().name
+    assert [found.article.id for found in answer.recommendations] == ["newer", "ours"]
+    (warning,) = answer.receipt.warnings
+    assert ("other@1/r" if reason == "another model" else "cannot be read") in warning
+    assert ("unknown ranker" in caplog.text) == (reason == "lost")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)"),
+        ("1x", f"{{path}}: is no fitted ranker: Extra data: line 1 column 2 (char 1) ({AGAIN})"),
+    ],
+    ids=["no such file", "no ranker"],
+)
+def test_an_unusable_ranker_ends_the_start_with_one_line(
+    data_dir: Path, tmp_path: Path, text: str | None, problem: str
+) -> None:
+    """`serve` ends with exit code 1 before it listens; standard error has the reason and nothing else; see Files."""
+    path = tmp_path / "ranker.json"
+    if text is not None:
+        path.write_text(text)
+    config = tmp_path / "related-news.toml"
+    config.write_text(f"ranker = '{path}'\n", "utf-8")
+    ended = subprocess.run(
+        fake_server(data_dir, "--config", str(config)),
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S * 3,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines() == [f"error: {problem.format(path=path)}"]

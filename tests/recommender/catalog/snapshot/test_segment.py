@@ -1,0 +1,59 @@
+"""Records: written and read back whole, in as few bytes as their paragraphs need."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recommender.catalog.articles import Paragraph
+from recommender.catalog.snapshot.segment import Record, make_record
+from recommender.catalog.text.derived import analyse
+from recommender.catalog.text.terms import IN_TITLE, MASKED_PARAGRAPHS, TERM_BUCKETS, make_signature
+from tests.building import article
+
+IDF = np.ones(TERM_BUCKETS, np.float32)
+
+
+def record_of(paragraphs: int, title: str = "Talks resume") -> Record:
+    """Return the record of an article of so many paragraphs, each with a word of its own."""
+    words = ["zebra", "quay", "lemon", "flint", "gravel"]
+    some = article(title=title, paragraphs=[Paragraph(f"{words[n % 5]}{n}") for n in range(paragraphs)])
+    terms = analyse(some).terms
+    return make_record(some, terms, make_signature(terms, IDF))
+
+
+def with_masks(masks: list[int]) -> Record:
+    """Return a record with these masks, each of a term of its own."""
+    values = {field.name: getattr(record_of(1), field.name) for field in fields(Record)}
+    values |= {"surfaces": tuple(f"term {n}" for n in range(len(masks))), "masks": np.array(masks, np.uint64)}
+    return Record(**values)
+
+
+@given(masks=st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 63).map(lambda bit: 1 << bit), max_size=20))
+def test_a_record_is_read_back_whole(masks: list[int]) -> None:
+    """Whatever the masks, none included; every other value too."""
+    record = with_masks(masks)
+    back = Record.from_bytes(record.to_bytes())
+    for field in fields(Record):
+        if field.name != "masks":
+            assert getattr(back, field.name) == getattr(record, field.name)
+    assert (back.masks.tolist(), str(back.masks.dtype)) == (masks, "uint64")
+
+
+@pytest.mark.parametrize(("last", "size"), [(0, 1), (6, 1), (7, 2), (14, 2), (15, 4), (31, 8), (62, 8)])
+def test_masks_are_as_wide_as_the_last_paragraph_needs(last: int, size: int) -> None:
+    """A term in the title takes no more: its bit, the last of 64, comes first."""
+    masks = [IN_TITLE, 1 << last, IN_TITLE | 1]
+    record = with_masks(masks)
+    assert len(record.to_bytes()) - len(with_masks([]).to_bytes()) == len("\n".join(record.surfaces)) + 3 * size
+
+
+def test_an_article_s_own_record_is_read_back() -> None:
+    """Of a stub, of a page, and of one with more paragraphs than are told apart."""
+    for paragraphs in (1, 12, MASKED_PARAGRAPHS + 5):
+        record = record_of(paragraphs)
+        assert Record.from_bytes(record.to_bytes()).masks.tolist() == record.masks.tolist()

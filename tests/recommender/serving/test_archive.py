@@ -1,0 +1,80 @@
+"""The archive of a serving process, where its parts meet: a model that changes while something is being embedded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from indexer.maintenance.reindex import reindex
+from recommender.catalog.articles import Body, Paragraph
+from recommender.catalog.opening import SNAPSHOTS
+from recommender.catalog.store.writes import Outcome
+from recommender.encoding.batcher import Batcher
+from recommender.encoding.embedder import Encoder, Matrix
+from recommender.serving.archive import Archive
+from tests.building import DIMENSION, FakeEmbedder, article, build_store, open_archive
+
+WIDE = FakeEmbedder("wide", 2 * DIMENSION)
+
+
+class _OvertakenEncoder(Batcher):
+    """Hands out its first vectors only after another model has taken its place."""
+
+    archive: Archive
+    overtaken = False
+
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
+        encoded = await super().encode(texts, urgent=urgent, timeout_s=timeout_s)
+        if not self.overtaken:
+            self.overtaken = True
+            await asyncio.to_thread(reindex, self.archive.data_dir, WIDE)
+            while self.archive.encoder is self:  # noqa: ASYNC110 - the archive takes it up by itself
+                await asyncio.sleep(0.01)
+        return encoded
+
+
+async def _overtaken(data_dir: Path) -> Archive:
+    """Return a following archive of one article whose encoder will be overtaken."""
+    build_store(data_dir, [article("first")]).close()
+    store, live = open_archive(data_dir)
+    encoder = _OvertakenEncoder(FakeEmbedder())
+
+    async def encoder_for(key: str) -> Encoder:
+        assert key == WIDE.info.key
+        return Batcher(WIDE)
+
+    encoder.archive = Archive(data_dir, store, live, encoder, encoder_for)
+    await encoder.archive.follow()
+    return encoder.archive
+
+
+def test_what_was_embedded_by_the_model_before_is_embedded_again(tmp_path: Path) -> None:
+    """An article's vectors are those of the model that is active when it is written, whatever began before."""
+
+    async def run() -> None:
+        archive = await _overtaken(tmp_path)
+        outcomes, revision = await archive.upsert([article("late", title="Ferry")], keep_rules=[True])
+        assert (outcomes, archive.live.revision, archive.encoder.info) == ([Outcome.ADDED], revision, WIDE.info)
+        stored = archive.store.stored(["first", "late"])
+        assert {id: len(one.vectors.main) for id, one in stored.items()} == {
+            "first": 2 * DIMENSION,
+            "late": 2 * DIMENSION,
+        }
+        assert archive.live.find("late") is not None
+        assert archive.live.folder.parent == tmp_path / SNAPSHOTS
+        await archive.close()
+
+    asyncio.run(run())
+
+
+def test_a_draft_is_read_by_the_model_that_it_is_compared_with(tmp_path: Path) -> None:
+    """A draft that was embedded by the model before is embedded again."""
+
+    async def run() -> None:
+        archive = await _overtaken(tmp_path)
+        vectors, _ = await archive.read_draft(Body("Ferry", "", (Paragraph("Ferries wait."),)), None)
+        assert len(vectors.main) == archive.live.manifest.dimension == 2 * DIMENSION
+        await archive.close()
+
+    asyncio.run(run())
