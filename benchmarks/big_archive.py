@@ -27,9 +27,10 @@ from benchmarks.data import open_live
 from benchmarks.peers.corpus import ARTICLES_PER_DAY, make
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.snapshot.columns import Columns, id_hash, label_code
 from recommender.catalog.snapshot.files import Batch, SnapshotFiles
 from recommender.catalog.snapshot.manifest import FORMAT, MANIFEST, FileEntry, Manifest, crc32_of
-from recommender.catalog.snapshot.segment import Columns, Record, id_hash, label_code
+from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.writer import make_current
 from recommender.catalog.store.sqlite import connect
 from recommender.catalog.store.store import create_store

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.peers.corpus import ARTICLES_PER_DAY
-from recommender.catalog.articles import Article, Paragraph, make_article
+from recommender.catalog.articles import Article, Paragraph
+from recommender.catalog.checks import make_article
 from recommender.catalog.text.derived import Vectors
 from recommender.encoding.text_recipe import Vector
 

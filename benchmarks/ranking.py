@@ -25,7 +25,7 @@ from recommender.answer.page import stored_page
 from recommender.answer.rank import Ranker, default_half_life_days
 from recommender.answer.retrieve import Found, retrieve
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.vectors.index import limit_threads
 
 CANDIDATES = 300

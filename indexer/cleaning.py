@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from indexer.furniture import SUMMARY_TAIL, is_furniture, is_lead_line
 from indexer.sources.base import Anchor, Block, RawArticle
 from indexer.sources.labels import LABEL_CHARS_MAX, is_label, split_label
-from recommender.catalog.articles import SUMMARY_CHARS_MAX, EditorLink, Paragraph, ParagraphKind, clean_text
+from recommender.catalog.articles import EditorLink, Paragraph, ParagraphKind
+from recommender.catalog.checks import SUMMARY_CHARS_MAX, clean_text
 
 HEADLINE_CHARS_MAX, HEADLINE_WORDS_MAX = 200, 30
 PLAIN_LIST_MAX = 10

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from indexer.cleaning import Cleaned, clean
 from indexer.sources.base import BadRecord, RawArticle, Source, Where
-from recommender.catalog.articles import Article, EditorLink, Rules, make_article, parse_time_ms
+from recommender.catalog.articles import Article, EditorLink, Rules
+from recommender.catalog.checks import make_article, parse_time_ms
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.writer import Progress, write_snapshot

@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from recommender.answer.layout import Layout, Slot, SlotFilters
-from recommender.catalog.articles import make_language
+from recommender.catalog.checks import make_language
 from recommender.encoding.embedder import Computing, Device, Precision
 from recommender.errors import InvalidInputError, NotFoundError
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from recommender.answer.evidence import FEATURES
 from recommender.answer.fitted_ranker import Fit
-from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, make_article
+from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules
+from recommender.catalog.checks import make_article
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
 from recommender.catalog.snapshot.snapshot import Snapshot

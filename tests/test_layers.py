@@ -28,6 +28,7 @@ CATALOG_LAYERS = (
     "recommender.catalog.snapshot",
     "recommender.catalog.store",
     ("recommender.catalog.text", "recommender.catalog.vectors"),
+    "recommender.catalog.checks",
     "recommender.catalog.articles",
 )
 """The same inside the catalog."""
@@ -182,7 +183,7 @@ def test_the_lower_layers_do_not_read_settings() -> None:
 def test_sources_know_no_more_than_how_to_read() -> None:
     """The parsers of input formats import neither the pipeline nor store, snapshot or encoder."""
     own = {name for m in under("indexer.sources") for name in imported(m) if _is_in(name, "recommender")}
-    allowed = ("recommender.errors", "recommender.catalog.articles")
+    allowed = ("recommender.errors", "recommender.catalog.articles", "recommender.catalog.checks")
     assert {name for name in own if not any(_is_in(name, module) for module in allowed)} == set()
     inside = {name for m in under("indexer.sources") for name in imported(m) if _is_in(name, "indexer")}
     assert {name for name in inside if not _is_in(name, "indexer.sources")} == set()

@@ -11,7 +11,7 @@ from benchmarks.peers.peer import Setting, Vector
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.vectors.index import limit_threads
 
 

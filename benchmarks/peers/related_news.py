@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
+from recommender.catalog.snapshot.columns import COLUMN_TYPES, Tags, label_code
+from recommender.catalog.snapshot.columns import Columns as OurColumns
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import ScopedIndex
-from recommender.catalog.snapshot.segment import COLUMN_TYPES, Scope, Tags, label_code
-from recommender.catalog.snapshot.segment import Columns as OurColumns
 from recommender.catalog.vectors import index as our_vectors
 from recommender.catalog.vectors import product_codes, scalar_codes
 from recommender.catalog.vectors.index import CodedVectors

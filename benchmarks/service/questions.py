@@ -25,7 +25,8 @@ from benchmarks.service.calls import AGAIN, DRAFT, EMPTY, FILL, LIST
 from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
-from recommender.catalog.articles import Article, make_body
+from recommender.catalog.articles import Article
+from recommender.catalog.checks import make_body
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.store.sqlite import copy_database
 from recommender.catalog.store.store import open_store

@@ -20,7 +20,7 @@ from indexer.cleaning import clean
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
 from recommender.answer.recommend import K_MAX
-from recommender.catalog.articles import parse_time_ms
+from recommender.catalog.checks import parse_time_ms
 from recommender.errors import InvalidInputError, RelatedNewsError, UnavailableError
 from recommender.rpc.messages import kind_to, timestamp
 

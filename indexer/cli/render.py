@@ -30,7 +30,7 @@ from rich.text import Text
 from indexer.maintenance import backup, reindex
 from indexer.pipeline import Listeners, Report
 from indexer.sources.base import BadRecord
-from recommender.catalog.articles import format_time
+from recommender.catalog.checks import format_time
 
 _REFUSED_SHOWN = 20
 

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from indexer.evaluation.links import GoldPage
 from indexer.evaluation.metrics import CUTOFF
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.store.store import Store
 
 Baseline = Callable[[GoldPage], list[str]]

@@ -27,7 +27,7 @@ from recommender.answer.link_history import LinkHistory, PastLink
 from recommender.answer.rank import Formula, Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
 
 PAGES_LEAST = 50

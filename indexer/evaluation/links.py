@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.sources.reading import read_lines
-from recommender.catalog.articles import PARAGRAPHS_MAX, EditorLink
+from recommender.catalog.articles import EditorLink
+from recommender.catalog.checks import PARAGRAPHS_MAX
 from recommender.catalog.live import Live
 from recommender.catalog.store.store import Store
 from recommender.catalog.text.terms import headline_key

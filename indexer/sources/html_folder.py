@@ -12,7 +12,8 @@ from indexer.sources.html_blocks import parse_html, tree_blocks
 from indexer.sources.html_meta import PageMeta, read_meta
 from indexer.sources.labels import is_label, split_label
 from indexer.sources.reading import UnreadableError, list_files, read_whole, relative_stem
-from recommender.catalog.articles import BODY_CHARS_MAX, ParagraphKind
+from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.checks import BODY_CHARS_MAX
 from recommender.errors import StorageError
 
 SUFFIXES = (".html.gz", ".htm.gz", ".html", ".htm")

@@ -12,7 +12,7 @@ from typing import Any
 
 from indexer.sources.bodies import language_tag
 from indexer.sources.times import to_rfc3339
-from recommender.catalog.articles import parse_time_ms
+from recommender.catalog.checks import parse_time_ms
 from recommender.errors import InvalidInputError
 
 _DATE_NAMES = (

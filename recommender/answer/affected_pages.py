@@ -22,8 +22,9 @@ from recommender.answer.rank import Ranker, default_half_life_days
 from recommender.answer.recommend import Recommender, Request
 from recommender.answer.retrieve import Found, retrieve
 from recommender.catalog.live import Live
+from recommender.catalog.snapshot.columns import Flag
 from recommender.catalog.snapshot.entry import make_entries
-from recommender.catalog.snapshot.segment import Flag, Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.writes import Before
 from recommender.catalog.text.derived import Analysis, Vectors

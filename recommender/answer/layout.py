@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from recommender.catalog.articles import clean_label, make_language
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.checks import clean_label, make_language
+from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
 
 DEFAULT_LAYOUT_NAME = "default"

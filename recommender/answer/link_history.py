@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.snapshot.segment import id_hash
+from recommender.catalog.snapshot.columns import id_hash
 
 KNOWN_AFTER_MS = 86_400_000
 """A page's links are known a day after the page, when the ranker was fitted again."""

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from recommender.catalog.articles import Body
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Flag, kinds_of
+from recommender.catalog.snapshot.columns import Flag
+from recommender.catalog.snapshot.record import kinds_of
 from recommender.catalog.text.derived import Analysis, Vectors
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Ids, Masks, Weights, make_signature, unpack

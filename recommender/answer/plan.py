@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from recommender.answer.layout import Slot
 from recommender.answer.slots import Empty
-from recommender.catalog.snapshot.segment import Record
+from recommender.catalog.snapshot.record import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from recommender.answer.evidence import WORDING_OFFSET, Detail, Evidence, Extras
 from recommender.answer.page import Page
 from recommender.answer.retrieve import Found
 from recommender.catalog.live import DAY_MS, Live
-from recommender.catalog.snapshot.segment import Flag, label_code
+from recommender.catalog.snapshot.columns import Flag, label_code
 from recommender.catalog.text.overlap import Overlap, TermTable, overlap_detail, overlaps
 from recommender.catalog.text.terms import IN_TITLE, Packed
 

@@ -23,9 +23,10 @@ from recommender.answer.reasons import reason
 from recommender.answer.retrieve import retrieve
 from recommender.answer.slots import SHORTLIST, Empty, Filled, FilledSlot, Plan, Pool, fill, nothing
 from recommender.answer.suppression import PageJudge
-from recommender.catalog.articles import check_id
+from recommender.catalog.checks import check_id
 from recommender.catalog.live import DAY_MS, Live
-from recommender.catalog.snapshot.segment import Flag, Scope
+from recommender.catalog.snapshot.columns import Flag
+from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError, NotFoundError
 
 K_MAX = 100

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from recommender.answer.page import Page
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.vectors.index import Hits, Rows
 
 CANDIDATES = 380

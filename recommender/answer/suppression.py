@@ -12,7 +12,8 @@ import numpy.typing as npt
 from recommender.answer.page import Page
 from recommender.answer.reasons import Subject
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Flag, Record, label_code
+from recommender.catalog.snapshot.columns import Flag, label_code
+from recommender.catalog.snapshot.record import Record
 from recommender.catalog.text.near_copies import Sketch, resemblance
 from recommender.catalog.text.overlap import Shared, SingleRows
 from recommender.catalog.text.terms import (

@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.snapshot.columns import label_code
 from recommender.catalog.snapshot.entry import Entry, make_entries
 from recommender.catalog.snapshot.manifest import Manifest
+from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import Alive
-from recommender.catalog.snapshot.segment import Record, Scope, Segment, label_code
+from recommender.catalog.snapshot.segment import Segment
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.store import Change

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.snapshot.columns import COLUMN_TYPES, Columns, Tags, Times
 from recommender.catalog.snapshot.entry import Entry
-from recommender.catalog.snapshot.segment import COLUMN_TYPES, Columns, Record, Scope, Tags, Times
+from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed
 from recommender.catalog.vectors.index import Allowed, CodedVectors, Hits, Rows, ShortVectors

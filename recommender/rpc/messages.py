@@ -18,17 +18,9 @@ from recommender.answer.layout import LABELS_MAX, SLOTS_MAX, Layout
 from recommender.answer.plan import PagePlan, Place, Receipt, Recommendation, RelatedList
 from recommender.answer.recommend import EVERY
 from recommender.answer.slots import Empty
-from recommender.catalog.articles import (
-    PARAGRAPHS_MAX,
-    Article,
-    Paragraph,
-    ParagraphKind,
-    Rules,
-    clean_label,
-    make_article,
-    make_language,
-)
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules
+from recommender.catalog.checks import PARAGRAPHS_MAX, clean_label, make_article, make_language
+from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
 from recommender.serving.affected_feed import Affected
 

@@ -21,15 +21,8 @@ from recommender.answer.layout import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layou
 from recommender.answer.page import Draft
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
-from recommender.catalog.articles import (
-    URL_BYTES_MAX,
-    Article,
-    check_id,
-    clean_label,
-    make_body,
-    make_language,
-    make_tags,
-)
+from recommender.catalog.articles import Article
+from recommender.catalog.checks import URL_BYTES_MAX, check_id, clean_label, make_body, make_language, make_tags
 from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadError, RelatedNewsError
 from recommender.rpc.messages import (
     affected_to,

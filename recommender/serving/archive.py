@@ -23,7 +23,7 @@ from recommender.catalog.articles import Article, Body
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, read_changes, replay, usable_snapshot
 from recommender.catalog.snapshot.manifest import current_snapshot
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.store.store import Store, open_store
 from recommender.catalog.store.writes import Outcome, Write
 from recommender.catalog.text.derived import Analysis, Vectors, analyse

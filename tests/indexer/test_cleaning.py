@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from indexer.cleaning import Cleaned, clean, clean_summary
 from indexer.sources.base import Anchor, Block, RawArticle, Where
 from indexer.sources.labels import LABELS
-from recommender.catalog.articles import Paragraph, ParagraphKind, clean_text
+from recommender.catalog.articles import Paragraph, ParagraphKind
+from recommender.catalog.checks import clean_text
 
 WHERE = Where(Path("input"), 1)
 FIRST = "The ministers met in Estrel on Monday and agreed on a price."

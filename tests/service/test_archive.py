@@ -18,7 +18,7 @@ from recommender.catalog.articles import Body, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live, read_changes, replay
 from recommender.catalog.snapshot.manifest import current_snapshot
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Store, open_store
 from recommender.catalog.store.writes import Outcome

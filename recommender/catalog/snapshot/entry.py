@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recommender.catalog.snapshot.segment import Columns, Record, id_hash, label_code, make_record
+from recommender.catalog.snapshot.columns import Columns, id_hash, label_code
+from recommender.catalog.snapshot.record import Record, make_record
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights, make_signature

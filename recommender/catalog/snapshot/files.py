@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.snapshot.columns import COLUMN_TYPES, Codes, Columns
 from recommender.catalog.snapshot.entry import Entry
-from recommender.catalog.snapshot.segment import COLUMN_TYPES, Codes, Columns
 from recommender.catalog.snapshot.snapshot import RECORDS, Snapshot, map_array
 from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed, Weights

@@ -13,7 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from recommender.catalog.snapshot.segment import Columns, LabelRows, Read, Scope, Tags, Times
+from recommender.catalog.snapshot.columns import Columns, LabelRows, Tags, Times
+from recommender.catalog.snapshot.scope import Read, Scope
 from recommender.catalog.vectors.index import GATHERED_ROWS, CodedVectors, Hits, Rows, VectorIndex
 from recommender.catalog.vectors.product_codes import Bits, Compressed, Lists, Spread
 from recommender.catalog.vectors.scalar_codes import Vector

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recommender.catalog.snapshot.columns import Columns, Tags, id_hash
 from recommender.catalog.snapshot.manifest import FIX, Manifest
+from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import Alive, ScopedIndex, time_range
-from recommender.catalog.snapshot.segment import Columns, Record, Scope, Tags, id_hash
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights
 from recommender.catalog.vectors.index import CodedVectors, Hits, Rows, ShortVectors

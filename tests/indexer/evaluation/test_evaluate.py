@@ -23,10 +23,11 @@ from indexer.pipeline import Listeners
 from recommender.answer.fitted_ranker import FittedModel, load_fit
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
-from recommender.catalog.articles import Article, format_time
+from recommender.catalog.articles import Article
+from recommender.catalog.checks import format_time
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.opening import SNAPSHOTS
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.config import Settings

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from recommender.answer.layout import DEFAULT_LAYOUT, Fallback, Layout, Placement, Slot, SlotFilters
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 
 END = {"name": "more", "placement": "end", "count": 3}
 

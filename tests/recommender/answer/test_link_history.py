@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.answer.link_history import KNOWN_AFTER_MS, LinkHistory, PastLink
-from recommender.catalog.snapshot.segment import id_hash
+from recommender.catalog.snapshot.columns import id_hash
 
 DAY_MS = KNOWN_AFTER_MS
 

@@ -19,7 +19,7 @@ from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.answer.slots import Empty
 from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, Rules
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.store import Change
 from recommender.catalog.text.derived import analyse

@@ -17,7 +17,7 @@ from recommender.answer.retrieve import Found, retrieve
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
-from recommender.catalog.snapshot.segment import Scope
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.reads import Stored

@@ -15,12 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog import articles
-from recommender.catalog.articles import (
-    Article,
-    Paragraph,
-    ParagraphKind,
-    Rules,
-    article_from_json,
+from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, article_from_json
+from recommender.catalog.checks import (
     check_id,
     clean_label,
     clean_text,

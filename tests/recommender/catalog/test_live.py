@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import YEAR_MS, Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
-from recommender.catalog.snapshot import entry, files, segment, snapshot, writer
+from recommender.catalog.snapshot import columns, entry, files, snapshot, writer
+from recommender.catalog.snapshot.columns import Columns, Flag
 from recommender.catalog.snapshot.manifest import MANIFEST
-from recommender.catalog.snapshot.segment import Columns, Flag, Record, Scope
+from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.reads import Stored
@@ -189,7 +191,7 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
     assert list(live.rows()) == sorted(rows.values())
     assert_gathers(live, sorted(rows.values()))
     hashes = live.id_hashes(np.array(sorted(rows.values()), np.int64))
-    assert hashes.tolist() == [int(segment.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
+    assert hashes.tolist() == [int(columns.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
     for tags in (["gas"], ["talks", "nowhere", "gas"]):
         overlaps = live.tag_overlaps(np.array(sorted(rows.values()), np.int64), tags)
         by_row = {row: expected[id].article.tags for id, row in rows.items()}

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, make_body
+from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind
+from recommender.catalog.checks import make_body
 from recommender.encoding import embedder, text_recipe
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import (

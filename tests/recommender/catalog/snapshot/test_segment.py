@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog.articles import Paragraph
-from recommender.catalog.snapshot.segment import Record, make_record
+from recommender.catalog.snapshot.record import Record, make_record
 from recommender.catalog.text.derived import analyse
 from recommender.catalog.text.terms import IN_TITLE, MASKED_PARAGRAPHS, TERM_BUCKETS, make_signature
 from tests.building import article

@@ -25,9 +25,11 @@ from recommender.catalog import opening
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, replay
 from recommender.catalog.snapshot import files, scoped_search, segment, writer
+from recommender.catalog.snapshot.columns import Columns
 from recommender.catalog.snapshot.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
+from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import Alive
-from recommender.catalog.snapshot.segment import Columns, Record, Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import KEPT_SNAPSHOTS, write_snapshot
 from recommender.catalog.store import reads
