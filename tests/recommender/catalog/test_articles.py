@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recommender.catalog import articles
+from recommender.catalog import checks
 from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, article_from_json
 from recommender.catalog.checks import (
     check_id,
@@ -493,7 +493,7 @@ def test_what_is_far_too_long_is_refused_before_it_is_normalised(
     def normalising(text: str) -> str:
         raise AssertionError(f"{len(text)} characters are normalised")
 
-    monkeypatch.setattr(articles, "clean_text", normalising)
+    monkeypatch.setattr(checks, "clean_text", normalising)
     with pytest.raises(InvalidInputError) as refused:
         make()
     assert refused.value.field == field

@@ -24,7 +24,7 @@ import pytest
 from recommender.catalog import opening
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, replay
-from recommender.catalog.snapshot import files, scoped_search, segment, writer
+from recommender.catalog.snapshot import columns, files, scoped_search, writer
 from recommender.catalog.snapshot.columns import Columns
 from recommender.catalog.snapshot.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
 from recommender.catalog.snapshot.record import Record
@@ -604,7 +604,7 @@ def test_labels_are_looked_up_once_they_have_been_listed(
 ) -> None:
     """As rows of their labels, with the same result as comparing each row's, whichever of the two is the quicker."""
     monkeypatch.setattr(scoped_search, "_LISTED_SHARE", share)
-    monkeypatch.setattr(segment, "_SORTED_TIMES", sorted_times)
+    monkeypatch.setattr(columns, "_SORTED_TIMES", sorted_times)
     snapshot = Snapshot(many, verify=False)
     inside = inside_of(snapshot, LABELLED[scope], (0, NOW_MS), np.ones(MANY, np.bool_))
     assert len(inside) < MANY or scope == "all"
