@@ -66,8 +66,8 @@ def _plans(live: Live, ids: list[str], now_ms: int) -> Plans:
     plans: Plans = {}
     for page in ids:
         plan = recommender.fill_slots(Request(page, now_ms))
-        links = [p for _, places in plan.slots for p in places]
-        plans[page] = [(p.recommendation.record.id if p.recommendation else "", p.after_paragraph) for p in links]
+        links = [p for slot in plan.slots for p in slot.places]
+        plans[page] = [(p.recommendation.article.id if p.recommendation else "", p.after_paragraph) for p in links]
     return plans
 
 

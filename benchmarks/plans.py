@@ -38,10 +38,10 @@ def _print_plan(live: Live, recommender: Recommender, row: int) -> None:
     record = live.record(row)
     plan = recommender.fill_slots(Request(record.id, live.published_at_ms(row)))
     links = [
-        f"| {record.title} | {slot.name} | {place.recommendation.score:.2f} | {place.recommendation.record.title} "
+        f"| {record.title} | {slot.name} | {place.recommendation.score:.2f} | {place.recommendation.article.title} "
         f"| {place.recommendation.reason} |"
-        for slot, places in plan.slots
-        for place in places
+        for slot in plan.slots
+        for place in slot.places
         if place.recommendation
     ]
     print("\n".join(links or [f"| {record.title} | | | nothing | |"]))

@@ -40,7 +40,7 @@ class Peer:
             sites=frozenset({question.site}) if question.site else EVERY,
         )
         request = Request(question.article_id, question.as_of_ms, scope)
-        return [link.record.id for link in self._recommender.list_related(request, k).recommendations]
+        return [link.article.id for link in self._recommender.list_related(request, k).recommendations]
 
     def settings(self) -> dict[str, Setting]:
         """The default ranker."""

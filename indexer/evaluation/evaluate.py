@@ -124,7 +124,7 @@ def through(recommender: Recommender) -> Ranking:
 
     def ranked(page: GoldPage) -> list[str]:
         answer = recommender.list_related(past_request(page), CUTOFF)
-        return [link.record.id for link in answer.recommendations]
+        return [link.article.id for link in answer.recommendations]
 
     return ranked
 
@@ -206,8 +206,8 @@ def _empty_share(recommender: Recommender, pages: Sequence[GoldPage], listener: 
     places = empty = 0
     for page in pages:
         plan = recommender.fill_slots(past_request(page))
-        for _, filled in plan.slots:
-            places += len(filled)
-            empty += sum(place.recommendation is None for place in filled)
+        for slot in plan.slots:
+            places += len(slot.places)
+            empty += sum(place.recommendation is None for place in slot.places)
         listener.step()
     return empty / places if places else 0.0

@@ -87,8 +87,8 @@ class AffectedPages:
     def shows(self, page_id: str, article_id: str) -> bool:
         """Plan a page, and say whether the article has a place on it."""
         plan = self._recommender.fill_slots(Request(page_id, self._now_ms), self._layout)
-        links = [place.recommendation for _, places in plan.slots for place in places if place.recommendation]
-        return any(link.record.id == article_id for link in links)
+        links = [place.recommendation for slot in plan.slots for place in slot.places if place.recommendation]
+        return any(link.article.id == article_id for link in links)
 
     def _is_shown(self, row: int) -> bool:
         return not self._live.flags(row) & Flag.NEVER_TARGET and self._live.public_at_ms(row) <= self._now_ms

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from recommender.answer.evidence import Evidence
 from recommender.answer.layout import DEFAULT_LAYOUT, Fallback, Layout, Slot
 from recommender.answer.page import Draft, Page, draft_page, stored_page
-from recommender.answer.plan import PagePlan, Part, Place, Receipt, Recommendation, RelatedList
+from recommender.answer.plan import FilledSlot, PagePlan, Part, Place, Receipt, Recommendation, RelatedList
 from recommender.answer.rank import Ranker, Scored, default_half_life_days
 from recommender.answer.reasons import reason
 from recommender.answer.retrieve import retrieve
-from recommender.answer.slots import SHORTLIST, Empty, Filled, FilledSlot, Plan, Pool, fill, nothing
+from recommender.answer.slots import SHORTLIST, Empty, PageLinks, PlacedLink, Pool, SlotLinks, fill, nothing
 from recommender.answer.suppression import PageJudge
 from recommender.catalog.checks import check_id
 from recommender.catalog.live import DAY_MS, Live
@@ -192,17 +192,17 @@ class _Answer:
 
     # The answer
 
-    def plan(self, layout: Layout, plan: Plan) -> PagePlan:
+    def plan(self, layout: Layout, plan: PageLinks) -> PagePlan:
         """Explain every link of a plan and add the receipt."""
         self.removed.update(plan.removed)
-        slots = tuple((filled.slot, self._places(filled)) for filled in plan.slots)
+        slots = tuple(FilledSlot(filled.slot, self._places(filled)) for filled in plan.slots)
         return PagePlan(slots, self.receipt(layout.name))
 
-    def _places(self, filled: FilledSlot) -> tuple[Place, ...]:
+    def _places(self, filled: SlotLinks) -> tuple[Place, ...]:
         links = tuple(Place(self._link(filled.slot, place), place.after_paragraph) for place in filled.places)
         return links + tuple(Place(None, empty=why) for why in filled.empty)
 
-    def _link(self, slot: Slot, place: Filled) -> Recommendation:
+    def _link(self, slot: Slot, place: PlacedLink) -> Recommendation:
         return self._explain(self.scored_for(slot), place.row, fallback=place.fallback)
 
     def _explain(self, scored: Scored, row: int, *, fallback: bool) -> Recommendation:
@@ -211,7 +211,7 @@ class _Answer:
         index = int(np.searchsorted(scored.evidence.rows, row))
         known = not fallback and index < len(scored.evidence.rows)
         return Recommendation(
-            record=record,
+            article=record,
             published_at_ms=published_at_ms,
             score=float(scored.scores[index]) if known else 0.0,
             parts=tuple(Part(*part) for part in scored.explain(index)) if known else (),

@@ -59,7 +59,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class PlacedLink:
     """One place with a link. after_paragraph: 0-based, None for an end slot. fallback: not related by content."""
 
     row: int
@@ -69,19 +69,19 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class FilledSlot:
+class SlotLinks:
     """One slot. places: those filled, inline in the order of the page, end best first; empty: why each other stayed."""
 
     slot: Slot
-    places: tuple[Filled, ...]
+    places: tuple[PlacedLink, ...]
     empty: tuple[Empty, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PageLinks:
     """All slots in the layout's order, and how many candidates each rule kept off the page while it was filled."""
 
-    slots: tuple[FilledSlot, ...]
+    slots: tuple[SlotLinks, ...]
     removed: dict[str, int]
 
 
@@ -108,7 +108,7 @@ class _Board:
     removed: Counter[str] = field(default_factory=Counter)
 
 
-def fill(layout: Layout, pools: Sequence[Pool], latest: Sequence[Pool], kinds: str, judge: Judge) -> Plan:
+def fill(layout: Layout, pools: Sequence[Pool], latest: Sequence[Pool], kinds: str, judge: Judge) -> PageLinks:
     """Fill every slot of `layout`.
 
     pools, latest: one for each slot: its related candidates, and those of its fallback (empty where it has none).
@@ -119,12 +119,12 @@ def fill(layout: Layout, pools: Sequence[Pool], latest: Sequence[Pool], kinds: s
         _fill_slot(slot, pool, spare, board, judge)
         for slot, pool, spare in zip(layout.slots, pools, latest, strict=True)
     )
-    return Plan(slots, dict(board.removed))
+    return PageLinks(slots, dict(board.removed))
 
 
-def nothing(layout: Layout, reason: Empty) -> Plan:
+def nothing(layout: Layout, reason: Empty) -> PageLinks:
     """Return a plan whose every place is empty for the same reason."""
-    return Plan(tuple(FilledSlot(slot, (), (reason,) * slot.count) for slot in layout.slots), {})
+    return PageLinks(tuple(SlotLinks(slot, (), (reason,) * slot.count) for slot in layout.slots), {})
 
 
 def allowed_positions(kinds: str, slot: Slot, taken: Sequence[int]) -> list[int]:
@@ -145,13 +145,13 @@ def allowed_positions(kinds: str, slot: Slot, taken: Sequence[int]) -> list[int]
     ]
 
 
-def _fill_slot(slot: Slot, pool: Pool, latest: Pool, board: _Board, judge: Judge) -> FilledSlot:
+def _fill_slot(slot: Slot, pool: Pool, latest: Pool, board: _Board, judge: Judge) -> SlotLinks:
     positions = allowed_positions(board.kinds, slot, board.positions)
     room = slot.count
     if slot.placement is Placement.INLINE:
         room = min(room, len(_spaced(positions, board.kinds, slot)))
         if not room:
-            return FilledSlot(slot, (), (_why_no_room(slot, board),) * slot.count)
+            return SlotLinks(slot, (), (_why_no_room(slot, board),) * slot.count)
     good = int(np.count_nonzero(pool.scores >= slot.least_score))
     board.removed[f"below_min_score:{slot.name}"] += len(pool.rows) - good
     clashes = board.removed.total()
@@ -161,10 +161,10 @@ def _fill_slot(slot: Slot, pool: Pool, latest: Pool, board: _Board, judge: Judge
     if slot.placement is Placement.INLINE:
         chosen = _put_in_place(chosen, positions, slot, board, judge)
     why = Empty.NO_POSITION if len(chosen) == room else _why_empty(len(pool.rows), good, clashes)
-    return FilledSlot(slot, tuple(chosen), (why,) * (slot.count - len(chosen)))
+    return SlotLinks(slot, tuple(chosen), (why,) * (slot.count - len(chosen)))
 
 
-def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, fallback: bool) -> list[Filled]:
+def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, fallback: bool) -> list[PlacedLink]:
     """Choose at most `count` of the pool's shortlist, best first; what is chosen goes on the board.
 
     A fallback is the latest of its pool: diversity has no say there.
@@ -172,7 +172,7 @@ def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, 
     if count <= 0 or not len(pool.rows):
         return []
     diversity = 0.0 if fallback else slot.diversity
-    chosen: list[Filled] = []
+    chosen: list[PlacedLink] = []
     rows, scores, vectors = pool.rows[:SHORTLIST].tolist(), pool.scores[:SHORTLIST], pool.vectors[: len(pool.rows)]
     likeness = diversity * _likeness(vectors, board.vectors)
     worth = (1 - diversity) * scores
@@ -185,14 +185,14 @@ def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, 
         board.rows.append(rows[index])
         board.vectors.append(vectors[index])
         np.maximum(likeness, diversity * (vectors @ vectors[index]), out=likeness)
-        chosen.append(Filled(rows[index], 0.0 if fallback else float(scores[index]), fallback=fallback))
+        chosen.append(PlacedLink(rows[index], 0.0 if fallback else float(scores[index]), fallback=fallback))
     chosen.sort(key=lambda place: (place.fallback, -place.score))
     return chosen
 
 
 def _put_in_place(
-    chosen: Sequence[Filled], positions: list[int], slot: Slot, board: _Board, judge: Judge
-) -> list[Filled]:
+    chosen: Sequence[PlacedLink], positions: list[int], slot: Slot, board: _Board, judge: Judge
+) -> list[PlacedLink]:
     """Give every chosen link a position, all together: the largest sum of fits that the spacing allows."""
     if not chosen:
         return []

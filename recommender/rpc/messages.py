@@ -265,9 +265,11 @@ def plan_to(plan: PagePlan, warnings: list[str]) -> related_pb.PagePlan:
     return related_pb.PagePlan(
         slots=[
             related_pb.FilledSlot(
-                name=slot.name, placement=_PLACEMENT_VALUES[slot.placement.value], places=map(_place_to, places)
+                name=filled.name,
+                placement=_PLACEMENT_VALUES[filled.slot.placement.value],
+                places=map(_place_to, filled.places),
             )
-            for slot, places in plan.slots
+            for filled in plan.slots
         ],
         receipt=_receipt_to(plan.receipt, warnings),
     )
@@ -311,17 +313,17 @@ def _place_to(place: Place) -> related_pb.Place:
 
 
 def _recommendation_to(recommendation: Recommendation) -> related_pb.Recommendation:
-    record = recommendation.record
+    article = recommendation.article
     return related_pb.Recommendation(
         article=common_pb.ArticleCard(
-            id=record.id,
-            url=record.url,
-            title=record.title,
-            summary=record.summary,
+            id=article.id,
+            url=article.url,
+            title=article.title,
+            summary=article.summary,
             published_at=timestamp(recommendation.published_at_ms),
-            section=record.section,
-            site=record.site,
-            image_url=record.image_url,
+            section=article.section,
+            site=article.site,
+            image_url=article.image_url,
         ),
         score=recommendation.score,
         score_parts=[

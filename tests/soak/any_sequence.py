@@ -232,11 +232,11 @@ class Catalog(RuleBasedStateMachine):
         page = data.draw(st.sampled_from(sorted(self.model)))
         as_of_ms = NOW_MS - int(days_ago * DAY_MS)
         recommender, request = Recommender(self.archive.live), Request(page, as_of_ms)
-        listed = [link.record.id for link in recommender.list_related(request, k=100).recommendations]
+        listed = [link.article.id for link in recommender.list_related(request, k=100).recommendations]
         assert len(listed) == len(set(listed))
         assert set(listed) == self.eligible(page, as_of_ms)
         plan = recommender.fill_slots(request, DEFAULT_LAYOUT)
-        shown = [p.recommendation.record.id for _, places in plan.slots for p in places if p.recommendation]
+        shown = [p.recommendation.article.id for slot in plan.slots for p in slot.places if p.recommendation]
         assert len(shown) == len(set(shown))
         assert set(shown) <= self.eligible(page, as_of_ms)
 

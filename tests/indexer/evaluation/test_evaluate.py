@@ -103,7 +103,7 @@ def test_related_news_ranks_as_the_service_lists(bench: Bench, gold: Gold, repor
     reciprocal = []
     for page in gold.pages:
         request = Request(page.id, page.published_at_ms, Scope(languages=EVERY, sites=EVERY))
-        ids = [link.record.id for link in recommender.list_related(request, 10).recommendations]
+        ids = [link.article.id for link in recommender.list_related(request, 10).recommendations]
         assert through(recommender)(page) == ids
         assert ids
         assert all(bench.live.public_at_ms(bench.live.find(id) or 0) <= page.published_at_ms for id in ids)

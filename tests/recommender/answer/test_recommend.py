@@ -99,17 +99,17 @@ def links_of(answer: PagePlan | RelatedList) -> list[Recommendation]:
     """Return the recommendations in order."""
     if isinstance(answer, RelatedList):
         return list(answer.recommendations)
-    return [place.recommendation for _, places in answer.slots for place in places if place.recommendation]
+    return [place.recommendation for slot in answer.slots for place in slot.places if place.recommendation]
 
 
 def ids_of(answer: PagePlan | RelatedList) -> list[str]:
     """Return the recommended ids in order."""
-    return [link.record.id for link in links_of(answer)]
+    return [link.article.id for link in links_of(answer)]
 
 
 def empties_of(plan: PagePlan) -> list[Empty]:
     """Return why places stayed empty."""
-    return [place.empty for _, places in plan.slots for place in places if place.empty]
+    return [place.empty for slot in plan.slots for place in slot.places if place.empty]
 
 
 def everywhere(live: Live, **request: Any) -> set[str]:
@@ -223,7 +223,7 @@ def test_a_maximum_age_exempts_evergreens(build: Build) -> None:
     assert set(ids_of(filled(live, end()))) == {"young", "limit", "old", "explainer"}
     two = filled(live, end(max_age_days=5), end(name="any age"))
     assert ids_of(two)[-1] == "old", "each slot has its own bound"
-    assert next(link for link in links_of(plan) if link.record.id == "explainer").reason.endswith("; background")
+    assert next(link for link in links_of(plan) if link.article.id == "explainer").reason.endswith("; background")
 
 
 def test_a_withdrawn_article_is_gone(build: Build) -> None:
@@ -380,7 +380,7 @@ def test_slots_have_their_own_filters(replay: Build) -> None:
     slots = [end(1, name=name, filters={"sections": [name]}) for name in ("theatre", "chess", "harbour")]
     plan = filled(live, *slots)
     assert [
-        [place.recommendation and place.recommendation.record.id for place in places] for _, places in plan.slots
+        [place.recommendation and place.recommendation.article.id for place in slot.places] for slot in plan.slots
     ] == [
         ["b"],
         [None],
@@ -472,10 +472,10 @@ def test_a_fallback_follows_the_slot_s_filters_and_age(replay: Build) -> None:
 def test_related_links_come_before_the_fallback(replay: Build) -> None:
     """A fallback fills only the places that related articles leave, and none of them again."""
     live = replay([piece("page"), piece("a"), piece("b", "theatre", section="harbour")])
-    scores = {link.record.id: link.score for link in links_of(listed(live))}
+    scores = {link.article.id: link.score for link in links_of(listed(live))}
     bar = (scores["a"] + scores["b"]) / 2
     plan = filled(live, end(3, min_score=bar, fallback="latest_in_section"))
-    assert [(link.record.id, link.fallback) for link in links_of(plan)] == [("a", False), ("b", True)]
+    assert [(link.article.id, link.fallback) for link in links_of(plan)] == [("a", False), ("b", True)]
 
 
 def test_a_page_without_section_has_no_fallback(replay: Build) -> None:
@@ -581,7 +581,7 @@ def test_the_subject_is_found_in_any_script_and_length(language: str, sentences:
     page = article("page", title=title, summary="", paragraphs=[said] * sentences, language=language)
     same = article("same", title=also, summary="", paragraphs=[also, f"{also} {title}"], language=language, days_ago=9)
     best, *rest = listed(replay([page, same, *others]), days_ago=1).recommendations
-    assert best.record.id == "same"
+    assert best.article.id == "same"
     assert all(best.score > 5 * link.score for link in rest)
     assert best.reason.split(":")[0] in ("same story", "same subject")
     assert all(math.isfinite(part.contribution) for link in (best, *rest) for part in link.parts)
@@ -594,7 +594,27 @@ def test_inline_links_stand_where_the_page_speaks_of_them(replay: Build) -> None
     stage = piece("stage", "theatre", section="harbour", paragraphs=theatre[:1])
     slot = Slot.model_validate({"name": "inline", "placement": "inline", "count": 1, "min_score": 0.0})
     plan = filled(replay([page, stage]), slot)
-    assert [(place.after_paragraph, place.recommendation is not None) for place in plan.slots[0][1]] == [(3, True)]
+    assert [(place.after_paragraph, place.recommendation is not None) for place in plan.slots[0].places] == [(3, True)]
+
+
+def test_a_plan_names_its_slots_and_the_cards_of_its_articles(replay: Build) -> None:
+    """A plan gives each slot by name with the layout's terms, and each link's article with id, address and title."""
+    target = piece("a")
+    slots = (end(2, name="read_more"), end(1, name="more"))
+    first, second = filled(replay([piece("page"), target]), *slots).slots
+    assert [(slot.name, slot.slot, len(slot.places)) for slot in (first, second)] == [
+        ("read_more", slots[0], 2),
+        ("more", slots[1], 1),
+    ]
+    link = first.places[0].recommendation
+    assert link is not None
+    card = link.article
+    assert (card.id, card.url, card.title) == (target.id, target.url, target.title)
+    assert (link.published_at_ms, link.fallback) == (target.published_at_ms, False)
+    assert [(place.recommendation, place.empty) for place in (*first.places[1:], *second.places)] == [
+        (None, Empty.NO_CANDIDATES),
+        (None, Empty.NO_CANDIDATES),
+    ]
 
 
 # The receipt

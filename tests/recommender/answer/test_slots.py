@@ -18,10 +18,10 @@ from recommender.answer.slots import (
     JOINT_LINKS,
     SHORTLIST,
     Empty,
-    Filled,
-    FilledSlot,
-    Plan,
+    PageLinks,
+    PlacedLink,
     Pool,
+    SlotLinks,
     allowed_positions,
     fill,
     nothing,
@@ -72,7 +72,7 @@ def end(count: int = 3, **values: Any) -> Slot:
     return Slot.model_validate({"name": "end", "placement": "end", "count": count, "min_score": 0.0, **values})
 
 
-def fill_one(slot: Slot, candidates: Pool, latest: Pool | None = None, kinds: str = LONG, **judge: Any) -> FilledSlot:
+def fill_one(slot: Slot, candidates: Pool, latest: Pool | None = None, kinds: str = LONG, **judge: Any) -> SlotLinks:
     """Fill a page of one slot."""
     return fill_all([slot], [candidates], [latest or pool()], kinds, **judge).slots[0]
 
@@ -83,13 +83,13 @@ def fill_all(
     latest: Sequence[Pool] | None = None,
     kinds: str = LONG,
     **judge: Any,
-) -> Plan:
+) -> PageLinks:
     """Fill a page."""
     layout = Layout(name="page", slots=tuple(slots))
     return fill(layout, pools, latest or [pool()] * len(slots), kinds, FakeJudge(len(kinds), **judge))
 
 
-def rows_of(filled: FilledSlot) -> list[int]:
+def rows_of(filled: SlotLinks) -> list[int]:
     """Return the chosen rows in order."""
     return [place.row for place in filled.places]
 
@@ -112,7 +112,7 @@ class Case:
     kinds: str
     judge: FakeJudge
 
-    def fill(self) -> Plan:
+    def fill(self) -> PageLinks:
         """Fill it."""
         return fill(self.layout, self.pools, self.latest, self.kinds, self.judge)
 
@@ -449,10 +449,10 @@ def test_a_fallback_fills_what_related_articles_do_not() -> None:
     """Related links first, then the latest in their order, none twice, marked, without a score."""
     filled = fill_one(end(4, min_score=0.5), pool([0.75, 0.25]), pool([0.9] * 4, rows=[7, 0, 1, 8]))
     assert filled.places == (
-        Filled(0, 0.75),
-        Filled(7, 0.0, fallback=True),
-        Filled(1, 0.0, fallback=True),
-        Filled(8, 0.0, fallback=True),
+        PlacedLink(0, 0.75),
+        PlacedLink(7, 0.0, fallback=True),
+        PlacedLink(1, 0.0, fallback=True),
+        PlacedLink(8, 0.0, fallback=True),
     )
 
 
@@ -587,4 +587,4 @@ def test_an_inline_fallback_is_placed_like_any_other_link() -> None:
     """A fallback has a position, by its own fit."""
     fits = {9: [0.0] * 7 + [1.0] + [0.0] * 4}
     filled = fill_one(inline(1), pool(), pool([0.0], rows=[9]), fits=fits)
-    assert filled.places == (Filled(9, 0.0, after_paragraph=7, fallback=True),)
+    assert filled.places == (PlacedLink(9, 0.0, after_paragraph=7, fallback=True),)
