@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import typer
@@ -12,23 +11,19 @@ import typer
 from indexer.pipeline import check
 from indexer.sources import open_source
 from indexer.sources.base import RawArticle
-from recommender.catalog import opening
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
-from recommender.catalog.store.store import open_store
+from recommender.catalog.opening import open_catalog
 from recommender.errors import NotFoundError
 
 
 def open_live(data_dir: Path) -> Live:
     """Return the live view of an index at its present revision, its snapshot written anew if this release needs to."""
     try:
-        store = open_store(data_dir / opening.STORE_FILE)
+        with open_catalog(data_dir) as catalog:
+            return catalog.live
     except NotFoundError as error:
         raise typer.BadParameter(str(error)) from None
-    with closing(store):
-        live = opening.open_live(store, data_dir / opening.SNAPSHOTS, store.dimension() or 0)
-        opening.replay(store, live)
-        return live
 
 
 def read_articles(path: Path) -> Iterator[Article]:

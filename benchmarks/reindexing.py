@@ -29,8 +29,7 @@ from benchmarks.data import read_articles
 from benchmarks.machine import Stopwatch, keep, peak_memory_bytes
 from benchmarks.mixed import Mixed
 from indexer.maintenance.reindex import Listeners, reindex
-from recommender.catalog import opening
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
@@ -173,10 +172,9 @@ def _open_snapshot(plan: Plan, *, verify: bool) -> Values:
 def _open_live(plan: Plan) -> Values:
     """Open as a service does at its start, apart from its model: choose a snapshot, compare checksums, replay."""
     watch = Stopwatch()
-    with watch.running(), closing(open_store(plan.data_dir / STORE_FILE)) as store:
-        live = opening.open_live(store, plan.data_dir / SNAPSHOTS, DIMENSION)
-        opening.replay(store, live)
-    assert len(live.rows()) == plan.articles
+    with watch.running(), open_catalog(plan.data_dir) as catalog:
+        pass
+    assert len(catalog.live.rows()) == plan.articles
     return asdict(watch)
 
 

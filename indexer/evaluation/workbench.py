@@ -14,7 +14,7 @@ from indexer.evaluation.links import HARVESTED, Gold, harvested_links, read_link
 from indexer.pipeline import Listeners, run
 from indexer.sources import open_source
 from recommender.catalog.live import Live
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live, replay
+from recommender.catalog.opening import STORE_FILE, open_catalog
 from recommender.catalog.store.locks import only_run
 from recommender.catalog.store.store import Store, open_store
 from recommender.config import Settings
@@ -57,13 +57,8 @@ def bring_up_to_date(
 @contextmanager
 def open_bench(data_dir: Path, embedder: Embedder) -> Iterator[Bench]:
     """Open an index as it is now."""
-    store = open_store(data_dir / STORE_FILE, embedder.info.key)
-    try:
-        live = open_live(store, data_dir / SNAPSHOTS, embedder.info.dimension)
-        replay(store, live)
-        yield Bench(store, live)
-    finally:
-        store.close()
+    with open_catalog(data_dir, embedder.info.key, embedder.info.dimension) as catalog:
+        yield Bench(catalog.store, catalog.live)
 
 
 def read_gold(bench: Bench, links: str) -> Gold:

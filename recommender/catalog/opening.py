@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, fi
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.verified import check
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
-from recommender.catalog.store.store import Change, Store
+from recommender.catalog.store.store import Change, Store, open_store
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.errors import CorruptError, MismatchError
 
@@ -30,6 +31,45 @@ CHANGES_AT_ONCE = 64
 """So many changes are applied between two answers."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """An open data folder: its store, and a live view at the store's revision. A context manager, which closes it."""
+
+    store: Store
+    live: Live
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_catalog(
+    data_dir: Path, encoder: str | None = None, dimension: int | None = None, *, verify: bool = True
+) -> Catalog:
+    """Open a data folder: its store, a snapshot, and every later change replayed over that.
+
+    encoder: key of the encoder whose vectors are used; the active one unless given.
+    dimension: components of its vectors; as stored unless given, which an empty store needs.
+    verify: compare the snapshot's checksums, see `open_live`.
+
+    Raises NotFoundError if there is no store, MismatchError if another encoder is active.
+    """
+    store = open_store(data_dir / STORE_FILE, encoder)
+    try:
+        live = open_live(store, data_dir / SNAPSHOTS, dimension or store.dimension() or 0, verify=verify)
+        replay(store, live)
+    except BaseException:
+        store.close()
+        raise
+    return Catalog(store, live)
 
 
 def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True) -> Live:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live, replay
-from recommender.catalog.store.store import open_store
+from recommender.catalog.opening import open_catalog
 from recommender.catalog.vectors.index import limit_threads
 from recommender.config import Settings
 from recommender.encoding.embedder import Encoder, model_of
@@ -34,10 +33,9 @@ async def serve(orders: Orders) -> None:
         return encoder
 
     encoder = await connect_encoder(address, orders.first["model"])
-    store = open_store(settings.data_dir / STORE_FILE, encoder.info.key)
-    live = open_live(store, settings.data_dir / SNAPSHOTS, encoder.info.dimension, verify=False)
-    replay(store, live)
-    server = Server(settings, Archive(settings.data_dir, store, live, encoder, encoder_for), reuse_port=True)
+    catalog = open_catalog(settings.data_dir, encoder.info.key, encoder.info.dimension, verify=False)
+    archive = Archive(settings.data_dir, catalog.store, catalog.live, encoder, encoder_for)
+    server = Server(settings, archive, reuse_port=True)
     orders.ready({"address": await server.start(address)})
     async for order in orders:
         server.reload(Settings.model_validate(order["settings"]))

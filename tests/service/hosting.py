@@ -29,8 +29,7 @@ from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
 from recommender.answer.layout import Layout, Placement, Slot
 from recommender.catalog.articles import Article
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
-from recommender.catalog.store.store import open_store
+from recommender.catalog.opening import open_catalog
 from recommender.config import ServerSettings, Settings
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Embedder, Matrix
@@ -331,13 +330,12 @@ async def _start(data_dir: Path, embedder: Embedder, settings: Mapping[str, Any]
 
 def in_process(data_dir: Path, embedder: Embedder) -> Archive:
     """Return the archive of a data folder, its encoder in this process and the only one there is."""
-    store = open_store(data_dir / STORE_FILE, embedder.info.key)
-    live = open_live(store, data_dir / SNAPSHOTS, embedder.info.dimension)
+    catalog = open_catalog(data_dir, embedder.info.key, embedder.info.dimension)
 
     async def no_other(key: str) -> Batcher:
         raise MismatchError(f"this process has no encoder {key}")
 
-    return Archive(data_dir, store, live, Batcher(embedder), no_other)
+    return Archive(data_dir, catalog.store, catalog.live, Batcher(embedder), no_other)
 
 
 # A server in a process of its own

@@ -25,7 +25,7 @@ from indexer.maintenance.reindex import reindex
 from recommender.answer.layout import DEFAULT_LAYOUT
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.articles import Article, Rules
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog
 from recommender.catalog.snapshot import files, writer
 from recommender.catalog.snapshot.manifest import CURRENT, current_snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
@@ -98,9 +98,8 @@ class Catalog(RuleBasedStateMachine):
         """Open the data folder as a worker does."""
 
         async def opened() -> Archive:
-            store = open_store(self.folder / STORE_FILE)
-            live = open_live(store, self.folder / SNAPSHOTS, DIMENSION)
-            archive = Archive(self.folder, store, live, Batcher(self.embedder), encoder_for)
+            catalog = open_catalog(self.folder, dimension=DIMENSION)
+            archive = Archive(self.folder, catalog.store, catalog.live, Batcher(self.embedder), encoder_for)
             await archive.follow()
             return archive
 

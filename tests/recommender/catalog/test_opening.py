@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from recommender.catalog import opening
 from recommender.catalog.opening import (
     SNAPSHOTS,
     STORE_FILE,
+    open_catalog,
     open_live,
     read_changes,
     replay,
@@ -230,6 +232,43 @@ def test_changes_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch
         live.apply(*part)
     assert (sizes, live.revision, live.count) == ([2, 2, 2], 9, 7)
     assert read_changes(store, live) is None
+
+
+# Store and live view together
+
+
+def test_a_catalog_is_at_the_store_s_revision(store: Store, tmp_path: Path) -> None:
+    """Opening a data folder replays every change after the snapshot, for the active encoder unless one is named."""
+    write(store)
+    add(store, "d", "e")
+    store.delete(["a"])
+    for catalog in (open_catalog(tmp_path), open_catalog(tmp_path, store.encoder, DIMENSION, verify=False)):
+        with catalog:
+            assert (catalog.live.revision, catalog.live.count) == (6, 4)
+            assert catalog.store.revision() == 6
+            assert catalog.store.encoder == store.encoder
+
+
+def test_an_empty_catalog_takes_its_dimension_from_the_caller(tmp_path: Path) -> None:
+    """A store without articles does not know the dimension of its encoder."""
+    info = FakeEmbedder().info
+    create_store(tmp_path / STORE_FILE, info.key).close()
+    with open_catalog(tmp_path, info.key, info.dimension) as catalog:
+        assert (catalog.live.count, catalog.live.manifest.dimension) == (0, DIMENSION)
+
+
+def test_a_catalog_that_does_not_open_leaves_no_store_open(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is closed when a catalog is closed, and when no live view can be opened of it."""
+    closed = []
+    monkeypatch.setattr(Store, "close", lambda store: closed.append(store.path))
+    open_catalog(tmp_path).close()
+    assert closed == [store.path]
+    monkeypatch.setattr(opening, "open_live", Mock(side_effect=CorruptError("no snapshot")))
+    with pytest.raises(CorruptError, match="no snapshot"):
+        open_catalog(tmp_path)
+    assert closed == 2 * [store.path]
 
 
 # Which model
