@@ -176,14 +176,14 @@ def test_figures_are_written_as_people_read_them() -> None:
     assert [ratio(value) for value in (0.0164, 1.847, 421.3)] == ["0.0164", "1.85", "421"]
 
 
-def test_the_readme_s_relevance_is_that_of_the_newest_result() -> None:
-    """README and ARCHITECTURE tell it in prose, so that nothing writes it anew."""
+def test_the_relevance_in_the_documents_is_that_of_the_newest_result() -> None:
+    """The documents state the figures of the newest kept result, in prose that no command writes."""
     found = keeping.newest(ROOT / "benchmarks" / "results")["relevance"]
     systems = found.values["systems"]
     names = ("cosine", "lexical", "related-news", "fitted-content", "fitted")
     told = [f"{systems[name]['ndcg@10']:.3f}".removeprefix("0") for name in names]
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "docs" / "relevance.md").read_text("utf-8")
     assert told in rows(text)
     assert found.path.name in text
     low, high = (f"{bound:.3f}".removeprefix("0") for bound in systems["related-news"]["ci95"]["ndcg@10"])
-    assert f"{told[2]} ({low} to {high})" in " ".join((ROOT / "ARCHITECTURE.md").read_text("utf-8").split())
+    assert f"{told[2]} ({low} to {high})" in " ".join((ROOT / "docs" / "measurements.md").read_text("utf-8").split())
