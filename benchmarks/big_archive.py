@@ -140,8 +140,8 @@ def _batch(
             headline=np.array(headlines, np.uint32),
         ),
         hashes=np.array([id_hash(record.id) for record in records]),
-        tag_counts=np.array([len(record.tags) for record in records]),
-        tag_codes=np.array([label_code(tag) for record in records for tag in record.tags], np.uint32),
+        tag_counts=np.array([len(record.labels.tags) for record in records]),
+        tag_codes=np.array([label_code(tag) for record in records for tag in record.labels.tags], np.uint32),
         record_sizes=np.array(list(map(len, blobs))),
         records=b"".join(blobs),
     )

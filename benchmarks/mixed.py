@@ -49,11 +49,7 @@ class Mixed:
             paragraphs=[self._paragraphs[i] for i in drawn],
             published_at_ms=self.now_ms - (self.articles - 1 - number) * step_ms,
             now_ms=self.now_ms,
-            site=shape.site,
-            section=shape.section,
-            tags=shape.tags,
-            language=shape.language,
-            author=shape.author,
+            labels=shape.labels,
         )
         main = self._around(self._centres[like], _MAIN_NOISE, random)
         return mixed, Vectors(main, self._around(main, _HEAD_NOISE, random))

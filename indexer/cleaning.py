@@ -356,7 +356,7 @@ def _without_lead(kept: Sequence[int], blocks: Sequence[Block], raw: RawArticle)
     start = 0
     while start < len(kept):
         text = blocks[kept[start]].text
-        if text.casefold() != title and not is_lead_line(text, raw.language):
+        if text.casefold() != title and not is_lead_line(text, raw.labels.language):
             break
         start += 1
     return list(kept[start:])

@@ -145,11 +145,7 @@ def check(raw: RawArticle, clock_ms: int) -> _Ready:
         paragraphs=cleaned.paragraphs,
         published_at_ms=parse_time_ms(raw.published_at),
         now_ms=clock_ms,
-        site=raw.site,
-        section=raw.section,
-        tags=raw.tags,
-        language=raw.language,
-        author=raw.author,
+        labels=raw.labels,
         image_url=raw.image_url,
         rules=Rules(evergreen=raw.evergreen),
     )
@@ -226,7 +222,7 @@ def _commit(
         if outcome is Outcome.WITHDRAWN:
             continue
         report.editor_links += len(ready.links)
-        language = ready.article.language
+        language = ready.article.labels.language
         report.other_languages[language] = report.other_languages.get(language, 0) + 1
     listeners.advanced(len(batch))
 

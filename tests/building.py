@@ -12,7 +12,7 @@ import numpy as np
 
 from recommender.answer.evidence import FEATURES
 from recommender.answer.fitted_ranker import Fit
-from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules
+from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.checks import make_article
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
@@ -85,11 +85,7 @@ def article(
         paragraphs=[p if isinstance(p, Paragraph) else Paragraph(p, ParagraphKind.TEXT) for p in paragraphs],
         published_at_ms=NOW_MS - int(days_ago * DAY_MS),
         now_ms=NOW_MS,
-        section=section,
-        site=site,
-        language=language,
-        author=author,
-        tags=tags,
+        labels=Labels(site, section, tuple(tags), language, author),
         rules=rules,
     )
 

@@ -68,7 +68,7 @@ class Peer:
         with self._connection.cursor().copy("COPY archive FROM STDIN WITH (FORMAT BINARY)") as copy:
             copy.set_types(["text", "int8", "text", "text", "text", "halfvec"])
             for article, vector in (first, *rows):
-                labels = (article.language, article.site, article.section)
+                labels = (article.labels.language, article.labels.site, article.labels.section)
                 copy.write_row((article.id, article.published_at_ms, *labels, HalfVector(vector)))
 
     def related(self, question: Question, k: int) -> list[str]:

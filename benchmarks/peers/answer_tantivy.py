@@ -92,7 +92,8 @@ def _schema() -> tantivy.Schema:
 def _document(article: Article, row: int) -> tantivy.Document:
     body = "\n".join(p.text for p in article.paragraphs)
     document = tantivy.Document(id=article.id, title=article.title, summary=article.summary, body=body)
-    for name, value in (("language", article.language), ("site", article.site), ("section", article.section)):
+    labels = article.labels
+    for name, value in (("language", labels.language), ("site", labels.site), ("section", labels.section)):
         document.add_text(name, value)
     document.add_integer("published_at_ms", article.published_at_ms)
     document.add_unsigned("row", row)

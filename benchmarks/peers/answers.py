@@ -128,7 +128,7 @@ def _questions(live: Live, pages: int, seed: int) -> list[Question]:
     for row in drawn.tolist():
         record = live.record(row)
         at_ms = live.published_at_ms(row)
-        questions.append(Question(record.id, at_ms, record.language, record.site, record.section))
+        questions.append(Question(record.id, at_ms, record.labels.language, record.labels.site, record.labels.section))
     return questions
 
 

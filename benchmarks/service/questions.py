@@ -119,7 +119,11 @@ def make_drafts(articles: Sequence[Article], most: int) -> list[related_pb.Draft
 def _draft(articles: Sequence[Article], skipped: int) -> related_pb.Draft:
     first = articles[0]
     draft = related_pb.Draft(
-        title=first.title, language=first.language, section=first.section, site=first.site, tags=first.tags
+        title=first.title,
+        language=first.labels.language,
+        section=first.labels.section,
+        site=first.labels.site,
+        tags=first.labels.tags,
     )
     left = DRAFT_WORDS
     for number, article in enumerate(articles):

@@ -93,11 +93,11 @@ def read_draft(path: Path) -> related_pb.Draft:
         title=raw.title,
         summary=cleaned.summary,
         paragraphs=[common_pb.Paragraph(text=p.text, kind=kind_to(p.kind)) for p in cleaned.paragraphs],
-        language=raw.language,
-        section=raw.section,
-        site=raw.site,
-        author=raw.author,
-        tags=raw.tags,
+        language=raw.labels.language,
+        section=raw.labels.section,
+        site=raw.labels.site,
+        author=raw.labels.author,
+        tags=raw.labels.tags,
         url=raw.url,
     )
     if raw.published_at:

@@ -36,7 +36,7 @@ def recent(live: Live) -> Baseline:
     """Rank the latest of the page's section first; of the whole archive where the page has no section."""
 
     def ranked(page: GoldPage) -> list[str]:
-        section = live.record(page.row).section
+        section = live.record(page.row).labels.section
         scope = Scope(sections=frozenset({section})) if section else EVERYTHING
         return _ids(live, live.latest(scope, CUTOFF + 1, page.published_at_ms).tolist(), page)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.articles import NO_LABELS, Labels, ParagraphKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,7 @@ class RawArticle:
     summary: str = ""
     blocks: tuple[Block, ...] = ()
     published_at: str = ""
-    site: str = ""
-    section: str = ""
-    tags: tuple[str, ...] = ()
-    language: str = ""
-    author: str = ""
+    labels: Labels = NO_LABELS
     image_url: str = ""
     evergreen: bool = False
 

@@ -12,6 +12,7 @@ from indexer.sources.base import BadRecord, RawArticle, Where
 from indexer.sources.bodies import body_blocks, plain_text
 from indexer.sources.reading import LINE_BYTES_MAX, UnreadableError, read_lines
 from indexer.sources.times import to_rfc3339
+from recommender.catalog.articles import Labels
 from recommender.errors import InvalidInputError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -109,11 +110,13 @@ class CsvFile:
             summary=plain_text(columns.cell(row, "summary")),
             blocks=body_blocks(columns.cell(row, "body"), url),
             published_at=to_rfc3339(columns.cell(row, "published_at")),
-            site=columns.cell(row, "site") or self._site,
-            section=columns.cell(row, "section"),
-            tags=tuple(tag for tag in tags if tag),
-            language=columns.cell(row, "language") or self._language,
-            author=columns.cell(row, "author"),
+            labels=Labels(
+                site=columns.cell(row, "site") or self._site,
+                section=columns.cell(row, "section"),
+                tags=tuple(tag for tag in tags if tag),
+                language=columns.cell(row, "language") or self._language,
+                author=columns.cell(row, "author"),
+            ),
             image_url=columns.cell(row, "image_url"),
             evergreen=columns.cell(row, "evergreen").lower() in _TRUE,
         )

@@ -17,6 +17,7 @@ from indexer.sources.base import BadRecord, Block, RawArticle, Where
 from indexer.sources.bodies import body_blocks, language_tag, plain_text
 from indexer.sources.reading import UnreadableError, read_whole
 from indexer.sources.times import to_rfc3339
+from recommender.catalog.articles import Labels
 
 SUMMARY_CHARS_MAX = 1_000
 """A description longer than this is the article itself: many feeds have no other place for it."""
@@ -77,12 +78,14 @@ class Feed:
             summary=summary,
             blocks=blocks,
             published_at=_published_at(entry),
-            site=plain_text(_text(entry.get("source") or {}, "title"))
-            or self._site
-            or plain_text(_text(feed, "title")),
-            tags=tuple(dict.fromkeys(term for tag in entry.get("tags") or () if (term := _text(tag, "term")))),
-            language=language_tag(_language(entry)) or self._language or language_tag(_text(feed, "language")),
-            author=plain_text(_text(entry, "author")),
+            labels=Labels(
+                site=plain_text(_text(entry.get("source") or {}, "title"))
+                or self._site
+                or plain_text(_text(feed, "title")),
+                tags=tuple(dict.fromkeys(term for tag in entry.get("tags") or () if (term := _text(tag, "term")))),
+                language=language_tag(_language(entry)) or self._language or language_tag(_text(feed, "language")),
+                author=plain_text(_text(entry, "author")),
+            ),
             image_url=_image_url(entry),
         )
 

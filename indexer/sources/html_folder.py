@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -67,11 +68,11 @@ class HtmlFolder:
             summary=meta.summary,
             blocks=blocks,
             published_at=meta.published_at,
-            site=meta.site or self._site,
-            section=meta.section,
-            tags=meta.tags,
-            language=meta.language or self._language,
-            author=meta.author,
+            labels=replace(
+                meta.labels,
+                site=meta.labels.site or self._site,
+                language=meta.labels.language or self._language,
+            ),
             image_url=meta.image_url,
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from indexer.sources.bodies import language_tag
 from indexer.sources.times import to_rfc3339
+from recommender.catalog.articles import NO_LABELS, Labels
 from recommender.catalog.checks import parse_time_ms
 from recommender.errors import InvalidInputError
 
@@ -43,11 +44,7 @@ class PageMeta:
     title: str = ""
     summary: str = ""
     published_at: str = ""
-    site: str = ""
-    section: str = ""
-    tags: tuple[str, ...] = ()
-    language: str = ""
-    author: str = ""
+    labels: Labels = NO_LABELS
     image_url: str = ""
 
 
@@ -65,16 +62,19 @@ def read_meta(root: Any) -> PageMeta:
         found = extract_metadata(deepcopy(root), date_config=dates)
     names = _meta_tags(root)
     day = to_rfc3339(found.date) if found.date else ""
+    tags = (tag.strip() for part in found.tags or () for tag in part.split(","))
     return PageMeta(
         url=found.url or "",
         title=found.title or "",
         summary=found.description or "",
         published_at=_declared_date(root, names) or day,
-        site=found.sitename or found.hostname or "",
-        section=next((names[name] for name in _SECTION_NAMES if name in names), ""),
-        tags=tuple(dict.fromkeys(tag.strip() for part in found.tags or () for tag in part.split(",") if tag.strip())),
-        language=language_tag(root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or ""),
-        author=found.author or "",
+        labels=Labels(
+            site=found.sitename or found.hostname or "",
+            section=next((names[name] for name in _SECTION_NAMES if name in names), ""),
+            tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
+            language=language_tag(root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or ""),
+            author=found.author or "",
+        ),
         image_url=found.image or "",
     )
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from indexer.sources.base import Anchor, BadRecord, Block, RawArticle, Where
 from indexer.sources.bodies import body_blocks
 from indexer.sources.reading import Line, read_lines
-from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.articles import Labels, ParagraphKind
 
 _KINDS = {kind.name.lower(): kind for kind in ParagraphKind}
 
@@ -117,11 +117,13 @@ class JsonLines:
             summary=record.summary,
             blocks=body_blocks(record.body, record.url) if given is None else tuple(p.to_block() for p in given),
             published_at=record.published_at,
-            site=record.site or self._site,
-            section=record.section,
-            tags=record.tags,
-            language=record.language or self._language,
-            author=record.author,
+            labels=Labels(
+                site=record.site or self._site,
+                section=record.section,
+                tags=record.tags,
+                language=record.language or self._language,
+                author=record.author,
+            ),
             image_url=record.image_url,
             evergreen=record.evergreen,
         )

@@ -13,6 +13,7 @@ from indexer.sources.base import BadRecord, RawArticle, Where
 from indexer.sources.bodies import text_blocks
 from indexer.sources.reading import UnreadableError, list_files, read_whole, relative_stem
 from indexer.sources.times import to_rfc3339
+from recommender.catalog.articles import Labels
 from recommender.errors import StorageError
 
 SUFFIXES = (".txt",)
@@ -56,8 +57,7 @@ class TextFolder:
             title=title,
             blocks=text_blocks(body),
             published_at=to_rfc3339(date) if date else _changed_at(path),
-            site=self._site,
-            language=self._language,
+            labels=Labels(site=self._site, language=self._language),
         )
 
 

@@ -17,6 +17,7 @@ from indexer.sources.html_blocks import fragment_blocks
 from indexer.sources.reading import UnreadableError, open_bytes, read_head
 from indexer.sources.times import to_rfc3339
 from indexer.sources.wordpress_markup import to_html
+from recommender.catalog.articles import Labels
 
 _PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?(?>(?:\s+|<\?(?>.*?\?>)|<!--(?>.*?-->))*)<(?![!?])", re.DOTALL)
 _PROLOG_BYTES_MAX = 1_048_576
@@ -76,11 +77,13 @@ class WordPress:
             summary=plain_text(_excerpt(item)),
             blocks=fragment_blocks(to_html(_text(item.find(_CONTENT))), url),
             published_at=_published_at(item),
-            site=self._site or posts.site,
-            section=categories[0] if categories else "",
-            tags=tuple(dict.fromkeys((*categories[1:], *_terms(item, "post_tag")))),
-            language=self._language or posts.language,
-            author=_text(item.find(_CREATOR)),
+            labels=Labels(
+                site=self._site or posts.site,
+                section=categories[0] if categories else "",
+                tags=tuple(dict.fromkeys((*categories[1:], *_terms(item, "post_tag")))),
+                language=self._language or posts.language,
+                author=_text(item.find(_CREATOR)),
+            ),
             image_url=images.get(_thumbnail_id(item), ""),
         )
 

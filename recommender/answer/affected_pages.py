@@ -76,7 +76,7 @@ class AffectedPages:
         slots = [slot for slot in self._layout.slots if _may_hold(slot, article)]
         if not slots:
             return []
-        scope = Scope(languages=frozenset({article.language, ""}), sites=frozenset({article.site, ""}))
+        scope = Scope(languages=frozenset({article.labels.language, ""}), sites=frozenset({article.labels.site, ""}))
         pages = retrieve(self._live, article, scope, self._now_ms, excluded={row: "page_itself"})
         scores = self._scores(article, pages)
         passing = scores >= _LIKELY * min(slot.least_score for slot in slots)
@@ -111,6 +111,7 @@ class AffectedPages:
 def _may_hold(slot: Slot, article: Page) -> bool:
     """Say whether a slot's filters let an article in."""
     filters = slot.filters
-    labels = ((filters.sections, article.section), (filters.languages, article.language), (filters.sites, article.site))
+    own = article.labels
+    labels = ((filters.sections, own.section), (filters.languages, own.language), (filters.sites, own.site))
     fits = all(not wanted or "*" in wanted or label in wanted for wanted, label in labels)
-    return fits and (not filters.tags or bool(filters.tags & set(article.tags)))
+    return fits and (not filters.tags or bool(filters.tags & set(own.tags)))

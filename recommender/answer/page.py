@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.articles import Body
+from recommender.catalog.articles import NO_LABELS, Body, Labels
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.columns import Flag
 from recommender.catalog.snapshot.record import kinds_of
@@ -28,11 +28,7 @@ class Page:
     id: str
     url: str
     title: str
-    section: str
-    site: str
-    language: str
-    author: str
-    tags: tuple[str, ...]
+    labels: Labels
     published_at_ms: int
     main: npt.NDArray[np.float32]
     head: npt.NDArray[np.float32]
@@ -55,11 +51,7 @@ class Draft:
     analysis: Analysis
     published_at_ms: int
     url: str = ""
-    section: str = ""
-    site: str = ""
-    language: str = ""
-    author: str = ""
-    tags: tuple[str, ...] = ()
+    labels: Labels = NO_LABELS
 
 
 def stored_page(live: Live, row: int) -> Page:
@@ -72,11 +64,7 @@ def stored_page(live: Live, row: int) -> Page:
         id=record.id,
         url=record.url,
         title=record.title,
-        section=record.section,
-        site=record.site,
-        language=record.language,
-        author=record.author,
-        tags=record.tags,
+        labels=record.labels,
         published_at_ms=live.published_at_ms(row),
         main=live.main_vector(row),
         head=live.head_vector(row),
@@ -100,11 +88,7 @@ def draft_page(live: Live, draft: Draft) -> Page:
         id="",
         url=draft.url,
         title=draft.body.title,
-        section=draft.section,
-        site=draft.site,
-        language=draft.language,
-        author=draft.author,
-        tags=draft.tags,
+        labels=draft.labels,
         published_at_ms=draft.published_at_ms,
         main=as_held(draft.vectors.main),
         head=as_short(draft.vectors.head),

@@ -150,9 +150,9 @@ class _Answer:
 
         None if it has no fallback. Evergreen articles pass its max_age always.
         """
-        if slot.fallback is not Fallback.LATEST_IN_SECTION or not self.page.section:
+        if slot.fallback is not Fallback.LATEST_IN_SECTION or not self.page.labels.section:
             return Pool.none()
-        own = Scope(sections=frozenset({self.page.section}))
+        own = Scope(sections=frozenset({self.page.labels.section}))
         scope = self.scope.narrowed(slot.filters.scope()).narrowed(own)
         rows = np.sort(self.live.latest(scope, SHORTLIST + len(self.excluded), self.as_of_ms))
         rows = rows[~np.isin(rows, list(self.excluded))]
@@ -235,7 +235,7 @@ class _Answer:
             as_of_ms=self.as_of_ms,
             candidates_seen=_distinct(self._seen) + sum(self.removed[rule] for rule in ("page_itself", "on_page")),
             removals={rule: count for rule, count in self.removed.items() if count},
-            page_language=self.page.language,
+            page_language=self.page.labels.language,
         )
 
 
@@ -260,7 +260,8 @@ def _own_labels(scope: Scope, page: Page) -> Scope:
             return frozenset({own}) if own else None
         return None if asked == EVERY else asked
 
-    return replace(scope, languages=chosen(scope.languages, page.language), sites=chosen(scope.sites, page.site))
+    labels = page.labels
+    return replace(scope, languages=chosen(scope.languages, labels.language), sites=chosen(scope.sites, labels.site))
 
 
 def _excluded_rows(live: Live, page: Page, on_page_ids: tuple[str, ...]) -> dict[int, str]:

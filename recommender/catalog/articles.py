@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 class ParagraphKind(enum.IntEnum):
@@ -49,6 +51,39 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """What an article is filed under; an empty value is unknown. `make_labels` checks and normalises them.
+
+    language: the primary language of a BCP 47 tag, lower case.
+    """
+
+    site: str = ""
+    section: str = ""
+    tags: tuple[str, ...] = ()
+    language: str = ""
+    author: str = ""
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the labels for JSON, in the order of `Article.to_json`; `Labels.from_values` reads them back."""
+        return {
+            "site": self.site,
+            "section": self.section,
+            "tags": self.tags,
+            "language": self.language,
+            "author": self.author,
+        }
+
+    @staticmethod
+    def from_values(values: Mapping[str, Any]) -> Labels:
+        """Read back what `to_values` returned; other keys are ignored."""
+        return Labels(values["site"], values["section"], tuple(values["tags"]), values["language"], values["author"])
+
+
+NO_LABELS = Labels()
+"""The labels of a page or record that states none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Article:
     """One published piece. Build it with `make_article`, which checks and normalises every field."""
 
@@ -58,11 +93,7 @@ class Article:
     summary: str
     paragraphs: tuple[Paragraph, ...]
     published_at_ms: int
-    site: str = ""
-    section: str = ""
-    tags: tuple[str, ...] = ()
-    language: str = ""
-    author: str = ""
+    labels: Labels = NO_LABELS
     image_url: str = ""
     rules: Rules = field(default_factory=Rules)
 
@@ -91,11 +122,7 @@ class Article:
                 "summary": self.summary,
                 "paragraphs": [[int(p.kind), p.text] for p in self.paragraphs],
                 "published_at_ms": self.published_at_ms,
-                "site": self.site,
-                "section": self.section,
-                "tags": self.tags,
-                "language": self.language,
-                "author": self.author,
+                **self.labels.to_values(),
                 "image_url": self.image_url,
                 "rules": {
                     "never_source": rules.never_source,
@@ -135,11 +162,7 @@ def article_from_json(text: str) -> Article:
         summary=d["summary"],
         paragraphs=tuple(Paragraph(text, _KINDS[kind]) for kind, text in d["paragraphs"]),
         published_at_ms=d["published_at_ms"],
-        site=d["site"],
-        section=d["section"],
-        tags=tuple(d["tags"]),
-        language=d["language"],
-        author=d["author"],
+        labels=Labels.from_values(d),
         image_url=d["image_url"],
         rules=Rules(
             never_source=rules["never_source"],

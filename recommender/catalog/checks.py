@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from recommender.catalog.articles import Article, Body, Paragraph, Rules
+from recommender.catalog.articles import NO_LABELS, Article, Body, Labels, Paragraph, Rules
 from recommender.errors import InvalidInputError
 
 ID_BYTES_MAX = 512
@@ -39,11 +39,7 @@ def make_article(
     paragraphs: Iterable[Paragraph] = (),
     published_at_ms: int,
     now_ms: int,
-    site: str = "",
-    section: str = "",
-    tags: Sequence[str] = (),
-    language: str = "",
-    author: str = "",
+    labels: Labels = NO_LABELS,
     image_url: str = "",
     rules: Rules | None = None,
 ) -> Article:
@@ -62,11 +58,7 @@ def make_article(
         summary=body.summary,
         paragraphs=body.paragraphs,
         published_at_ms=published_at_ms,
-        site=clean_label(site, "site"),
-        section=clean_label(section, "section"),
-        tags=make_tags(tags),
-        language=make_language(language),
-        author=clean_label(author, "author"),
+        labels=make_labels(labels),
         image_url=clean_label(image_url, "image_url", URL_BYTES_MAX),
         rules=_check_rules(rules or Rules()),
     )
@@ -172,6 +164,17 @@ def clean_label(value: str, name: str, limit: int = LABEL_BYTES_MAX) -> str:
     if size > limit:
         raise InvalidInputError(name, f"is {size:,} bytes long; at most {limit}", fix="send a shorter one")
     return text
+
+
+def make_labels(raw: Labels) -> Labels:
+    """Return the labels normalised and checked. Raises InvalidInputError naming the field."""
+    return Labels(
+        site=clean_label(raw.site, "site"),
+        section=clean_label(raw.section, "section"),
+        tags=make_tags(raw.tags),
+        language=make_language(raw.language),
+        author=clean_label(raw.author, "author"),
+    )
 
 
 def make_tags(tags: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from recommender.answer.layout import LABELS_MAX, SLOTS_MAX, Layout
 from recommender.answer.plan import PagePlan, Place, Receipt, Recommendation, RelatedList
 from recommender.answer.recommend import EVERY
 from recommender.answer.slots import Empty
-from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules
+from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.checks import PARAGRAPHS_MAX, clean_label, make_article, make_language
 from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
@@ -70,14 +70,15 @@ def article_from(message: common_pb.Article, clock_ms: int) -> Article:
         paragraphs=paragraphs_from(message.paragraphs),
         published_at_ms=time_from(message.published_at, "published_at"),
         now_ms=clock_ms,
-        site=message.site,
-        section=message.section,
-        tags=tuple(message.tags),
-        language=message.language,
-        author=message.author,
+        labels=labels_from(message),
         image_url=message.image_url,
         rules=_rules_from(message.rules) if message.HasField("rules") else None,
     )
+
+
+def labels_from(message: common_pb.Article | related_pb.Draft) -> Labels:
+    """Return the labels as they were sent, not yet checked."""
+    return Labels(message.site, message.section, tuple(message.tags), message.language, message.author)
 
 
 def paragraphs_from(messages: Sequence[common_pb.Paragraph]) -> list[Paragraph]:
@@ -242,11 +243,11 @@ def article_to(article: Article) -> common_pb.Article:
         summary=article.summary,
         paragraphs=[common_pb.Paragraph(text=p.text, kind=kind_to(p.kind)) for p in article.paragraphs],
         published_at=timestamp(article.published_at_ms),
-        site=article.site,
-        section=article.section,
-        tags=article.tags,
-        language=article.language,
-        author=article.author,
+        site=article.labels.site,
+        section=article.labels.section,
+        tags=article.labels.tags,
+        language=article.labels.language,
+        author=article.labels.author,
         image_url=article.image_url,
         rules=common_pb.Rules(
             never_source=rules.never_source,
@@ -321,8 +322,8 @@ def _recommendation_to(recommendation: Recommendation) -> related_pb.Recommendat
             title=article.title,
             summary=article.summary,
             published_at=timestamp(recommendation.published_at_ms),
-            section=article.section,
-            site=article.site,
+            section=article.labels.section,
+            site=article.labels.site,
             image_url=article.image_url,
         ),
         score=recommendation.score,

@@ -22,7 +22,7 @@ from recommender.answer.page import Draft
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.articles import Article
-from recommender.catalog.checks import URL_BYTES_MAX, check_id, clean_label, make_body, make_language, make_tags
+from recommender.catalog.checks import URL_BYTES_MAX, check_id, clean_label, make_body, make_labels
 from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadError, RelatedNewsError
 from recommender.rpc.messages import (
     affected_to,
@@ -30,6 +30,7 @@ from recommender.rpc.messages import (
     article_to,
     as_of_from,
     duration,
+    labels_from,
     layout_from,
     list_to,
     now_ms,
@@ -204,9 +205,8 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         try:
             paragraphs = paragraphs_from(message.paragraphs)
             body = await asyncio.to_thread(make_body, message.title, message.summary, paragraphs)
-            language, tags = make_language(message.language), make_tags(message.tags)
             url = clean_label(message.url, "url", URL_BYTES_MAX)
-            labels = {name: clean_label(getattr(message, name), name) for name in ("section", "site", "author")}
+            labels = make_labels(labels_from(message))
             dated = message.HasField("published_at")
             published_at_ms = time_from(message.published_at, "published_at") if dated else as_of_ms
         except InvalidInputError as error:
@@ -220,9 +220,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             analysis=analysis,
             published_at_ms=published_at_ms,
             url=url,
-            language=language,
-            tags=tags,
-            **labels,
+            labels=labels,
         )
 
     def _warnings(self, language: str) -> list[str]:

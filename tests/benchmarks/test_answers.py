@@ -60,14 +60,14 @@ def test_related_articles_are_on_the_topic_and_pass_the_filters(peer: AnswerPeer
     """None is the page, none is newer than the question, all are of the site and section asked for."""
     by_id = {one.id: one for one in articles()}
     page = by_id["a28"]
-    question = Question(page.id, page.published_at_ms, page.language, page.site)
+    question = Question(page.id, page.published_at_ms, page.labels.language, page.labels.site)
     found = [by_id[name] for name in peer.related(question, 5)]
     assert found
     assert page not in found
-    assert all(one.published_at_ms <= page.published_at_ms and one.site == page.site for one in found)
+    assert all(one.published_at_ms <= page.published_at_ms and one.labels.site == page.labels.site for one in found)
     assert found[0].title.startswith(TOPICS[0])
     narrowed = Question(page.id, page.published_at_ms, section="section0")
-    assert {by_id[name].section for name in peer.related(narrowed, 5)} == {"section0"}
+    assert {by_id[name].labels.section for name in peer.related(narrowed, 5)} == {"section0"}
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours

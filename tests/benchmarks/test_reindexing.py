@@ -61,10 +61,10 @@ def test_articles_are_distinct_and_depend_on_seed_number_and_version_only(plan: 
     assert len({one.text_hash() for one, _ in made}) == 200
     assert [one.published_at_ms for one, _ in made] == sorted(one.published_at_ms for one, _ in made)
     assert made[-1][0].published_at_ms == NOW_MS
-    lengths = {one.section: len(one.paragraphs) for one in real}
+    lengths = {one.labels.section: len(one.paragraphs) for one in real}
     known = {paragraph for one in real for paragraph in one.paragraphs}
-    assert all(lengths[one.section] == len(one.paragraphs) and known >= set(one.paragraphs) for one, _ in made)
-    assert len({one.section for one, _ in made}) == 4
+    assert all(lengths[one.labels.section] == len(one.paragraphs) and known >= set(one.paragraphs) for one, _ in made)
+    assert len({one.labels.section for one, _ in made}) == 4
     vectors = np.stack([vector for _, both in made for vector in (both.main, both.head)])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     again, other = Mixed(real, 200, 32, NOW_MS, seed=1), Mixed(real, 200, 32, NOW_MS, seed=2)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from indexer.cleaning import Cleaned, clean, clean_summary
 from indexer.sources.base import Anchor, Block, RawArticle, Where
 from indexer.sources.labels import LABELS
-from recommender.catalog.articles import Paragraph, ParagraphKind
+from recommender.catalog.articles import Labels, Paragraph, ParagraphKind
 from recommender.catalog.checks import clean_text
 
 WHERE = Where(Path("input"), 1)
@@ -24,7 +24,7 @@ HREF = "https://courier.example/energy/gas-flows"
 
 def _body(*blocks: Block | str, title: str = "A title", language: str = "en", url: str = "") -> Cleaned:
     made = tuple(Block(b) if isinstance(b, str) else b for b in blocks)
-    return clean(RawArticle(where=WHERE, id="a", url=url, title=title, blocks=made, language=language))
+    return clean(RawArticle(where=WHERE, id="a", url=url, title=title, blocks=made, labels=Labels(language=language)))
 
 
 def _texts(cleaned: Cleaned) -> list[str]:
@@ -469,7 +469,7 @@ def test_cleaning_twice_changes_nothing(raw: RawArticle) -> None:
             title=raw.title,
             summary=first.summary,
             blocks=blocks,
-            language=raw.language,
+            labels=raw.labels,
         )
     )
     assert again == Cleaned(first.paragraphs, (), first.summary, 0)

@@ -109,7 +109,7 @@ def draft(section: str = "harbour", **changes: Any) -> related_pb.Draft:
         "paragraphs": [common_pb.Paragraph(text=p.text) for p in like.paragraphs],
         "language": "en",
         "section": section,
-        "site": like.site,
+        "site": like.labels.site,
     }
     return related_pb.Draft(**{**values, **changes})
 

@@ -195,9 +195,9 @@ class Soak:
                 "title": article.title,
                 "paragraphs": [paragraph.text for paragraph in article.paragraphs],
                 "published_at": "2026-05-01T12:00:00Z",
-                "section": article.section,
+                "section": article.labels.section,
                 "language": "en",
-                "site": article.site,
+                "site": article.labels.site,
             }
             for number, article in enumerate(articles)
         )

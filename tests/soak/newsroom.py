@@ -43,8 +43,8 @@ def message_of(article_id: str, version: Version, *, with_rules: bool = True) ->
         title=f"{like.title} {article_id} {version.text}",
         summary=like.summary,
         paragraphs=[paragraph.text for paragraph in like.paragraphs],
-        section=like.section,
-        tags=like.tags,
+        section=like.labels.section,
+        tags=like.labels.tags,
         days_ago=1 + version.text % 50,
     )
     if with_rules:

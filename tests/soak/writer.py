@@ -121,13 +121,13 @@ class Writers:
 
 def _article(number: int, **changes: str) -> common_pb.Article:
     like = made_up(SECTIONS[number % len(SECTIONS)], 20_000 + number)
-    values = {"id": f"live-{number}", "section": like.section, **changes}
+    values = {"id": f"live-{number}", "section": like.labels.section, **changes}
     paragraphs = [paragraph.text for paragraph in like.paragraphs]
     return message(
         title=f"{like.title} {number}",
         summary=like.summary,
         paragraphs=paragraphs,
-        tags=like.tags,
+        tags=like.labels.tags,
         days_ago=0.1,
         **values,
     )

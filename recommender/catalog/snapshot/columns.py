@@ -71,7 +71,8 @@ class Columns:
             | Flag.NEVER_WITH * bool(rules.never_with)
         )
         headline = headline_key(article.title)
-        labels = (article.section, article.site, article.language, article.author, article.url, headline)
+        filed = article.labels
+        labels = (filed.section, filed.site, filed.language, filed.author, article.url, headline)
         return (article.published_at_ms, article.public_at_ms, *map(label_code, labels), words, int(flags))
 
 

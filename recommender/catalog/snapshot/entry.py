@@ -57,6 +57,6 @@ def _entry(stored: Stored, main: Coded, head: Coded, idf: Weights) -> Entry:
         signature=signature.pack(),
         sketch=stored.analysis.sketch,
         columns=Columns.row_of(article, terms.words),
-        tag_codes=tuple(map(label_code, article.tags)),
+        tag_codes=tuple(map(label_code, article.labels.tags)),
         record=make_record(article, terms, signature),
     )

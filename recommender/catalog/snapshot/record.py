@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
-from recommender.catalog.articles import Article, Paragraph, ParagraphKind
+from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind
 from recommender.catalog.text.terms import Masks, Signature, Terms
 
 _SIZES = struct.Struct("<III")
@@ -28,12 +27,8 @@ class Record:
     url: str
     title: str
     summary: str
-    section: str
-    site: str
-    language: str
-    author: str
+    labels: Labels
     image_url: str
-    tags: tuple[str, ...]
     kinds: str
     never_with: tuple[str, ...]
     surfaces: tuple[str, ...]
@@ -41,19 +36,35 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """Serialise; `Record.from_bytes` reads it back."""
-        values = [getattr(self, f.name) for f in fields(self) if f.name not in ("id", "surfaces", "masks")]
-        texts = self.id, json.dumps(values, ensure_ascii=False, separators=(",", ":")), "\n".join(self.surfaces)
-        parts = [text.encode() for text in texts]
+        labels = self.labels
+        texts = self.url, self.title, self.summary, labels.section, labels.site, labels.language, labels.author
+        values = [*texts, self.image_url, labels.tags, self.kinds, self.never_with]
+        parts = [
+            self.id.encode(),
+            json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(),
+            "\n".join(self.surfaces).encode(),
+        ]
         return b"".join((_SIZES.pack(*map(len, parts)), *parts, _narrow(self.masks)))
 
     @staticmethod
     def from_bytes(blob: bytes) -> Record:
         """Read back what `to_bytes` wrote."""
         begin, text, surfaces, masks = accumulate((_SIZES.size, *_SIZES.unpack_from(blob)))
-        values: list[Any] = [tuple(v) if isinstance(v, list) else v for v in json.loads(blob[text:surfaces])]
-        values.append(tuple(blob[surfaces:masks].decode().split("\n")) if surfaces < masks else ())
-        values.append(_widened(blob[masks:], len(values[-1])))
-        return Record(blob[begin:text].decode(), *values)
+        values = json.loads(blob[text:surfaces])
+        url, title, summary, section, site, language, author, image_url, tags, kinds, never_with = values
+        terms = tuple(blob[surfaces:masks].decode().split("\n")) if surfaces < masks else ()
+        return Record(
+            id=blob[begin:text].decode(),
+            url=url,
+            title=title,
+            summary=summary,
+            labels=Labels(site, section, tuple(tags), language, author),
+            image_url=image_url,
+            kinds=kinds,
+            never_with=tuple(never_with),
+            surfaces=terms,
+            masks=_widened(blob[masks:], len(terms)),
+        )
 
     @staticmethod
     def is_of(blob: bytes, article_id: str) -> bool:
@@ -81,12 +92,8 @@ def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
         url=article.url,
         title=article.title,
         summary=article.summary,
-        section=article.section,
-        site=article.site,
-        language=article.language,
-        author=article.author,
+        labels=article.labels,
         image_url=article.image_url,
-        tags=article.tags,
         kinds=kinds_of(article.paragraphs),
         never_with=article.rules.never_with,
         surfaces=tuple(map(terms.surfaces.__getitem__, signature.order.tolist())),

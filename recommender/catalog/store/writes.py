@@ -6,9 +6,9 @@ import enum
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from recommender.catalog.articles import Article, EditorLink, Rules, article_from_json
+from recommender.catalog.articles import Article, EditorLink, Labels, Rules, article_from_json
 from recommender.catalog.text.derived import ANALYSIS, Analysis, Vectors
 
 
@@ -49,29 +49,40 @@ class Before:
     text_hash: str
     published_at_ms: int
     public_at_ms: int
-    section: str
-    site: str
-    language: str
-    author: str
-    tags: tuple[str, ...]
+    labels: Labels
     evergreen: bool
     never_target: bool
 
     def to_json(self) -> str:
         """Serialise; `Before.from_json` reads it back."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        labels = self.labels.to_values()
+        values = {
+            "text_hash": self.text_hash,
+            "published_at_ms": self.published_at_ms,
+            "public_at_ms": self.public_at_ms,
+            **{name: labels[name] for name in ("section", "site", "language", "author", "tags")},
+            "evergreen": self.evergreen,
+            "never_target": self.never_target,
+        }
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Before:
         """Read back what `to_json` wrote."""
         values = json.loads(text)
-        return Before(**{**values, "tags": tuple(values["tags"])})
+        return Before(
+            values["text_hash"],
+            values["published_at_ms"],
+            values["public_at_ms"],
+            Labels.from_values(values),
+            values["evergreen"],
+            values["never_target"],
+        )
 
     def article(self, article_id: str) -> Article:
         """Return the article as far as the log knows it: without text, headline, address and pairs."""
         rules = Rules(never_target=self.never_target, evergreen=self.evergreen, embargo_until_ms=self.public_at_ms)
-        labels = {name: getattr(self, name) for name in ("section", "site", "language", "author", "tags")}
-        return Article(article_id, "", "", "", (), self.published_at_ms, **labels, rules=rules)
+        return Article(article_id, "", "", "", (), self.published_at_ms, self.labels, rules=rules)
 
 
 def before_of(article: Article) -> Before:
@@ -80,11 +91,7 @@ def before_of(article: Article) -> Before:
         text_hash=article.text_hash().hex(),
         published_at_ms=article.published_at_ms,
         public_at_ms=article.public_at_ms,
-        section=article.section,
-        site=article.site,
-        language=article.language,
-        author=article.author,
-        tags=article.tags,
+        labels=article.labels,
         evergreen=article.rules.evergreen,
         never_target=article.rules.never_target,
     )

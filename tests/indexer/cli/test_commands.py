@@ -230,7 +230,7 @@ def test_index_takes_its_settings_from_the_file_and_the_environment(
     store, _ = open_archive(tmp_path / "data")
     stored = store.get_many(["a", "b"])
     store.close()
-    assert {i: (a.site, a.language) for i, a in stored.items()} == {
+    assert {i: (a.labels.site, a.labels.language) for i, a in stored.items()} == {
         "a": ("courier.example", "de"),
         "b": ("else.example", "en"),
     }

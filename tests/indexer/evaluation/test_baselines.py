@@ -89,8 +89,8 @@ def test_lexical_ranks_the_past_by_tf_idf(archive: tuple[Store, Live], page_id: 
 def test_recent_ranks_the_past_of_the_section_by_date(archive: tuple[Store, Live], page_id: str) -> None:
     """The latest of the page's section; of the whole archive where it has none."""
     _, live = archive
-    section = ARTICLES[page_id].section
-    same = [name for name in _past(page_id) if not section or ARTICLES[name].section == section]
+    section = ARTICLES[page_id].labels.section
+    same = [name for name in _past(page_id) if not section or ARTICLES[name].labels.section == section]
     found = baselines.recent(live)(_page(live, page_id))
     dates = [ARTICLES[name].published_at_ms for name in found]
     assert set(found) <= set(same)

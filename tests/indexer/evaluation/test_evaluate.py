@@ -216,10 +216,10 @@ def _write_articles(path: Path, articles: Sequence[Article], more: Mapping[str, 
             "summary": a.summary,
             "paragraphs": [*(p.text for p in a.paragraphs), *(more or {}).get(a.id, ())],
             "published_at": format_time(a.published_at_ms - YEARS_MS),
-            "site": a.site,
-            "section": a.section,
-            "tags": list(a.tags),
-            "language": a.language,
+            "site": a.labels.site,
+            "section": a.labels.section,
+            "tags": list(a.labels.tags),
+            "language": a.labels.language,
         }
         for a in articles
     ]

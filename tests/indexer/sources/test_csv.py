@@ -9,6 +9,7 @@ import pytest
 
 from indexer.sources import open_source, reading
 from indexer.sources.base import BadRecord, RawArticle
+from recommender.catalog.articles import Labels
 from recommender.errors import InvalidInputError
 
 
@@ -31,8 +32,8 @@ def test_every_column_is_read(tmp_path: Path) -> None:
     assert (article.id, article.url, article.title, article.summary) == ("a", "https://e.example/a", "T, too", "S & s")
     assert [block.text for block in article.blocks] == ["One", "Two"]
     assert article.published_at == "2026-01-02T03:04:05+00:00"
-    assert (article.site, article.section, article.tags, article.language) == ("x", "c", ("t1", "t2", "t3"), "en")
-    assert (article.author, article.image_url, article.evergreen) == ("J", "i", True)
+    assert article.labels == Labels(site="x", section="c", tags=("t1", "t2", "t3"), language="en", author="J")
+    assert (article.image_url, article.evergreen) == ("i", True)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_usual_names_and_delimiters(tmp_path: Path, header: str, delimiter: str)
     (article,) = _articles(_read(tmp_path, f"{header}\n{row}\n"))
     assert (article.id, article.title, article.published_at) == ("a", "T", "2026-01-02T00:00:00+00:00")
     assert [block.text for block in article.blocks] == ["One x", "Two"]
-    assert (article.site, article.language) == ("s", "de")
+    assert (article.labels.site, article.labels.language) == ("s", "de")
 
 
 def test_big_fields_gzip_and_line_numbers(tmp_path: Path) -> None:

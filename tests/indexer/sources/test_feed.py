@@ -63,21 +63,21 @@ def test_rss_item_is_read(tmp_path: Path) -> None:
     ]
     assert article.blocks[0].anchors == (Anchor("https://e.example/x", "x"),)
     assert article.published_at == "2026-01-02T01:04:05+00:00"
-    assert (article.tags, article.author, article.language) == (("Food", "Sea"), "Jane", "en-gb")
-    assert (article.site, article.image_url) == ("The Courier", "https://e.example/i.jpg")
+    assert (article.labels.tags, article.labels.author, article.labels.language) == (("Food", "Sea"), "Jane", "en-gb")
+    assert (article.labels.site, article.image_url) == ("The Courier", "https://e.example/i.jpg")
 
 
 def test_caller_fills_in_what_the_entry_lacks(tmp_path: Path) -> None:
     """A site and language that the caller names go before what the feed says of itself."""
     (article,) = _articles(_read(tmp_path, RSS.format(FULL), site="courier", language="de"))
-    assert (article.site, article.language) == ("courier", "de")
+    assert (article.labels.site, article.labels.language) == ("courier", "de")
 
 
 def test_atom_dates_and_summaries(tmp_path: Path) -> None:
     """The published date goes before the updated one; the entry's own language counts."""
     first, second = _articles(_read(tmp_path, ATOM))
     assert (first.published_at, second.published_at) == ("2026-01-02T03:04:05+00:00", "2026-02-03T04:05:06+00:00")
-    assert ([b.text for b in first.blocks], first.summary, first.language) == (["Un"], "", "fr")
+    assert ([b.text for b in first.blocks], first.summary, first.labels.language) == (["Un"], "", "fr")
     assert (second.blocks, second.summary, second.id) == ((), "Resume", "tag:2")
 
 

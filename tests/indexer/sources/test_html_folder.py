@@ -10,7 +10,7 @@ import pytest
 from indexer.cleaning import clean
 from indexer.sources import open_source
 from indexer.sources.base import BadRecord, RawArticle
-from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.articles import Labels, ParagraphKind
 
 PAGE = Path(__file__).parent / "data" / "page.html"
 PROSE = (
@@ -38,8 +38,7 @@ def test_page_is_read() -> None:
     assert article.title == "Halden pilots agree new rota after tanker scare"
     assert article.summary == "Pilots in the strait will work in pairs from October."
     assert article.published_at == "2026-09-14T08:30:00+02:00"
-    assert (article.site, article.section, article.tags) == ("The Courier", "economy", ("strait of halden",))
-    assert (article.language, article.author) == ("en-GB", "Marta Lindqvist")
+    assert article.labels == Labels("The Courier", "economy", ("strait of halden",), "en-GB", "Marta Lindqvist")
     assert article.image_url == "https://courier.example/images/pilots.jpg"
     words = " ".join(block.text for block in article.blocks)
     assert not any(word in words for word in ("Tweet", "Sport", "Most popular", "All rights", "no bearing"))
@@ -107,7 +106,7 @@ def test_date_is_taken_from_where_pages_declare_it(tmp_path: Path, head: str, ex
 def test_page_without_metadata(tmp_path: Path) -> None:
     """The id is the path without suffix where the page names no URL; site and language come from the caller."""
     article = _page(tmp_path, "<title>T</title>")
-    assert (article.id, article.url, article.site, article.language) == ("a", "", "s", "de")
+    assert (article.id, article.url, article.labels.site, article.labels.language) == ("a", "", "s", "de")
     assert len(article.blocks) >= 1
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from indexer.sources import open_source, reading
 from indexer.sources.base import Anchor, BadRecord, Block, RawArticle, Where
-from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.articles import Labels, ParagraphKind
 from recommender.errors import StorageError
 
 
@@ -66,11 +66,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
                 Block("", ParagraphKind.MEDIA),
             ),
             published_at="2026-01-02T03:04:05Z",
-            site="s",
-            section="c",
-            tags=("t1", "t2"),
-            language="en",
-            author="J",
+            labels=Labels(site="s", section="c", tags=("t1", "t2"), language="en", author="J"),
             image_url="i",
             evergreen=True,
         )
@@ -98,8 +94,8 @@ def test_absent_and_null_are_the_same(tmp_path: Path) -> None:
     lines = json.dumps({"id": "a"}) + "\n\n  \n" + json.dumps({"id": "a", "evergreen": None, "image_url": None} | nulls)
     first, second = _read(tmp_path / "a.jsonl", lines.encode(), site="s", language="de")
     assert isinstance(first, RawArticle) and isinstance(second, RawArticle)
-    assert (first.site, first.language, first.blocks) == ("s", "de", ())
-    assert second == RawArticle(where=Where(tmp_path / "a.jsonl", 4), id="a", site="s", language="de")
+    assert (first.labels, first.blocks) == (Labels(site="s", language="de"), ())
+    assert second == RawArticle(where=Where(tmp_path / "a.jsonl", 4), id="a", labels=first.labels)
 
 
 def test_body_in_place_of_paragraphs(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_file_is_read(tmp_path: Path, data: str, date: str, paragraphs: list[str
     """Title first, then a date line if there is one, then paragraphs; else the file's own time is the date."""
     article = _one(tmp_path, data)
     assert (article.title, article.published_at, [b.text for b in article.blocks]) == ("T", date, paragraphs)
-    assert (article.id, article.site, article.language) == ("a", "s", "de")
+    assert (article.id, article.labels.site, article.labels.language) == ("a", "s", "de")
 
 
 def test_folder_is_read_by_path(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from indexer.sources import open_source
 from indexer.sources.base import BadRecord, RawArticle
 from indexer.sources.wordpress_markup import to_html
-from recommender.catalog.articles import ParagraphKind
+from recommender.catalog.articles import Labels, ParagraphKind
 
 WXR = """<?xml version="1.0" encoding="UTF-8" ?>
 <!-- This is a WordPress eXtended RSS file -->
@@ -77,10 +77,10 @@ def test_post_is_read(tmp_path: Path, order: str) -> None:
     post = _item(extra=TERMS)
     (article,) = _articles(_read(tmp_path, WXR.format(ATTACHMENT + post if order == "before" else post + ATTACHMENT)))
     assert (article.id, article.url) == ("https://e.example/?p=1", "https://e.example/p1/")
-    assert (article.title, article.summary, article.author) == ("T & 1", "Short.", "jane")
-    assert (article.section, article.tags) == ("Sea & land", ("Ports", "ships"))
+    assert (article.title, article.summary) == ("T & 1", "Short.")
+    assert article.labels == Labels("The Courier", "Sea & land", ("Ports", "ships"), "en-US", "jane")
     assert article.published_at == "2026-01-02T03:04:05+00:00"
-    assert (article.site, article.language, article.image_url) == ("The Courier", "en-US", "https://e.example/i.jpg")
+    assert article.image_url == "https://e.example/i.jpg"
     assert [(block.text, block.kind) for block in article.blocks] == [
         ("One x [sic]", ParagraphKind.TEXT),
         ("Two", ParagraphKind.HEADING),
@@ -100,7 +100,7 @@ def test_only_published_posts_are_taken(tmp_path: Path) -> None:
     left_out += [_item("22", extra="<wp:post_password><![CDATA[pw]]></wp:post_password>")]
     found = _articles(_read(tmp_path, WXR.format("".join(left_out) + _item("1")), site="s", language="de"))
     assert [a.id for a in found] == ["https://e.example/?p=1"]
-    assert (found[0].site, found[0].language, found[0].where.line) == ("s", "de", 9)
+    assert (found[0].labels.site, found[0].labels.language, found[0].where.line) == ("s", "de", 9)
 
 
 def test_date_falls_back(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.answer.evidence import FEATURES, PARTS, Evidence, Floats
-from recommender.answer.page import Page, stored_page
+from recommender.answer.page import stored_page
 from recommender.answer.rank import FRESHNESS_ARTICLES, Formula, Ranker, Scored, default_half_life_days
 from recommender.answer.retrieve import Found
 from recommender.catalog.articles import Rules
@@ -320,12 +321,13 @@ BODY = "Envoys of the two ports met in Tarvik on Monday and agreed on a price fo
 OTHER = "The orchestra opens its season with a symphony for brass and a cycle of songs by a young composer."
 
 
-def gathered(live: Live, page_id: str, **page: object) -> dict[str, dict[str, float]]:
-    """Return the evidence of every article of an archive beside a page, by id. page: fields to replace in it."""
+def gathered(live: Live, page_id: str, **labels: Any) -> dict[str, dict[str, float]]:
+    """Return the evidence of every article of an archive beside a page, by id. labels: those to replace in it."""
     row = live.find(page_id)
     assert row is not None
     rows = np.arange(live.count)
-    asked: Page = replace(stored_page(live, row), **page)  # type: ignore[arg-type]
+    stored = stored_page(live, row)
+    asked = replace(stored, labels=replace(stored.labels, **labels))
     found = Found(rows, live.main_vectors(rows) @ asked.main, {})
     read = Ranker().gather(live, asked, found, NOW_MS)
     return {live.record(r).id: {**read.values(r), "evergreen": float(read.evergreen[r])} for r in rows.tolist()}

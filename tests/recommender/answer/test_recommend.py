@@ -17,7 +17,7 @@ from recommender.answer.plan import PagePlan, Recommendation, RelatedList
 from recommender.answer.rank import Formula
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.answer.slots import Empty
-from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, Rules
+from recommender.catalog.articles import NO_LABELS, Article, Body, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
@@ -722,11 +722,11 @@ def test_k_is_bounded(k: int, empty: Snapshot) -> None:
 # Drafts
 
 
-def draft(text: Article, *, url: str = "", days_ago: float = 1.0, tags: tuple[str, ...] = (), **labels: str) -> Draft:
+def draft(text: Article, *, url: str = "", days_ago: float = 1.0, labels: Labels = NO_LABELS) -> Draft:
     """Return an article's text as a draft."""
     body = Body(text.title, text.summary, text.paragraphs)
     vectors = embed([body], FakeEmbedder())[0]
-    return Draft(body, vectors, analyse(body), NOW_MS - int(days_ago * DAY_MS), url=url, tags=tags, **labels)
+    return Draft(body, vectors, analyse(body), NOW_MS - int(days_ago * DAY_MS), url=url, labels=labels)
 
 
 def test_a_draft_is_answered_like_the_same_article_stored(replay: Build) -> None:
@@ -734,7 +734,7 @@ def test_a_draft_is_answered_like_the_same_article_stored(replay: Build) -> None
     page = piece("page", days_ago=3)
     live = replay([page, *(piece(f"a{n}", days_ago=n + 1) for n in range(6)), piece("b", "theatre")])
     by_id = listed(live)
-    by_draft = listed(live, draft(page, days_ago=3, url=page.url, section="harbour", site=page.site, language="en"))
+    by_draft = listed(live, draft(page, days_ago=3, url=page.url, labels=page.labels))
     assert ids_of(by_draft) == ids_of(by_id)
     assert [link.score for link in links_of(by_draft)] == pytest.approx(
         [link.score for link in links_of(by_id)], abs=2e-3
@@ -747,7 +747,7 @@ def test_a_draft_without_labels_takes_every_language_and_site(replay: Build) -> 
     """Unknown labels do not narrow, and a draft is no article of its own."""
     live = replay([piece("a", language="fr"), piece("b", site="elsewhere.example"), piece("c")])
     assert everywhere(live, page=draft(piece("page"))) == {"a", "b", "c"}
-    assert everywhere(live, page=draft(piece("page"), language="fr")) == {"a"}
+    assert everywhere(live, page=draft(piece("page"), labels=Labels(language="fr"))) == {"a"}
 
 
 def test_an_empty_archive_has_no_candidates(build: Build) -> None:
@@ -776,12 +776,10 @@ def test_the_page_of_a_draft_and_of_a_stored_article_are_the_same(build: Build) 
     live = build([text, piece("a"), piece("b", "theatre")])
     row = live.find("page")
     assert row is not None
-    one, two = (
-        stored_page(live, row),
-        draft_page(live, draft(text, section="harbour", author=text.author, tags=text.tags)),
-    )
-    assert (one.kinds, one.section) == (two.kinds, two.section) == ("11111133", "harbour")
-    assert (one.tags, one.author) == (two.tags, two.author) == (text.tags, "Ines Vale")
+    one, two = stored_page(live, row), draft_page(live, draft(text, labels=text.labels))
+    assert one.kinds == two.kinds == "11111133"
+    assert one.labels == two.labels == text.labels
+    assert (text.labels.section, text.labels.author) == ("harbour", "Ines Vale")
     assert one.surfaces == two.surfaces
     assert one.ids.tolist() == two.ids.tolist()
     assert one.masks.tolist() == two.masks.tolist()

@@ -293,7 +293,11 @@ def by_definition(scope: Scope, as_of_ms: int, oldest_ms: int, excluded: set[str
     """Return the candidates that the search is defined to return, from the articles themselves."""
 
     def in_scope(a: Article) -> bool:
-        wanted = ((scope.sections, {a.section}), (scope.languages, {a.language}), (scope.tags, set(a.tags)))
+        wanted = (
+            (scope.sections, {a.labels.section}),
+            (scope.languages, {a.labels.language}),
+            (scope.tags, set(a.labels.tags)),
+        )
         return (
             not a.rules.never_target
             and a.public_at_ms <= as_of_ms

@@ -6,7 +6,7 @@ import json
 import string
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog import checks
-from recommender.catalog.articles import Article, Paragraph, ParagraphKind, Rules, article_from_json
+from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules, article_from_json
 from recommender.catalog.checks import (
     check_id,
     clean_label,
@@ -30,11 +30,19 @@ from recommender.catalog.checks import (
 from recommender.errors import InvalidInputError
 from tests.building import DAY_MS, NOW_MS, article
 
+LABELS = {field.name for field in fields(Labels)}
+
 
 def made(**changes: Any) -> Article:
-    """Make a valid article but for `changes`."""
+    """Make a valid article but for `changes`, labels among them."""
     valid: dict[str, Any] = {"id": "a", "title": "Talks resume", "published_at_ms": NOW_MS, "now_ms": NOW_MS}
-    return make_article(**{**valid, **changes})
+    labels = Labels(**{name: changes.pop(name) for name in LABELS & changes.keys()})
+    return make_article(**{**valid, **changes}, labels=labels)
+
+
+def relabelled(a: Article, **changes: Any) -> Article:
+    """Return an article with other labels."""
+    return replace(a, labels=replace(a.labels, **changes))
 
 
 def paragraphs(*texts: str) -> list[Paragraph]:
@@ -204,7 +212,7 @@ def test_no_text_of_the_article_is_repeated() -> None:
 def test_a_value_at_its_limit_is_kept_as_it_is(changes: dict[str, Any]) -> None:
     """Limits are inclusive."""
     kept = made(**changes)
-    assert {name: getattr(kept, name) for name in changes} == changes
+    assert {name: getattr(kept.labels if name in LABELS else kept, name) for name in changes} == changes
 
 
 # Normalising
@@ -263,9 +271,8 @@ def test_every_text_is_cleaned() -> None:
         **dict.fromkeys(("url", "image_url", "site", "section", "author"), dirty),
         tags=[dirty],
     )
-    assert {a.title, a.summary, a.paragraphs[0].text, a.url, a.image_url, a.site, a.section, a.author, *a.tags} == {
-        "A b"
-    }
+    assert {a.title, a.summary, a.paragraphs[0].text, a.url, a.image_url} == {"A b"}
+    assert a.labels == Labels(site="A b", section="A b", tags=("A b",), author="A b")
 
 
 def test_empty_paragraphs_keep_their_place_and_kind() -> None:
@@ -279,8 +286,8 @@ def test_empty_paragraphs_keep_their_place_and_kind() -> None:
 
 def test_tags_are_cleaned_then_told_apart() -> None:
     """Empty tags and repeated ones go, the order stays; only what is left counts against the limit."""
-    assert made(tags=["b", " a ", "", "\0", "b ", "a", "A"]).tags == ("b", "a", "A")
-    assert made(tags=["x"] * 1_000 + ["y"]).tags == ("x", "y")
+    assert made(tags=["b", " a ", "", "\0", "b ", "a", "A"]).labels.tags == ("b", "a", "A")
+    assert made(tags=["x"] * 1_000 + ["y"]).labels.tags == ("x", "y")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +306,7 @@ def test_tags_are_cleaned_then_told_apart() -> None:
 )
 def test_language(tag: str, language: str) -> None:
     """A language is its primary tag in lower case; none is none."""
-    assert make_language(tag) == language == made(language=tag).language
+    assert make_language(tag) == language == made(language=tag).labels.language
 
 
 @pytest.mark.parametrize("tag", ["e", "12", "en2", "*", "English", "deutsch", "日本", "e\0n"])
@@ -406,11 +413,11 @@ CHANGES: dict[str, Callable[[Article], Article]] = {
     "id": lambda a: replace(a, id="other"),
     "url": lambda a: replace(a, url="other"),
     "published_at_ms": lambda a: replace(a, published_at_ms=1),
-    "site": lambda a: replace(a, site="other"),
-    "section": lambda a: replace(a, section="other"),
-    "tags": lambda a: replace(a, tags=("y", "x")),
-    "language": lambda a: replace(a, language="de"),
-    "author": lambda a: replace(a, author="other"),
+    "site": lambda a: relabelled(a, site="other"),
+    "section": lambda a: relabelled(a, section="other"),
+    "tags": lambda a: relabelled(a, tags=("y", "x")),
+    "language": lambda a: relabelled(a, language="de"),
+    "author": lambda a: relabelled(a, author="other"),
     "image_url": lambda a: replace(a, image_url="other"),
 }
 TEXT_CHANGES: dict[str, Callable[[Article], Article]] = {

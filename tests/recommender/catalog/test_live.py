@@ -168,10 +168,10 @@ def in_scope(a: Article, scope: Scope, from_ms: int, until_ms: int) -> bool:
     return (
         not a.rules.never_target
         and from_ms <= a.public_at_ms <= until_ms
-        and (scope.sections is None or a.section in scope.sections)
-        and (scope.tags is None or bool(scope.tags & set(a.tags)))
-        and (scope.languages is None or a.language in scope.languages)
-        and (scope.sites is None or a.site in scope.sites)
+        and (scope.sections is None or a.labels.section in scope.sections)
+        and (scope.tags is None or bool(scope.tags & set(a.labels.tags)))
+        and (scope.languages is None or a.labels.language in scope.languages)
+        and (scope.sites is None or a.labels.site in scope.sites)
         and (not scope.published_from_ms or a.published_at_ms >= scope.published_from_ms)
         and (not scope.published_before_ms or a.published_at_ms < scope.published_before_ms)
         and (not scope.evergreen_only or a.rules.evergreen)
@@ -194,7 +194,7 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
     assert hashes.tolist() == [int(columns.id_hash(id)) for id, _ in sorted(rows.items(), key=lambda item: item[1])]
     for tags in (["gas"], ["talks", "nowhere", "gas"]):
         overlaps = live.tag_overlaps(np.array(sorted(rows.values()), np.int64), tags)
-        by_row = {row: expected[id].article.tags for id, row in rows.items()}
+        by_row = {row: expected[id].article.labels.tags for id, row in rows.items()}
         assert overlaps.tolist() == pytest.approx([jaccard(by_row[row], tags) for row in sorted(by_row)])
     for scope, (from_ms, until_ms) in itertools.product(SCOPES, PERIODS):
         eligible = {i: s for i, s in expected.items() if in_scope(s.article, scope, from_ms, until_ms)}
