@@ -37,7 +37,7 @@ from recommender.catalog.store.store import create_store
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.catalog.text.near_copies import SKETCH_SIZE, VALUES
 from recommender.catalog.text.terms import TITLE_TERMS, Packed, headline_key
-from recommender.catalog.vectors.scalar_codes import held, short, turned
+from recommender.catalog.vectors.scalar_codes import encode_4bit, encode_8bit, rotate
 
 _BATCH_ROWS = 20_000
 _OWN_WORDS = 0.67
@@ -105,7 +105,7 @@ def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator
     mains = real.main_vectors(living)
     for low in range(0, len(vectors), _BATCH_ROWS):
         some = vectors[low : low + _BATCH_ROWS]
-        like = living[(turned(some) @ mains.T).argmax(axis=1)]
+        like = living[(rotate(some) @ mains.T).argmax(axis=1)]
         times = first_ms + np.arange(low, low + len(some)) * step_ms
         other = random.choice(living, len(some))
         yield _batch(some, np.arange(low, low + len(some)), times, like, other, real, random)
@@ -128,8 +128,8 @@ def _batch(
         _HEAD_NOISE / dimension**0.5
     )
     return Batch(
-        mains=held(mains),
-        heads=short(heads / np.linalg.norm(heads, axis=1, keepdims=True)),
+        mains=encode_8bit(mains),
+        heads=encode_4bit(heads / np.linalg.norm(heads, axis=1, keepdims=True)),
         signatures=_mixed(real, like, other, random),
         sketches=random.integers(1, 1 + VALUES, (count, SKETCH_SIZE), np.uint8),
         columns=replace(

@@ -12,7 +12,15 @@ import pytest
 from recommender.catalog.snapshot import files, scoped_search
 from recommender.catalog.vectors import index
 from recommender.catalog.vectors.index import Hits, Rows
-from recommender.catalog.vectors.scalar_codes import ZERO, Coded, Vector, encoded, in_steps, step, turned
+from recommender.catalog.vectors.scalar_codes import (
+    ZERO_CODE,
+    ScalarCodes,
+    Vector,
+    levels_8bit,
+    quantise_8bit,
+    rotate,
+    step_8bit,
+)
 
 Half = npt.NDArray[np.float16]
 Mask = npt.NDArray[np.bool_]
@@ -44,17 +52,17 @@ def unit_points(rows: int, dimension: int, seed: int = 1, topics: int = 100, wor
     return halves
 
 
-def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> Coded:
+def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> ScalarCodes:
     """Return `unit_points` as the catalog holds them."""
-    return encoded(turned(unit_points(rows, dimension, seed, topics, world)))
+    return quantise_8bit(rotate(unit_points(rows, dimension, seed, topics, world)))
 
 
-def exact(matrix: Coded, query: Vector, k: int, among: Iterable[int] | Rows) -> Hits:
+def exact(matrix: ScalarCodes, query: Vector, k: int, among: Iterable[int] | Rows) -> Hits:
     """Search rows by brute force in whole numbers; of equal scores the higher row comes first."""
     rows = np.fromiter(among, np.int64)
-    products = (matrix[rows].astype(np.int64) - ZERO) @ in_steps(query).astype(np.int64)
+    products = (matrix[rows].astype(np.int64) - ZERO_CODE) @ levels_8bit(query).astype(np.int64)
     order = np.lexsort((-rows, -products))[: max(k, 0)]
-    return Hits(rows[order], products[order].astype(np.float32) * np.float32(step(matrix.shape[1])) ** 2)
+    return Hits(rows[order], products[order].astype(np.float32) * np.float32(step_8bit(matrix.shape[1])) ** 2)
 
 
 def bits_of(mask: Iterable[bool] | Mask) -> npt.NDArray[np.uint8]:

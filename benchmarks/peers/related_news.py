@@ -17,8 +17,8 @@ from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import ScopedIndex
 from recommender.catalog.vectors import index as our_vectors
 from recommender.catalog.vectors import product_codes, scalar_codes
-from recommender.catalog.vectors.index import CodedVectors
-from recommender.catalog.vectors.product_codes import Compressed
+from recommender.catalog.vectors.index import Vectors8Bit
+from recommender.catalog.vectors.product_codes import ProductCodes
 
 _BATCH = 65_536
 _END_MS = 2**62
@@ -41,9 +41,9 @@ class Peer:
         starts = range(0, len(vectors), _BATCH)
         coded = np.lib.format.open_memmap(folder / "mains.npy", "w+", np.uint8, vectors.shape)
         for at in starts:
-            coded[at : at + _BATCH] = scalar_codes.held(vectors[at : at + _BATCH])
+            coded[at : at + _BATCH] = scalar_codes.encode_8bit(vectors[at : at + _BATCH])
         quantizers = product_codes.train(coded, len(coded))
-        encoded = [quantizers.encode(scalar_codes.decoded(coded[at : at + _BATCH])) for at in starts]
+        encoded = [quantizers.encode(scalar_codes.dequantise_8bit(coded[at : at + _BATCH])) for at in starts]
         np.save(folder / "codes.npy", np.concatenate([codes for codes, _ in encoded]))
         np.save(folder / "lists.npy", np.concatenate([lists for _, lists in encoded]))
         del coded, encoded
@@ -51,20 +51,20 @@ class Peer:
             np.load(folder / f"{name}.npy", "r").view(np.ndarray) for name in ("mains", "codes", "lists")
         )
         no_tags = Tags(np.zeros(1 + len(mains), np.int64), np.empty(0, np.uint32))
-        codes_of_all = Compressed(quantizers, codes, lists)
-        self._index = ScopedIndex(CodedVectors(mains), codes_of_all, _our(columns), no_tags)
-        self._query = self._turned = np.empty(0, np.float32)
+        codes_of_all = ProductCodes(quantizers, codes, lists)
+        self._index = ScopedIndex(Vectors8Bit(mains), codes_of_all, _our(columns), no_tags)
+        self._query = self._rotated = np.empty(0, np.float32)
         our_vectors.limit_threads(1)
 
     def set_effort(self, effort: int) -> None:
         """The product sets its own."""
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Search a period in a scope. As in the product, a query's vector is turned once for all its searches."""
+        """Search a period in a scope. As in the product, a query's vector is rotated once for all its searches."""
         if query is not self._query:
-            self._query, self._turned = query, scalar_codes.turned(query)
+            self._query, self._rotated = query, scalar_codes.rotate(query)
         until_ms = _END_MS if wanted.until_ms is None else wanted.until_ms - 1
-        return self._index.search(self._turned, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
+        return self._index.search(self._rotated, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
 
     def disk_bytes(self) -> int:
         """Vectors, codes and lists."""

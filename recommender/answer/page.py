@@ -14,7 +14,7 @@ from recommender.catalog.snapshot.record import kinds_of
 from recommender.catalog.text.derived import Analysis, Vectors
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Ids, Masks, Weights, make_signature, unpack
-from recommender.catalog.vectors.scalar_codes import as_held, as_short
+from recommender.catalog.vectors.scalar_codes import round_trip_4bit, round_trip_8bit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,8 +90,8 @@ def draft_page(live: Live, draft: Draft) -> Page:
         title=draft.body.title,
         labels=draft.labels,
         published_at_ms=draft.published_at_ms,
-        main=as_held(draft.vectors.main),
-        head=as_short(draft.vectors.head),
+        main=round_trip_8bit(draft.vectors.main),
+        head=round_trip_4bit(draft.vectors.head),
         ids=signature.ids,
         weights=signature.weights,
         surfaces=tuple(terms.surfaces[i] for i in signature.order),

@@ -21,7 +21,7 @@ from recommender.catalog.snapshot.entry import Entry, make_entries
 from recommender.catalog.snapshot.manifest import Manifest
 from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.snapshot.scoped_search import Alive
+from recommender.catalog.snapshot.scoped_search import LiveRows
 from recommender.catalog.snapshot.segment import Segment
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.reads import Stored
@@ -208,7 +208,7 @@ class Live:
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms], best first."""
-        alive = Alive(self._alive_bits, len(self._dead_rows)) if self._dead_rows else None
+        alive = LiveRows(self._alive_bits, len(self._dead_rows)) if self._dead_rows else None
         hits = self._base.search(query, k, from_ms, until_ms, scope, alive=alive)
         tail = self._tail.search(query, k, from_ms, until_ms, scope)
         if not len(tail.rows):

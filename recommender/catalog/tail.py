@@ -21,8 +21,8 @@ from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed
-from recommender.catalog.vectors.index import Allowed, CodedVectors, Hits, Rows, ShortVectors
-from recommender.catalog.vectors.scalar_codes import Vector, decoded
+from recommender.catalog.vectors.index import Hits, RowMask, Rows, Vectors4Bit, Vectors8Bit
+from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit
 
 _SCOPES_CACHED = 64
 
@@ -161,19 +161,19 @@ class Tail:
 
     def main_vectors(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension)."""
-        return CodedVectors(self._mains.array).read(rows)
+        return Vectors8Bit(self._mains.array).read(rows)
 
     def main_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        return decoded(self._mains.array[row])
+        return dequantise_8bit(self._mains.array[row])
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        return ShortVectors(self._heads.array, self._dimension).read(row)
+        return Vectors4Bit(self._heads.array, self._dimension).read(row)
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
-        return ShortVectors(self._heads.array, self._dimension).cosines(rows, head)
+        return Vectors4Bit(self._heads.array, self._dimension).cosines(rows, head)
 
     def public_in(self, from_ms: int, until_ms: int, scope: Scope | None = None) -> Rows:
         """Return the living rows, of those in `scope`, that became public in [from_ms, until_ms], ascending."""
@@ -184,7 +184,7 @@ class Tail:
         """Return the living rows, ascending, and when each became public."""
         found = self._living.get(scope)
         if found is None:
-            living: Allowed = self._alive.array
+            living: RowMask = self._alive.array
             if scope is not None:
                 living = living & scope.allowed(partial(getattr, self.columns), self.tags)
             rows = np.flatnonzero(living)
@@ -196,4 +196,4 @@ class Tail:
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""
         rows = self.public_in(from_ms, until_ms, scope)
-        return CodedVectors(self._mains.array).scan_rows(query, k, rows)
+        return Vectors8Bit(self._mains.array).scan_rows(query, k, rows)

@@ -9,7 +9,7 @@ import typer
 from benchmarks import big_archive
 from benchmarks.data import open_live
 from benchmarks.peers import corpus
-from recommender.catalog.vectors.scalar_codes import as_held
+from recommender.catalog.vectors.scalar_codes import round_trip_8bit
 from tests.benchmarks.corpora import write_passages
 from tests.building import article, build_live
 
@@ -29,7 +29,7 @@ def test_one_command_makes_an_archive_of_passages(tmp_path: Path, like: Path) ->
     live = open_live(folder / "data")
     made = corpus.make(tmp_path / "corpus", passages, 300, 1, seed=3)
     assert [path.name for path in folder.iterdir()] == ["data"]
-    np.testing.assert_array_equal(live.main_vectors(live.rows()), as_held(made.vectors.astype(np.float32)))
+    np.testing.assert_array_equal(live.main_vectors(live.rows()), round_trip_8bit(made.vectors.astype(np.float32)))
     big_archive.main(tmp_path / "corpus", folder / "again", like, rows=None, seed=3)
     again = open_live(folder / "again")
     np.testing.assert_array_equal(again.signatures(again.rows()), live.signatures(live.rows()))

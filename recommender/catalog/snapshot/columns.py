@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from recommender.catalog.articles import Article
 from recommender.catalog.text.terms import headline_key
-from recommender.catalog.vectors.index import Allowed, Rows
+from recommender.catalog.vectors.index import RowMask, Rows
 
 Codes = npt.NDArray[np.uint32]
 Times = npt.NDArray[np.int64]
@@ -102,11 +102,11 @@ class Tags:
         jaccard: npt.NDArray[np.float32] = (shared / np.maximum(counts + len(wanted) - shared, 1)).astype(np.float32)
         return jaccard
 
-    def rows_with(self, wanted: frozenset[str]) -> Allowed:
+    def rows_with(self, wanted: frozenset[str]) -> RowMask:
         """Return bool (rows,): which rows have at least one of these tags."""
         hit = np.isin(self.codes, [label_code(tag) for tag in wanted])
         counts = np.concatenate(([0], np.cumsum(hit)))
-        with_tag: Allowed = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
+        with_tag: RowMask = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
         return with_tag
 
 

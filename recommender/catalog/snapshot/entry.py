@@ -12,7 +12,7 @@ from recommender.catalog.snapshot.record import Record, make_record
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights, make_signature
-from recommender.catalog.vectors.scalar_codes import Coded, held, short
+from recommender.catalog.vectors.scalar_codes import ScalarCodes, encode_4bit, encode_8bit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +22,8 @@ class Entry:
     id: str
     id_hash: np.uint64
     public_at_ms: int
-    main: Coded
-    head: Coded
+    main: ScalarCodes
+    head: ScalarCodes
     signature: Packed
     sketch: Sketch
     columns: tuple[int, ...]
@@ -40,12 +40,12 @@ def make_entries(stored: Sequence[Stored], idf: Weights) -> list[Entry]:
     """Weigh articles' words by `idf` and put together what a segment holds of each. Safe on any thread."""
     if not stored:
         return []
-    mains = held(np.stack([one.vectors.main for one in stored]))
-    heads = short(np.stack([one.vectors.head for one in stored]))
+    mains = encode_8bit(np.stack([one.vectors.main for one in stored]))
+    heads = encode_4bit(np.stack([one.vectors.head for one in stored]))
     return [_entry(*each, idf) for each in zip(stored, mains, heads, strict=True)]
 
 
-def _entry(stored: Stored, main: Coded, head: Coded, idf: Weights) -> Entry:
+def _entry(stored: Stored, main: ScalarCodes, head: ScalarCodes, idf: Weights) -> Entry:
     article, terms = stored.article, stored.analysis.terms
     signature = make_signature(terms, idf)
     return Entry(

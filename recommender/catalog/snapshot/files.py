@@ -23,8 +23,8 @@ from recommender.catalog.snapshot.snapshot import RECORDS, Snapshot, map_array
 from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed, Weights
 from recommender.catalog.vectors.index import SCANNED_ROWS, Rows
-from recommender.catalog.vectors.product_codes import Compressed, Quantizers, can_compress, train
-from recommender.catalog.vectors.scalar_codes import Coded, decoded
+from recommender.catalog.vectors.product_codes import ProductCodes, Quantizers, can_compress, train
+from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit
 
 COMPRESSED_ROWS = SCANNED_ROWS
 """Fewer rows are scanned exactly."""
@@ -37,7 +37,7 @@ Counts = npt.NDArray[np.int64]
 class Carried:
     """Codes to carry over; new rows are encoded by the same quantizers. source: for each new row its row, or -1."""
 
-    compressed: Compressed
+    compressed: ProductCodes
     source: Rows
 
 
@@ -45,8 +45,8 @@ class Carried:
 class Batch:
     """Some rows, array by array, all parallel. tag_counts, record_sizes: how much of tag_codes and records is whose."""
 
-    mains: Coded
-    heads: Coded
+    mains: ScalarCodes
+    heads: ScalarCodes
     signatures: Packed
     sketches: Sketch
     columns: Columns
@@ -153,7 +153,7 @@ class SnapshotFiles:
         quantizers = Quantizers(np.empty((0, self._dimension), np.float32), np.empty((0, 0, 0), np.float32))
         codes, lists = np.empty((0, 0), np.uint8), np.empty(0, np.uint16)
         if self._rows >= COMPRESSED_ROWS and can_compress(self._dimension):
-            mains: Coded = map_array(self._folder / "mains.npy")
+            mains: ScalarCodes = map_array(self._folder / "mains.npy")
             quantizers = carried.compressed.quantizers if carried else train(mains, self._rows)
             codes = np.empty((self._rows, self._dimension // 8), np.uint8)
             lists = np.empty(self._rows, np.uint16)
@@ -163,7 +163,7 @@ class SnapshotFiles:
                 source = carried.source[kept]
                 codes[kept], lists[kept] = carried.compressed.codes[source], carried.compressed.lists[source]
             for rows in np.array_split(new, -(-len(new) // _ENCODED_ROWS)) if len(new) else ():
-                codes[rows], lists[rows] = quantizers.encode(decoded(mains[rows]))
+                codes[rows], lists[rows] = quantizers.encode(dequantise_8bit(mains[rows]))
         self._save("codes", codes)
         self._save("lists", lists)
         self._save("centroids", quantizers.centroids)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.snapshot.columns import Flag, Tags, label_codes
-from recommender.catalog.vectors.index import Allowed
+from recommender.catalog.vectors.index import RowMask
 
 Read = Callable[[str], npt.NDArray[Any]]
 """From the name of a column to its values for the rows in question."""
@@ -47,9 +47,9 @@ class Scope:
         any_label: dict[str, Any] = {f"{column}s": None}
         return replace(self, **any_label)
 
-    def allowed(self, read: Read, tags: Tags | None = None) -> Allowed:
+    def allowed(self, read: Read, tags: Tags | None = None) -> RowMask:
         """Return bool (rows,). read: the columns of the rows in question. tags: theirs, if it asks for tags."""
-        allowed: Allowed = (read("flags") & Flag.NEVER_TARGET.value) == 0
+        allowed: RowMask = (read("flags") & Flag.NEVER_TARGET.value) == 0
         for column, labels in self.labels.items():
             allowed &= np.isin(read(column), label_codes(labels))
         if self.evergreen_only:

@@ -15,8 +15,8 @@ import numpy as np
 
 from recommender.catalog.snapshot.columns import Columns, LabelRows, Tags, Times
 from recommender.catalog.snapshot.scope import Read, Scope
-from recommender.catalog.vectors.index import GATHERED_ROWS, CodedVectors, Hits, Rows, VectorIndex
-from recommender.catalog.vectors.product_codes import Bits, Compressed, Lists, Spread
+from recommender.catalog.vectors.index import GATHERED_ROWS, Hits, Rows, VectorIndex, Vectors8Bit
+from recommender.catalog.vectors.product_codes import Bitmap, InvertedLists, ProductCodes, Spread
 from recommender.catalog.vectors.scalar_codes import Vector
 
 _SCOPES_CACHED = 64
@@ -32,16 +32,16 @@ more of them too where the labels are more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
+class LiveRows:
     """Which rows of a snapshot have not been changed or withdrawn since.
 
     bits: little-endian, one a row; a view's own, cleared in place as rows die. dead: how many have been.
     """
 
-    bits: Bits
+    bits: Bitmap
     dead: int
 
-    def is_still(self, other: Alive) -> bool:
+    def equals(self, other: LiveRows) -> bool:
         """Say whether the same rows are alive in the other: it is of the same view, and none has died in between."""
         return self.bits is other.bits and self.dead == other.dead
 
@@ -54,11 +54,11 @@ class _Allowed:
     """
 
     rows: Rows | None
-    bits: Bits | None
+    bits: Bitmap | None
     searches: int = 0
-    making: Future[Lists] | None = None
+    making: Future[InvertedLists] | None = None
     spread: Spread | None = None
-    _marked: tuple[Alive, Bits] | None = None
+    _marked: tuple[LiveRows, Bitmap] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows that are held."""
@@ -75,16 +75,16 @@ class _Allowed:
         """Return the rows at [start, end) of those that are in."""
         return np.arange(start, max(start, end)) if self.rows is None else self.rows[start:end]
 
-    def marked(self, alive: Alive | None) -> Bits:
+    def marked(self, alive: LiveRows | None) -> Bitmap:
         """Return the bits of these rows that are alive, one for each row of the index."""
         assert self.bits is not None
         if alive is None:
             return self.bits
-        if self._marked is None or not self._marked[0].is_still(alive):
+        if self._marked is None or not self._marked[0].equals(alive):
             self._marked = alive, self.bits & alive.bits
         return self._marked[1]
 
-    def own(self) -> Lists | None:
+    def own(self) -> InvertedLists | None:
         """Return the codes of these rows alone, if they are made."""
         return self.making.result() if self.making is not None and self.making.done() else None
 
@@ -92,7 +92,7 @@ class _Allowed:
 class ScopedIndex:
     """Vectors, their codes, and what scopes look at. Not safe for several threads at once: it remembers scopes."""
 
-    def __init__(self, vectors: CodedVectors, compressed: Compressed | None, columns: Columns, tags: Tags) -> None:
+    def __init__(self, vectors: Vectors8Bit, compressed: ProductCodes | None, columns: Columns, tags: Tags) -> None:
         """All of the same rows, in the order of public_at_ms. compressed: None if all searches are exact."""
         self.vectors = vectors
         self.rows = vectors.rows
@@ -106,7 +106,7 @@ class ScopedIndex:
         self._maker = ThreadPoolExecutor(1, "scope codes")
 
     def search(
-        self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope, *, alive: Alive | None = None
+        self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope, *, alive: LiveRows | None = None
     ) -> Hits:
         """Return the k best rows in `scope` that became public in [from_ms, until_ms]; of those `alive`, if given."""
         allowed = self._allowed(scope)
@@ -117,7 +117,7 @@ class ScopedIndex:
         if allowed.searches > 1:
             self._make_lists(allowed)
         rows, spread = allowed.at(*allowed.positions(low, high)), partial(self._spread, allowed)
-        return self._index.search_marked(query, k, rows, allowed.marked(alive), allowed.own(), spread)
+        return self._index.search_rows(query, k, rows, allowed.marked(alive), allowed.own(), spread)
 
     def _between(self, from_ms: int, until_ms: int) -> tuple[int, int]:
         """Return the range of all rows that became public in [from_ms, until_ms]."""
@@ -214,7 +214,7 @@ class ScopedIndex:
         return finding.result() if finding is not None and finding.done() else None
 
 
-def _bits_of(rows: Rows, total: int) -> Bits:
+def _bits_of(rows: Rows, total: int) -> Bitmap:
     """Return little-endian bits, one for each of `total` rows, set of `rows`."""
     marked = np.zeros(total, np.bool_)
     marked[rows] = True

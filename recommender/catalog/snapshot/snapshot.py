@@ -22,12 +22,12 @@ from recommender.catalog.snapshot.columns import Columns, Tags, id_hash
 from recommender.catalog.snapshot.manifest import FIX, Manifest
 from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.snapshot.scoped_search import Alive, ScopedIndex, time_range
+from recommender.catalog.snapshot.scoped_search import LiveRows, ScopedIndex, time_range
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights
-from recommender.catalog.vectors.index import CodedVectors, Hits, Rows, ShortVectors
-from recommender.catalog.vectors.product_codes import Compressed, Quantizers
-from recommender.catalog.vectors.scalar_codes import Vector, decoded
+from recommender.catalog.vectors.index import Hits, Rows, Vectors4Bit, Vectors8Bit
+from recommender.catalog.vectors.product_codes import ProductCodes, Quantizers
+from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit
 from recommender.errors import CorruptError
 
 RECORDS = "records.bin"
@@ -61,11 +61,11 @@ class Snapshot:
         self._tags = Tags(self._array("tag_offsets"), self._array("tag_codes"))
         self._signatures = self._array("signatures")
         self._sketches = self._array("sketches")
-        self._heads = ShortVectors(self._array("heads"), self.manifest.dimension)
+        self._heads = Vectors4Bit(self._array("heads"), self.manifest.dimension)
         quantizers = Quantizers(self._array("centroids"), self._array("codebooks"))
         codes, lists = self._array("codes"), self._array("lists")
-        self.compressed = Compressed(quantizers, codes, lists) if len(codes) else None
-        self.scoped = ScopedIndex(CodedVectors(self._array("mains")), self.compressed, self._columns, self._tags)
+        self.compressed = ProductCodes(quantizers, codes, lists) if len(codes) else None
+        self.scoped = ScopedIndex(Vectors8Bit(self._array("mains")), self.compressed, self._columns, self._tags)
         if isinstance(codes.base, mmap.mmap):
             codes.base.madvise(mmap.MADV_DONTNEED)  # copied into lists; hardly any are read again
         self._hashes = self._array("hashes")
@@ -156,12 +156,12 @@ class Snapshot:
         return data
 
     @property
-    def mains(self) -> CodedVectors:
+    def mains(self) -> Vectors8Bit:
         """The main vectors, which are searched."""
         return self.scoped.vectors
 
     @property
-    def heads(self) -> ShortVectors:
+    def heads(self) -> Vectors4Bit:
         """The head vectors, which are compared."""
         return self._heads
 
@@ -171,7 +171,7 @@ class Snapshot:
 
     def main_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        return decoded(self.scoped.vectors.codes[row])
+        return dequantise_8bit(self.scoped.vectors.codes[row])
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
@@ -182,7 +182,7 @@ class Snapshot:
         return self._heads.cosines(rows, head)
 
     def search(
-        self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope, *, alive: Alive | None = None
+        self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope, *, alive: LiveRows | None = None
     ) -> Hits:
         """Return the k best rows in `scope` that became public in [from_ms, until_ms]; of those `alive`, if given."""
         return self.scoped.search(query, k, from_ms, until_ms, scope, alive=alive)

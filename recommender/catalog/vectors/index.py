@@ -18,16 +18,16 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.vectors.product_codes import FAR_COMPARED, Bits, Lists, Spread, stepped_index
+from recommender.catalog.vectors.product_codes import FAR_COMPARED, Bitmap, InvertedLists, Spread, empty_8bit_index
 from recommender.catalog.vectors.scalar_codes import (
-    SHORT_CODES,
-    Coded,
+    LEVELS_4BIT,
+    ScalarCodes,
     Vector,
-    decoded,
-    in_steps,
-    read_short,
-    short_step,
-    step,
+    dequantise_4bit,
+    dequantise_8bit,
+    levels_8bit,
+    step_4bit,
+    step_8bit,
 )
 
 SCANNED_ROWS, SCANNED_CODES = 12_000, 6
@@ -43,7 +43,7 @@ the closer the nearest are to each other, and the less codes tell them apart."""
 _TIE_SLACK = 16
 
 Rows = npt.NDArray[np.int64]
-Allowed = npt.NDArray[np.bool_]
+RowMask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,25 +64,25 @@ def limit_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-class CodedVectors:
+class Vectors8Bit:
     """Vectors as coding.py encodes them, uint8 (n, dimension), C-contiguous; memory-mapped or not. Immutable.
 
     Queries and what is read are turned, float32. Queries are rounded as rows are, so that inner products are sums of
     whole numbers: the same on every processor, whatever is searched beside them.
     """
 
-    def __init__(self, codes: Coded) -> None:
+    def __init__(self, codes: ScalarCodes) -> None:
         """Search `codes` in place."""
         self.rows, self.dimension = codes.shape
         self.codes = codes
-        self._step = np.float32(step(self.dimension))
+        self._step = np.float32(step_8bit(self.dimension))
 
     def read(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension)."""
-        vectors: Vector = decoded(self.codes.take(rows, axis=0))
+        vectors: Vector = dequantise_8bit(self.codes.take(rows, axis=0))
         return vectors
 
-    def scan(self, query: Vector, k: int, low: int, high: int, bits: Bits | None = None) -> Hits:
+    def scan(self, query: Vector, k: int, low: int, high: int, bits: Bitmap | None = None) -> Hits:
         """Return at most k rows of [low, high), exactly; of those whose bit is set. bits: little-endian, one a row."""
         if k <= 0 or low >= high:
             return Hits.none()
@@ -105,13 +105,13 @@ class CodedVectors:
         return best_of(scores, rows[found], k)
 
     def _scan(
-        self, codes: Coded, query: Vector, k: int, params: faiss.SearchParameters | None = None
+        self, codes: ScalarCodes, query: Vector, k: int, params: faiss.SearchParameters | None = None
     ) -> tuple[npt.NDArray[np.float32], Rows]:
         """Return at least the k best and all rows that tie with the k-th, so that the choice is always the same.
 
         Of fewer that may be returned all; what follows them is -1.
         """
-        index, asked = _over(stepped_index(self.dimension), codes), in_steps(query)[None]
+        index, asked = _over(empty_8bit_index(self.dimension), codes), levels_8bit(query)[None]
         fetch = k + _TIE_SLACK
         while True:
             fetch = min(fetch, len(codes))
@@ -121,17 +121,17 @@ class CodedVectors:
             fetch *= 4
 
 
-class ShortVectors:
+class Vectors4Bit:
     """Vectors in short, uint8 (n, dimension / 2, rounded up), which are compared and not searched. Immutable."""
 
-    def __init__(self, codes: Coded, dimension: int) -> None:
+    def __init__(self, codes: ScalarCodes, dimension: int) -> None:
         """Compare `codes` in place, see coding.py."""
         self.codes = codes
         self.dimension = dimension
 
     def read(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        return read_short(self.codes[row], self.dimension)
+        return dequantise_4bit(self.codes[row], self.dimension)
 
     def cosines(self, rows: Rows, query: Vector) -> npt.NDArray[np.float32]:
         """Return float32 (len(rows),): the inner products of these rows with `query`, turned, as a cosine at most 1.
@@ -141,7 +141,7 @@ class ShortVectors:
         products = np.empty(len(rows), np.float32)
         if len(rows):
             index = faiss.IndexScalarQuantizer(self.dimension, _SHORT, faiss.METRIC_INNER_PRODUCT)
-            lowest_and_width = short_step(self.dimension) * np.array([-SHORT_CODES / 2, SHORT_CODES - 1], np.float32)
+            lowest_and_width = step_4bit(self.dimension) * np.array([-LEVELS_4BIT / 2, LEVELS_4BIT - 1], np.float32)
             faiss.copy_array_to_vector(lowest_and_width, index.sq.trained)
             index.is_trained = True
             scores, found = _over(index, self.codes.take(rows, axis=0)).search(query[None], len(rows))
@@ -152,12 +152,12 @@ class ShortVectors:
 class VectorIndex:
     """Vectors with their compressed codes, if they have any. Safe for concurrent searches; immutable."""
 
-    def __init__(self, vectors: CodedVectors, lists: Lists | None) -> None:
+    def __init__(self, vectors: Vectors8Bit, lists: InvertedLists | None) -> None:
         """lists: of the same rows."""
         self.vectors = vectors
         self._lists = lists
 
-    def search(self, query: Vector, k: int, low: int, high: int, alive: Bits | None = None) -> Hits:
+    def search(self, query: Vector, k: int, low: int, high: int, alive: Bitmap | None = None) -> Hits:
         """Return at most k rows of [low, high) by inner product with `query`, float32 (dimension,).
 
         alive: little-endian bits, one a row, of the rows that may be returned; None for all.
@@ -167,18 +167,18 @@ class VectorIndex:
             return Hits.none()
         if self._lists is None or high - low <= max(SCANNED_ROWS, self._lists.compared(high - low) // SCANNED_CODES):
             return self.vectors.scan(query, k, low, high, alive)
-        likely = self._lists.likely(query, _compared(k, high - low), low, high, alive)
+        likely = self._lists.candidates(query, _compared(k, high - low), low, high, alive)
         if len(likely) < min(k, high - low):
             return self.vectors.scan(query, k, low, high, alive)
         return self.vectors.scan_rows(query, k, np.sort(likely))
 
-    def search_marked(
+    def search_rows(
         self,
         query: Vector,
         k: int,
         rows: Rows,
-        bits: Bits,
-        own: Lists | None = None,
+        bits: Bitmap,
+        own: InvertedLists | None = None,
         spread_of: Callable[[], Spread | None] = lambda: None,
     ) -> Hits:
         """Return at most k of `rows`, ascending, of those whose bit is set.
@@ -200,7 +200,7 @@ class VectorIndex:
             if self._lists and spread and (spread.clumped or not own):
                 around = self._lists.around(query, spread)
                 compared *= FAR_COMPARED if around.far else 1
-            likely = lists.likely(query, compared, low, high, bits, len(rows), None if own else around)
+            likely = lists.candidates(query, compared, low, high, bits, len(rows), None if own else around)
             if len(likely) >= min(k, len(rows)):
                 return self.vectors.scan_rows(query, k, np.sort(likely))
         are_set = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
@@ -213,7 +213,7 @@ def _compared(k: int, rows: int) -> int:
     return round(COMPARED_LEAST * growth) + COMPARED_TIMES * k
 
 
-def _over(index: faiss.IndexScalarQuantizer, codes: Coded) -> faiss.IndexScalarQuantizer:
+def _over(index: faiss.IndexScalarQuantizer, codes: ScalarCodes) -> faiss.IndexScalarQuantizer:
     """Return an empty index over `codes` without copying them, which keeps them alive as long as it lives itself."""
     address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
     index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, _NO_OWNER)
@@ -229,6 +229,6 @@ def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
 
 
 _SHORT = faiss.ScalarQuantizer.QT_4bit_uniform
-_EMPTY = stepped_index(1)
+_EMPTY = empty_8bit_index(1)
 _NO_OWNER = _EMPTY.codes.owner  # points into _EMPTY
 """What FAISS shall keep alive for a view: nothing."""

@@ -19,11 +19,11 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.vectors.scalar_codes import Coded, Vector, decoded, in_steps
+from recommender.catalog.vectors.scalar_codes import ScalarCodes, Vector, dequantise_8bit, levels_8bit
 
-PartCodes = npt.NDArray[np.uint8]
+PqCodes = npt.NDArray[np.uint8]
 ListNumbers = npt.NDArray[np.uint16]
-Bits = npt.NDArray[np.uint8]
+Bitmap = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
 PART_DIMENSIONS = 4
@@ -71,7 +71,7 @@ class Quantizers:
         """Components of a vector."""
         return int(self.centroids.shape[1])
 
-    def encode(self, vectors: Vector) -> tuple[PartCodes, ListNumbers]:
+    def encode(self, vectors: Vector) -> tuple[PqCodes, ListNumbers]:
         """Return uint8 (n, dimension / 8), two parts a byte, and uint16 (n,), the list of each of `vectors`."""
         index = self.empty_index()
         _, nearest = index.quantizer.search(vectors, 1)
@@ -92,11 +92,11 @@ def can_compress(dimension: int) -> bool:
     return dimension % (2 * PART_DIMENSIONS) == 0
 
 
-def train(vectors: Coded, rows: int) -> Quantizers:
+def train(vectors: ScalarCodes, rows: int) -> Quantizers:
     """Find codebooks and centroids for an archive of `rows` rows. vectors: uint8 (n, dimension), all or a sample."""
     lists = _lists(rows)
     step = max(1, len(vectors) // max(_TRAINING_ROWS, _TRAINING_ROWS_A_LIST * lists))
-    sample = decoded(vectors[::step])
+    sample = dequantise_8bit(vectors[::step])
     centroids = faiss.IndexFlatIP(sample.shape[1])
     index = _index(centroids, lists)
     index.cp.niter = _TRAINING_ITERATIONS
@@ -129,11 +129,11 @@ class Around:
 
 
 @dataclass(frozen=True, eq=False)
-class Compressed:
+class ProductCodes:
     """Codes of an archive's rows, parallel. codes: uint8 (n, bytes). lists: uint16 (n,), the list of each."""
 
     quantizers: Quantizers
-    codes: PartCodes
+    codes: PqCodes
     lists: ListNumbers
 
     def spread(self, rows: Rows) -> Spread | None:
@@ -148,21 +148,21 @@ class Compressed:
     def _all_share_a_list(self) -> float:
         return _share_a_list(np.bincount(self.lists))
 
-    def index(self) -> Lists:
+    def index(self) -> InvertedLists:
         """Return all rows, searchable."""
-        return Lists(self.quantizers, self.codes, self.lists)
+        return InvertedLists(self.quantizers, self.codes, self.lists)
 
-    def index_of(self, rows: Rows) -> Lists:
+    def index_of(self, rows: Rows) -> InvertedLists:
         """Return some rows, ascending, searchable. 38 ms for 100,000. Safe on any thread."""
         numbers = self.lists[rows] if len(rows) >= LISTS_ROWS else None
-        return Lists(self.quantizers, self.codes[rows], numbers, rows)
+        return InvertedLists(self.quantizers, self.codes[rows], numbers, rows)
 
 
-class Lists:
+class InvertedLists:
     """Some rows, searchable by their codes. Immutable."""
 
     def __init__(
-        self, quantizers: Quantizers, codes: PartCodes, lists: ListNumbers | None, rows: Rows | None = None
+        self, quantizers: Quantizers, codes: PqCodes, lists: ListNumbers | None, rows: Rows | None = None
     ) -> None:
         """codes: uint8 (n, bytes). lists: uint16 (n,); None puts all into one list, which is best for few.
 
@@ -187,13 +187,13 @@ class Lists:
         self._centroids = _coded(quantizers.centroids)
         self._index.quantizer = self._centroids
 
-    def likely(
+    def candidates(
         self,
         query: Vector,
         n: int,
         low: int,
         high: int,
-        bits: Bits | None = None,
+        bits: Bitmap | None = None,
         passing: int | None = None,
         around: Around | None = None,
     ) -> Rows:
@@ -205,7 +205,7 @@ class Lists:
         passing = high - low if passing is None else passing
         visited = self._visited_of(passing, around) if around else self._visited_lists(passing)
         params = faiss.SearchParametersIVF(nprobe=visited, sel=self._selector(low, high, bits))
-        _, rows = self._index.search(in_steps(query)[None], min(n, passing), params=params)
+        _, rows = self._index.search(levels_8bit(query)[None], min(n, passing), params=params)
         found: Rows = rows[0][rows[0] >= 0]
         return found
 
@@ -222,7 +222,7 @@ class Lists:
 
     def around(self, query: Vector, spread: Spread) -> Around:
         """Return how rows that are spread so over these lists lie around a query."""
-        _, nearest = self._centroids.search(in_steps(query)[None], self._count)
+        _, nearest = self._centroids.search(levels_8bit(query)[None], self._count)
         held = np.cumsum(spread.shares[nearest[0]])
         return Around(held, spread.clumped and bool(held[self._visited_lists(self.rows) - 1] < FAR_HELD))
 
@@ -232,7 +232,7 @@ class Lists:
         lists = int(np.searchsorted(around.held, share)) + 1
         return min(self._count, max(self._visited_lists(self.rows), lists))
 
-    def _selector(self, low: int, high: int, bits: Bits | None) -> faiss.IDSelector | None:
+    def _selector(self, low: int, high: int, bits: Bitmap | None) -> faiss.IDSelector | None:
         selectors = []
         if low > self._first or high <= self._last:
             selectors.append(faiss.IDSelectorRange(low, high))
@@ -254,12 +254,12 @@ def _index(centroids: faiss.IndexFlatIP, lists: int) -> faiss.IndexIVFPQFastScan
 
 def _coded(centroids: Vector) -> faiss.IndexScalarQuantizer:
     """Return centroids at eight bits, to be asked in steps: four times as quick as in single precision."""
-    index = stepped_index(centroids.shape[1])
-    index.add(in_steps(centroids))
+    index = empty_8bit_index(centroids.shape[1])
+    index.add(levels_8bit(centroids))
     return index
 
 
-def stepped_index(dimension: int) -> faiss.IndexScalarQuantizer:
+def empty_8bit_index(dimension: int) -> faiss.IndexScalarQuantizer:
     """Return an empty index of vectors as coding.py encodes them: asked in steps, it answers in whole numbers."""
     return faiss.IndexScalarQuantizer(
         dimension, faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
@@ -288,7 +288,7 @@ def _share_a_list(members: npt.NDArray[np.int64]) -> float:
 _WITHIN_LANE = np.array([0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15])
 
 
-def _packed(codes: PartCodes) -> PartCodes:
+def _packed(codes: PqCodes) -> PqCodes:
     """Return codes in the order in which FAISS's registers take them in: blocks of 32 rows, byte by byte.
 
     Of each byte's two parts the first ones of all 32 rows come first; rows i and i + 16 share a byte. A test compares

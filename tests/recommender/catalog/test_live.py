@@ -28,7 +28,7 @@ from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.store import Change, Store, create_store
 from recommender.catalog.text.terms import make_signature
 from recommender.catalog.vectors.index import Hits, Rows
-from recommender.catalog.vectors.scalar_codes import Vector, as_held, as_short, decoded
+from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit, round_trip_4bit, round_trip_8bit
 from tests.building import (
     DAY_MS,
     DIMENSION,
@@ -50,7 +50,7 @@ EVER = (0, NOW_MS + YEAR_MS)
 
 def query(text: str) -> Vector:
     """Return the main vector of a page with this title."""
-    return as_held(FakeEmbedder().encode([text])[0])
+    return round_trip_8bit(FakeEmbedder().encode([text])[0])
 
 
 def ids_at(live: Live, rows: Rows) -> list[str]:
@@ -218,8 +218,8 @@ def assert_is(live: Live, row: int, expected: Stored) -> None:
         "surfaces": tuple(terms.surfaces[i] for i in signature.order),
     }
     assert live.signature(row).tolist() == signature.pack().tolist()
-    assert live.head_vector(row).tolist() == as_short(expected.vectors.head).tolist()
-    assert live.main_vectors(np.array([row])).tolist() == [as_held(expected.vectors.main).tolist()]
+    assert live.head_vector(row).tolist() == round_trip_4bit(expected.vectors.head).tolist()
+    assert live.main_vectors(np.array([row])).tolist() == [round_trip_8bit(expected.vectors.main).tolist()]
     assert live.sketches(np.array([row])).tolist() == [expected.analysis.sketch.tolist()]
     assert (live.public_at_ms(row), live.published_at_ms(row)) == (a.public_at_ms, a.published_at_ms)
     assert [live.column(f.name, np.array([row]))[0] for f in fields(Columns)] == list(Columns.row_of(a, terms.words))
@@ -244,7 +244,7 @@ def jaccard(some: Sequence[str], others: Sequence[str]) -> float:
 
 def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, Stored], k: int) -> None:
     """Hits are the k best of the eligible; which of those that tie at the end is free."""
-    scores = {i: float(as_held(s.vectors.main) @ query("Talks resume")) for i, s in eligible.items()}
+    scores = {i: float(round_trip_8bit(s.vectors.main) @ query("Talks resume")) for i, s in eligible.items()}
     ids = found_ids(live, hits)
     assert len(ids) == len(set(ids)) == min(k, len(eligible))
     np.testing.assert_allclose(hits.scores, [scores[i] for i in ids], rtol=0, atol=1e-6)
@@ -336,7 +336,7 @@ def assert_encoded(image: Snapshot, *, compressed: bool) -> None:
     """Check that every row has the code that the snapshot's own codebooks give its vector, if any has one."""
     assert (image.compressed is not None) == compressed
     if image.compressed:
-        codes, lists = image.compressed.quantizers.encode(decoded(image.mains.codes))
+        codes, lists = image.compressed.quantizers.encode(dequantise_8bit(image.mains.codes))
         assert image.compressed.codes.tolist() == codes.tolist()
         assert image.compressed.lists.tolist() == lists.tolist()
 

@@ -29,7 +29,7 @@ from recommender.catalog.snapshot.columns import Columns
 from recommender.catalog.snapshot.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
 from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.snapshot.scoped_search import Alive
+from recommender.catalog.snapshot.scoped_search import LiveRows
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import KEPT_SNAPSHOTS, write_snapshot
 from recommender.catalog.store import reads
@@ -41,7 +41,7 @@ from recommender.catalog.text.derived import ANALYSIS, Vectors, analyse
 from recommender.catalog.text.terms import TERM_BUCKETS, TermStatistics, make_signature
 from recommender.catalog.vectors import index, product_codes
 from recommender.catalog.vectors.product_codes import Quantizers, train
-from recommender.catalog.vectors.scalar_codes import Coded, as_held, as_short, decoded
+from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit, round_trip_4bit, round_trip_8bit
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, open_archive, writes
 from tests.searching import (
@@ -154,8 +154,8 @@ def test_rows_are_the_articles_in_time_order(store: Store) -> None:
         assert values == list(Columns.row_of(a, terms.words))
         assert snapshot.signatures[row].tolist() == signature.pack().tolist()
         assert snapshot.sketches[row].tolist() == kept.analysis.sketch.tolist()
-        assert snapshot.main_vectors(np.array([row]))[0].tolist() == as_held(kept.vectors.main).tolist()
-        assert snapshot.head_vector(row).tolist() == as_short(kept.vectors.head).tolist()
+        assert snapshot.main_vectors(np.array([row]))[0].tolist() == round_trip_8bit(kept.vectors.main).tolist()
+        assert snapshot.head_vector(row).tolist() == round_trip_4bit(kept.vectors.head).tolist()
         record = snapshot.record(row)
         for field in fields(Record):
             if hasattr(a, field.name):
@@ -198,7 +198,7 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
     for scope in (Scope(), Scope(sections=frozenset(["world"]))):
         snapshot.scoped.warm_up([scope])
         assert snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows.tolist() == []
-        assert snapshot.search(QUERY, 5, 0, NOW_MS, scope, alive=Alive(bits_of([]), 0)).rows.tolist() == []
+        assert snapshot.search(QUERY, 5, 0, NOW_MS, scope, alive=LiveRows(bits_of([]), 0)).rows.tolist() == []
 
 
 def test_progress_is_told_from_nothing_to_all(store: Store) -> None:
@@ -255,7 +255,7 @@ def vector_store(folder: Path, points: Half) -> Store:
 
 
 @pytest.fixture(scope="module")
-def matrix() -> Coded:
+def matrix() -> ScalarCodes:
     """Return the vectors of `many`, in row order."""
     return unit_vectors(MANY, DIMENSION, topics=TOPICS)
 
@@ -281,7 +281,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_encoded(snapshot: Snapshot, by: Quantizers) -> None:
     """Check that every row has the code and the list that these quantizers give its vector."""
-    codes, lists = by.encode(decoded(snapshot.mains.codes))
+    codes, lists = by.encode(dequantise_8bit(snapshot.mains.codes))
     found = snapshot.compressed
     assert found is not None
     assert found.codes.tolist() == codes.tolist()
@@ -296,7 +296,7 @@ def quantizers_of(snapshot: Snapshot) -> Quantizers:
     return snapshot.compressed.quantizers
 
 
-def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: Coded) -> None:
+def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: ScalarCodes) -> None:
     """Codebooks are trained on its vectors, in row order, and all of them are encoded."""
     snapshot = Snapshot(many)
     assert snapshot.mains.codes.tolist() == matrix.tolist()
@@ -427,10 +427,10 @@ def inside_of(snapshot: Snapshot, scope: Scope, period: tuple[int, int], alive: 
     return [r for r in range(snapshot.rows) if allowed[r] and alive[r] and period[0] <= times[r] <= period[1]]
 
 
-def alive_of(mask: Mask) -> Alive | None:
+def alive_of(mask: Mask) -> LiveRows | None:
     """Return which rows are alive, as the live view tells it."""
     dead = len(mask) - int(mask.sum())
-    return Alive(bits_of(mask), dead) if dead else None
+    return LiveRows(bits_of(mask), dead) if dead else None
 
 
 LIVING = {"all": 0.0, "most": 0.1, "few": 0.9}
@@ -439,12 +439,12 @@ LIVING = {"all": 0.0, "most": 0.1, "few": 0.9}
 @pytest.mark.parametrize("living", LIVING)
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_few_rows_are_searched_exactly(many: Path, matrix: Coded, scope: str, period: str, living: str) -> None:
+def test_few_rows_are_searched_exactly(many: Path, matrix: ScalarCodes, scope: str, period: str, living: str) -> None:
     """Below the thresholds codes play no part: the hits are the oracle's."""
     snapshot = Snapshot(many, verify=False)
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
-    for query in decoded(unit_vectors(5, DIMENSION, seed=2, topics=TOPICS)):
+    for query in dequantise_8bit(unit_vectors(5, DIMENSION, seed=2, topics=TOPICS)):
         found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
         assert_best(found, exact(matrix, query, 20, inside))
 
@@ -455,7 +455,7 @@ def test_few_rows_are_searched_exactly(many: Path, matrix: Coded, scope: str, pe
 @pytest.mark.parametrize("lists_rows", [300_000, 200], ids=["one list", "several lists"])
 def test_many_rows_are_searched_by_codes(
     many: Path,
-    matrix: Coded,
+    matrix: ScalarCodes,
     monkeypatch: pytest.MonkeyPatch,
     lists_rows: int,
     scope: str,
@@ -470,7 +470,7 @@ def test_many_rows_are_searched_by_codes(
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     recalls = []
-    for query in decoded(unit_vectors(10, DIMENSION, seed=2, topics=TOPICS)):
+    for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=2, topics=TOPICS)):
         found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
         assert len(found.rows) == min(20, len(inside))
         assert np.isin(found.rows, inside).all()
@@ -506,7 +506,7 @@ def listed(snapshot: Snapshot) -> list[Scope]:
 
 
 def test_a_narrow_scope_gets_codes_of_its_own_when_it_comes_again(
-    many: Path, matrix: Coded, monkeypatch: pytest.MonkeyPatch
+    many: Path, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first search, the one that has them made and those after find the same."""
     codes_alone(monkeypatch)
@@ -529,7 +529,7 @@ def test_a_wide_scope_is_searched_among_the_codes_of_all(many: Path, monkeypatch
 
 
 def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
-    many: Path, matrix: Coded, monkeypatch: pytest.MonkeyPatch
+    many: Path, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All scopes' codes are at most as many as rows allow; what was dropped is made again when it comes again."""
     codes_alone(monkeypatch)
@@ -554,7 +554,7 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
 
 
 def test_scopes_are_forgotten_while_they_hold_too_many_rows(
-    many: Path, matrix: Coded, monkeypatch: pytest.MonkeyPatch
+    many: Path, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ones asked for longest ago; the present one is kept whatever it holds, and a forgotten one is found again."""
     monkeypatch.setattr(scoped_search, "_HELD_TIMES", 1.0)

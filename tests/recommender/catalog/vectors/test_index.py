@@ -14,22 +14,29 @@ from hypothesis import strategies as st
 
 from recommender.catalog.vectors import index as index_module
 from recommender.catalog.vectors import product_codes
-from recommender.catalog.vectors.index import CodedVectors, Hits, Rows, VectorIndex, best_of
-from recommender.catalog.vectors.product_codes import Lists, train
-from recommender.catalog.vectors.scalar_codes import ZERO, Coded, Vector, decoded, encoded, step
+from recommender.catalog.vectors.index import Hits, Rows, VectorIndex, Vectors8Bit, best_of
+from recommender.catalog.vectors.product_codes import InvertedLists, train
+from recommender.catalog.vectors.scalar_codes import (
+    ZERO_CODE,
+    ScalarCodes,
+    Vector,
+    dequantise_8bit,
+    quantise_8bit,
+    step_8bit,
+)
 from tests.searching import Mask, assert_best, assert_same, bits_of, codes_alone, exact, recall, unit_vectors
 
 
-def uncompressed(matrix: Coded) -> VectorIndex:
+def uncompressed(matrix: ScalarCodes) -> VectorIndex:
     """Return an index that scans."""
-    return VectorIndex(CodedVectors(matrix), None)
+    return VectorIndex(Vectors8Bit(matrix), None)
 
 
-def compressed(matrix: Coded) -> VectorIndex:
+def compressed(matrix: ScalarCodes) -> VectorIndex:
     """Return an index with codes in one list."""
     quantizers = train(matrix, len(matrix))
-    part_codes, _ = quantizers.encode(decoded(matrix))
-    return VectorIndex(CodedVectors(matrix), Lists(quantizers, part_codes, None))
+    part_codes, _ = quantizers.encode(dequantise_8bit(matrix))
+    return VectorIndex(Vectors8Bit(matrix), InvertedLists(quantizers, part_codes, None))
 
 
 # Exact search
@@ -37,13 +44,13 @@ def compressed(matrix: Coded) -> VectorIndex:
 _small = st.integers(-2, 2)
 
 
-def codes(steps: npt.ArrayLike) -> Coded:
+def codes(steps: npt.ArrayLike) -> ScalarCodes:
     """Return what lies so many steps from 0."""
-    return (np.asarray(steps, np.int64) + ZERO).astype(np.uint8)
+    return (np.asarray(steps, np.int64) + ZERO_CODE).astype(np.uint8)
 
 
 @st.composite
-def searches(draw: st.DrawFn) -> tuple[Coded, Vector, int, int, int, list[bool] | None]:
+def searches(draw: st.DrawFn) -> tuple[ScalarCodes, Vector, int, int, int, list[bool] | None]:
     """Draw a few integer vectors, so that many scores are equal, and a search among them."""
     dimension = draw(st.integers(1, 3))
     matrix = draw(st.lists(st.lists(_small, min_size=dimension, max_size=dimension), min_size=1, max_size=150))
@@ -51,12 +58,12 @@ def searches(draw: st.DrawFn) -> tuple[Coded, Vector, int, int, int, list[bool] 
     rows = len(matrix)
     low, high = draw(st.just((0, rows)) | st.tuples(st.integers(-2, rows), st.integers(0, rows + 2)).map(sorted))
     alive = draw(st.none() | st.lists(st.booleans(), min_size=rows, max_size=rows))
-    return codes(matrix), decoded(codes(query)), draw(st.integers(-1, rows + 3)), low, high, alive
+    return codes(matrix), dequantise_8bit(codes(query)), draw(st.integers(-1, rows + 3)), low, high, alive
 
 
 @given(search=searches())
 def test_search_is_brute_force_with_ties(
-    search: tuple[Coded, Vector, int, int, int, list[bool] | None],
+    search: tuple[ScalarCodes, Vector, int, int, int, list[bool] | None],
 ) -> None:
     """Whatever the window, the living and k: the k best rows, the newer first among equals."""
     matrix, query, k, low, high, alive = search
@@ -67,25 +74,25 @@ def test_search_is_brute_force_with_ties(
 
 @given(search=searches(), data=st.data())
 def test_chosen_rows_are_searched_by_brute_force(
-    search: tuple[Coded, Vector, int, int, int, list[bool] | None], data: st.DataObject
+    search: tuple[ScalarCodes, Vector, int, int, int, list[bool] | None], data: st.DataObject
 ) -> None:
     """Rows in any order are searched as if there were no others."""
     matrix, query, k, *_ = search
     rows = data.draw(st.lists(st.integers(0, len(matrix) - 1), unique=True))
-    found = CodedVectors(matrix).scan_rows(query, k, np.array(rows, np.int64))
+    found = Vectors8Bit(matrix).scan_rows(query, k, np.array(rows, np.int64))
     assert_same(found, exact(matrix, query, k, rows))
 
 
 @pytest.mark.parametrize("k", [1, 5, 17, 299, 300, 1000])
 @pytest.mark.parametrize("make", [uncompressed, compressed])
 def test_of_many_copies_the_newest_come_first(
-    make: Callable[[Coded], VectorIndex], k: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[ScalarCodes], VectorIndex], k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three hundred equal rows, more than any scan fetches at first, come newest first."""
     monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
-    found = make(codes(np.ones((300, 8)))).search(decoded(codes(np.ones(8))), k, 0, 300)
+    found = make(codes(np.ones((300, 8)))).search(dequantise_8bit(codes(np.ones(8))), k, 0, 300)
     assert found.rows.tolist() == list(range(299, -1, -1))[:k]
-    assert found.scores.tolist() == pytest.approx([8 * step(8) ** 2] * len(found.rows))
+    assert found.scores.tolist() == pytest.approx([8 * step_8bit(8) ** 2] * len(found.rows))
 
 
 def test_the_newest_of_many_copies_stand_behind_a_better_row() -> None:
@@ -93,7 +100,7 @@ def test_the_newest_of_many_copies_stand_behind_a_better_row() -> None:
     matrix = np.ones((100, 4))
     matrix[3] = 2
     matrix[50:60] = 0
-    found = uncompressed(codes(matrix)).search(decoded(codes(np.ones(4))), 4, 0, 100)
+    found = uncompressed(codes(matrix)).search(dequantise_8bit(codes(np.ones(4))), 4, 0, 100)
     assert found.rows.tolist() == [3, 99, 98, 97]
 
 
@@ -114,7 +121,7 @@ def test_the_newest_of_many_copies_stand_behind_a_better_row() -> None:
     ],
 )
 def test_nothing_to_find_is_no_hits(
-    make: Callable[[Coded], VectorIndex],
+    make: Callable[[ScalarCodes], VectorIndex],
     monkeypatch: pytest.MonkeyPatch,
     k: int,
     low: int,
@@ -131,7 +138,7 @@ def test_nothing_to_find_is_no_hits(
 
 def test_no_rows_find_nothing() -> None:
     """No rows at all can be searched, read and compared."""
-    none, query = CodedVectors(np.empty((0, 8), np.uint8)), np.ones(8, np.float32)
+    none, query = Vectors8Bit(np.empty((0, 8), np.uint8)), np.ones(8, np.float32)
     nothing = np.empty(0, np.int64)
     assert (none.rows, none.dimension) == (0, 8)
     assert VectorIndex(none, None).search(query, 5, 0, 10).rows.tolist() == []
@@ -142,7 +149,7 @@ def test_no_rows_find_nothing() -> None:
 
 def test_scores_of_real_valued_vectors_are_inner_products() -> None:
     """Scores are those of the vectors as they are stored, to single precision, and the best come first."""
-    matrix, query = unit_vectors(500, 48), decoded(unit_vectors(1, 48, seed=2)[0])
+    matrix, query = unit_vectors(500, 48), dequantise_8bit(unit_vectors(1, 48, seed=2)[0])
     assert_best(uncompressed(matrix).search(query, 50, 0, 500), exact(matrix, query, 50, range(500)))
 
 
@@ -150,7 +157,7 @@ def test_scores_of_real_valued_vectors_are_inner_products() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0, 203), (0, 8), (7, 9), (8, 16), (9, 202), (63, 65), (195, 203), (5, 6)])
 def test_the_dead_are_told_apart_at_every_byte(low: int, high: int, dead: str) -> None:
     """Bits of ranges that begin and end within bytes are read right, the last byte's spare ones ignored."""
-    matrix, query = unit_vectors(203, 16), decoded(unit_vectors(1, 16, seed=2)[0])
+    matrix, query = unit_vectors(203, 16), dequantise_8bit(unit_vectors(1, 16, seed=2)[0])
     rng = np.random.default_rng(low + high)
     alive: Mask = rng.random(203) < {"few": 0.9, "many": 0.1, "all but one": 0.0}[dead]
     alive[(low + high) // 2] = True
@@ -166,29 +173,29 @@ def test_the_dead_are_told_apart_at_every_byte(low: int, high: int, dead: str) -
 def test_reading_gives_copies_in_the_asked_order() -> None:
     """Rows come in the order asked for, repeated ones too, and changing them changes nothing that is stored."""
     matrix = unit_vectors(6, 16)
-    stored = CodedVectors(matrix)
+    stored = Vectors8Bit(matrix)
     read = stored.read(np.array([4, 0, 4]))
     assert read.dtype == np.float32
-    assert read.tolist() == decoded(matrix[[4, 0, 4]]).tolist()
+    assert read.tolist() == dequantise_8bit(matrix[[4, 0, 4]]).tolist()
     read[:] = 7
-    assert stored.read(np.array([4])).tolist() == decoded(matrix[[4]]).tolist()
+    assert stored.read(np.array([4])).tolist() == dequantise_8bit(matrix[[4]]).tolist()
 
 
 def test_a_part_of_an_array_is_searched_in_place(tmp_path: Path) -> None:
     """Rows of a mapped file, and of a part of it, are searched and read as they lie there."""
-    matrix, query = unit_vectors(300, 16), decoded(unit_vectors(1, 16, seed=2)[0])
+    matrix, query = unit_vectors(300, 16), dequantise_8bit(unit_vectors(1, 16, seed=2)[0])
     np.save(tmp_path / "mains.npy", matrix)
-    mapped: Coded = np.load(tmp_path / "mains.npy", "r")
-    part = CodedVectors(mapped[37:241])
+    mapped: ScalarCodes = np.load(tmp_path / "mains.npy", "r")
+    part = Vectors8Bit(mapped[37:241])
     assert np.shares_memory(part.codes, mapped)
     assert_best(part.scan(query, 20, 0, 204), exact(matrix[37:241], query, 20, range(204)))
-    assert part.read(np.array([0, 203])).tolist() == decoded(matrix[[37, 240]]).tolist()
+    assert part.read(np.array([0, 203])).tolist() == dequantise_8bit(matrix[[37, 240]]).tolist()
 
 
 def test_gathered_rows_stay_in_memory_while_they_are_searched() -> None:
     """Hundreds of searches of all sizes, in memory that is used again at once, see their own rows only."""
-    matrix, query = unit_vectors(400, 32), decoded(unit_vectors(1, 32, seed=2)[0])
-    stored = CodedVectors(matrix)
+    matrix, query = unit_vectors(400, 32), dequantise_8bit(unit_vectors(1, 32, seed=2)[0])
+    stored = Vectors8Bit(matrix)
     for n in range(1, 400, 3):
         rows = np.arange(0, 400, 400 // n)
         assert_best(stored.scan_rows(query, n, rows), exact(matrix, query, n, rows))
@@ -196,13 +203,13 @@ def test_gathered_rows_stay_in_memory_while_they_are_searched() -> None:
 
 @pytest.mark.parametrize("make", [uncompressed, compressed])
 def test_concurrent_searches_do_not_disturb_each_other(
-    make: Callable[[Coded], VectorIndex], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[ScalarCodes], VectorIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same searches give the same hits from four threads as from one."""
     monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
     monkeypatch.setattr(index_module, "COMPARED_LEAST", 50)
     index = make(unit_vectors(800, 32))
-    queries = decoded(unit_vectors(80, 32, seed=3))
+    queries = dequantise_8bit(unit_vectors(80, 32, seed=3))
     alive = bits_of(np.arange(800) % 3 > 0)
 
     def search(i: int) -> Hits:
@@ -237,13 +244,13 @@ ROWS, DIMENSION, SCANNED = 6_000, 64, 500
 
 
 @pytest.fixture(scope="module")
-def matrix() -> Coded:
+def matrix() -> ScalarCodes:
     """Return the vectors of `index`."""
     return unit_vectors(ROWS, DIMENSION)
 
 
 @pytest.fixture(scope="module")
-def whole(matrix: Coded) -> VectorIndex:
+def whole(matrix: ScalarCodes) -> VectorIndex:
     """Return an index with codes."""
     return compressed(matrix)
 
@@ -267,12 +274,12 @@ SELECTIONS: dict[str, tuple[int, int, Mask | None]] = {
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-def test_codes_miss_hardly_anything(index: VectorIndex, matrix: Coded, name: str) -> None:
+def test_codes_miss_hardly_anything(index: VectorIndex, matrix: ScalarCodes, name: str) -> None:
     """Hits are in the selection, distinct, best first, with exact scores; recall@50 is at least .99."""
     low, high, alive = SELECTIONS[name]
     inside = np.arange(low, high) if alive is None else low + np.flatnonzero(alive[low:high])
     recalls = []
-    for query in decoded(unit_vectors(30, DIMENSION, seed=4)):
+    for query in dequantise_8bit(unit_vectors(30, DIMENSION, seed=4)):
         found = index.search(query, 50, low, high, None if alive is None else bits_of(alive))
         assert len(set(found.rows.tolist())) == 50
         assert np.isin(found.rows, inside).all()
@@ -284,35 +291,35 @@ def test_codes_miss_hardly_anything(index: VectorIndex, matrix: Coded, name: str
 @pytest.mark.parametrize(("low", "high"), [(700, 700 + SCANNED), (0, SCANNED), (ROWS - 7, ROWS + 10)])
 @pytest.mark.parametrize("alive", [None, _every_third], ids=["all alive", "some dead"])
 def test_a_short_range_is_exact_beside_codes(
-    index: VectorIndex, matrix: Coded, low: int, high: int, alive: Mask | None, monkeypatch: pytest.MonkeyPatch
+    index: VectorIndex, matrix: ScalarCodes, low: int, high: int, alive: Mask | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to SCANNED_ROWS rows are scanned: nothing is missed, even if hardly any code were compared exactly."""
     monkeypatch.setattr(index_module, "COMPARED_LEAST", 1)
     monkeypatch.setattr(index_module, "COMPARED_TIMES", 1)
     inside = np.arange(low, min(high, ROWS)) if alive is None else low + np.flatnonzero(alive[low:high])
     bits = None if alive is None else bits_of(alive)
-    for query in decoded(unit_vectors(10, DIMENSION, seed=6)):
+    for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=6)):
         assert_best(index.search(query, 30, low, high, bits), exact(matrix, query, 30, inside))
 
 
-def test_k_beyond_the_rows_gives_every_row_once(index: VectorIndex, matrix: Coded) -> None:
+def test_k_beyond_the_rows_gives_every_row_once(index: VectorIndex, matrix: ScalarCodes) -> None:
     """A k larger than the range gives all of it, in the exact order."""
-    query = decoded(unit_vectors(1, DIMENSION, seed=5)[0])
+    query = dequantise_8bit(unit_vectors(1, DIMENSION, seed=5)[0])
     for low, high in ((0, ROWS), (13, 3_001)):
         assert_best(index.search(query, 10 * ROWS, low, high), exact(matrix, query, ROWS, range(low, high)))
 
 
-def test_so_many_times_k_are_compared(index: VectorIndex, matrix: Coded) -> None:
+def test_so_many_times_k_are_compared(index: VectorIndex, matrix: ScalarCodes) -> None:
     """The more are asked for, the more codes are compared exactly: the last of a thousand are no guesses."""
     recalls = []
-    for query in decoded(unit_vectors(10, DIMENSION, seed=7)):
+    for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=7)):
         found = index.search(query, 1_000, 0, ROWS)
         recalls.append(recall(found.rows, exact(matrix, query, 1_000, range(ROWS)).rows))
     assert np.mean(recalls) >= 0.99
 
 
 def test_the_more_rows_there_are_the_more_are_compared(
-    index: VectorIndex, matrix: Coded, monkeypatch: pytest.MonkeyPatch
+    index: VectorIndex, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Among many, codes tell the nearest less well apart; from COMPARED_ROWS on more than the least are compared."""
     monkeypatch.setattr(index_module, "COMPARED_LEAST", 10)
@@ -320,25 +327,27 @@ def test_the_more_rows_there_are_the_more_are_compared(
     recalls = []
     for rows in (ROWS, ROWS // 100):
         monkeypatch.setattr(index_module, "COMPARED_ROWS", rows)
-        found = [(query, index.search(query, 50, 0, ROWS)) for query in decoded(unit_vectors(20, DIMENSION, seed=8))]
+        found = [
+            (query, index.search(query, 50, 0, ROWS)) for query in dequantise_8bit(unit_vectors(20, DIMENSION, seed=8))
+        ]
         recalls.append(np.mean([recall(f.rows, exact(matrix, q, 50, range(ROWS)).rows) for q, f in found]))
     assert recalls[0] + 0.02 < recalls[1]
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
-def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matrix: Coded, share: float) -> None:
+def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matrix: ScalarCodes, share: float) -> None:
     """Hits among chosen rows, in a range of them and without the dead, are rows of the whole."""
     rng = np.random.default_rng(8)
     rows: Rows = np.flatnonzero(rng.random(ROWS) < share)
     quantizers = train(matrix, ROWS)
-    part_codes, _ = quantizers.encode(decoded(matrix[rows]))
-    lists, within = Lists(quantizers, part_codes, None, rows), rows[len(rows) // 5 : -3]
+    part_codes, _ = quantizers.encode(dequantise_8bit(matrix[rows]))
+    lists, within = InvertedLists(quantizers, part_codes, None, rows), rows[len(rows) // 5 : -3]
     alive: Mask = rng.random(ROWS) < 0.7
     inside = within[alive[within]]
     bits = bits_of(alive & np.isin(np.arange(ROWS), rows))
     recalls = []
-    for query in decoded(unit_vectors(30, DIMENSION, seed=9)):
-        found = index.search_marked(query, 50, within, bits, lists)
+    for query in dequantise_8bit(unit_vectors(30, DIMENSION, seed=9)):
+        found = index.search_rows(query, 50, within, bits, lists)
         assert np.isin(found.rows, inside).all()
         assert_best(found, exact(matrix, query, 50, found.rows))
         recalls.append(recall(found.rows, exact(matrix, query, 50, inside).rows))
@@ -352,19 +361,19 @@ def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: py
     monkeypatch.setattr(product_codes, "LISTS_ROWS", 100)
     monkeypatch.setattr(product_codes, "VISITED", ((1, 1),))
     matrix = unit_vectors(2_000, 16)
-    matrix[1_000:] = encoded(-decoded(matrix[0]))
+    matrix[1_000:] = quantise_8bit(-dequantise_8bit(matrix[0]))
     quantizers = train(matrix, len(matrix))
-    lists = Lists(quantizers, *quantizers.encode(decoded(matrix)))
-    index, query = VectorIndex(CodedVectors(matrix), lists), decoded(matrix[0])
+    lists = InvertedLists(quantizers, *quantizers.encode(dequantise_8bit(matrix)))
+    index, query = VectorIndex(Vectors8Bit(matrix), lists), dequantise_8bit(matrix[0])
     alive: Mask = np.arange(2_000) % 97 == 5
     all_rows: Mask = np.ones(2_000, np.bool_)
     for low, high, living in ((0, 2_000, alive), (900, 2_000, alive), (1_000, 2_000, None)):
         inside = np.arange(low, high) if living is None else low + np.flatnonzero(living[low:high])
         bits = None if living is None else bits_of(living)
         k = min(15, len(inside))
-        assert len(lists.likely(query, 800, low, high, bits)) < k, "or this tests nothing"
+        assert len(lists.candidates(query, 800, low, high, bits)) < k, "or this tests nothing"
         if chosen:
-            found = index.search_marked(
+            found = index.search_rows(
                 query, k, np.arange(low, high), bits_of(living if living is not None else all_rows)
             )
         else:

@@ -13,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog.vectors import product_codes
-from recommender.catalog.vectors.index import CodedVectors, Hits, Rows, VectorIndex
-from recommender.catalog.vectors.product_codes import Compressed, Lists, Quantizers, Spread, can_compress, train
-from recommender.catalog.vectors.scalar_codes import Coded, Vector, decoded, encoded, in_steps
+from recommender.catalog.vectors.index import Hits, Rows, VectorIndex, Vectors8Bit
+from recommender.catalog.vectors.product_codes import (
+    InvertedLists,
+    ProductCodes,
+    Quantizers,
+    Spread,
+    can_compress,
+    train,
+)
+from recommender.catalog.vectors.scalar_codes import ScalarCodes, Vector, dequantise_8bit, levels_8bit, quantise_8bit
 from tests.searching import Mask, assert_best, bits_of, codes_alone, exact, recall, topics_of, unit_vectors
 
 PARTS_A_BYTE = 2
@@ -82,7 +89,12 @@ def test_lists_beyond_a_byte_and_beyond_half_of_their_column_are_told_apart() ->
     vectors = np.eye(8, dtype=np.float32)[:4]
     codes, numbers = quantizers.encode(vectors)
     assert numbers.tolist() == [200, 300, 33_000, 39_999]
-    assert sorted(Lists(quantizers, codes, numbers).likely(vectors[2], 4, 0, 4, None).tolist()) == [0, 1, 2, 3]
+    assert sorted(InvertedLists(quantizers, codes, numbers).candidates(vectors[2], 4, 0, 4, None).tolist()) == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 # What FAISS itself makes of the same vectors
@@ -105,7 +117,7 @@ def list_of(index: faiss.IndexIVFPQFastScan, number: int) -> tuple[list[int], by
 def test_the_layout_is_that_of_faiss(dimension: int, rows: int, lists: int) -> None:
     """An index from plain arrays has the ids and packed bytes of one to which FAISS added the vectors, and its hits."""
     quantizers, vectors = quantizers_of(dimension, lists), points(rows, dimension)
-    own = Lists(quantizers, *quantizers.encode(vectors))._index
+    own = InvertedLists(quantizers, *quantizers.encode(vectors))._index
     theirs = quantizers.empty_index()
     theirs.add(vectors)
     assert own.ntotal == theirs.ntotal == rows
@@ -125,16 +137,16 @@ def test_one_list_holds_the_same_codes_whatever_lists_they_were_in(rows: int) ->
     codes, _ = quantizers.encode(vectors)
     theirs = Quantizers(np.zeros((1, 24), np.float32), quantizers.codebooks).empty_index()
     theirs.add(vectors)
-    assert list_of(Lists(quantizers, codes, None)._index, 0) == list_of(theirs, 0)
+    assert list_of(InvertedLists(quantizers, codes, None)._index, 0) == list_of(theirs, 0)
 
 
 def test_the_lists_that_are_visited_are_the_nearest() -> None:
     """Centroids at eight bits say so as those in single precision do, but for some that are about equally near."""
-    vectors = decoded(unit_vectors(500, 384))
+    vectors = dequantise_8bit(unit_vectors(500, 384))
     quantizers = Quantizers(vectors[:200], quantizers_of(384, 1).codebooks)
-    lists = Lists(quantizers, *quantizers.encode(vectors))
+    lists = InvertedLists(quantizers, *quantizers.encode(vectors))
     for query in vectors[200:240]:
-        _, found = lists._centroids.search(in_steps(query)[None], 20)
+        _, found = lists._centroids.search(levels_8bit(query)[None], 20)
         products = quantizers.centroids @ query
         assert products[found[0]].min() >= np.sort(products)[-20] - 0.005
 
@@ -157,17 +169,17 @@ def test_any_choice_of_rows_is_searched_without_what_is_excluded(
 ) -> None:
     """With every list visited, asking for all gives each living row of the range once, numbered as chosen."""
     rows = np.flatnonzero(chosen)
-    lists = Lists(SMALL, SMALL_CODES[rows], None if one_list else SMALL_LISTS[rows])
+    lists = InvertedLists(SMALL, SMALL_CODES[rows], None if one_list else SMALL_LISTS[rows])
     low, high = int(ends[0] * (len(rows) - 1)), 1 + int(ends[1] * (len(rows) - 1))
     alive = None if living is None else living[: len(rows)]
-    found = lists.likely(SMALL_VECTORS[7], 1_000, low, high, None if alive is None else bits_of(alive))
+    found = lists.candidates(SMALL_VECTORS[7], 1_000, low, high, None if alive is None else bits_of(alive))
     assert sorted(found.tolist()) == [at for at in range(low, high) if alive is None or alive[at]]
 
 
 def test_the_last_byte_s_spare_bits_are_no_rows() -> None:
     """Rows that are not there are not returned, although their bits are set."""
-    lists = Lists(SMALL, SMALL_CODES[:3], None)
-    found = lists.likely(SMALL_VECTORS[0], 9, 0, 3, np.array([0b1111_1101], np.uint8))
+    lists = InvertedLists(SMALL, SMALL_CODES[:3], None)
+    found = lists.candidates(SMALL_VECTORS[0], 9, 0, 3, np.array([0b1111_1101], np.uint8))
     assert sorted(found.tolist()) == [0, 2]
 
 
@@ -182,7 +194,7 @@ LEAST = {64: 0.95, 128: 0.985, 384: 0.998}
 class Archive:
     """Vectors, also at single precision, their compressed codes, and queries beside them."""
 
-    matrix: Coded
+    matrix: ScalarCodes
     wide: Vector
     quantizers: Quantizers
     codes: npt.NDArray[np.uint8]
@@ -194,13 +206,15 @@ class Archive:
         """Return the recall that searches by one list of all codes must have."""
         return LEAST[self.matrix.shape[1]]
 
-    def lists(self, rows: Rows, *, one: bool) -> Lists:
+    def lists(self, rows: Rows, *, one: bool) -> InvertedLists:
         """Return chosen rows, searchable."""
-        return Lists(self.quantizers, self.codes[rows], None if one else self.numbers[rows], rows)
+        return InvertedLists(self.quantizers, self.codes[rows], None if one else self.numbers[rows], rows)
 
-    def recall(self, rows: Rows, lists: Lists, low: int = 0, high: int = 2**62, alive: Mask | None = None) -> float:
+    def recall(
+        self, rows: Rows, lists: InvertedLists, low: int = 0, high: int = 2**62, alive: Mask | None = None
+    ) -> float:
         """Return recall@ASKED after exact comparison, the mean over all queries, among rows[low:high]."""
-        index = VectorIndex(CodedVectors(self.matrix), None)
+        index = VectorIndex(Vectors8Bit(self.matrix), None)
         within = rows[low:high]
         inside = within if alive is None else within[alive[low:high]]
         mask = np.zeros(len(self.matrix), np.bool_)
@@ -209,7 +223,7 @@ class Archive:
         scores = self.queries @ self.wide[inside].T
         recalls = []
         for query, best in zip(self.queries, np.argsort(-scores, axis=1)[:, :ASKED], strict=True):
-            found = index.search_marked(query, ASKED, within, bits, lists)
+            found = index.search_rows(query, ASKED, within, bits, lists)
             assert np.isin(found.rows, inside).all()
             recalls.append(recall(found.rows, inside[best]))
         return float(np.mean(recalls))
@@ -219,8 +233,8 @@ def archive_of(dimension: int) -> Archive:
     """Return ROWS rows of so many dimensions."""
     matrix = unit_vectors(ROWS, dimension, topics=TOPICS)
     quantizers = train(matrix, ROWS)
-    queries = decoded(unit_vectors(20, dimension, seed=2, topics=TOPICS))
-    wide = decoded(matrix)
+    queries = dequantise_8bit(unit_vectors(20, dimension, seed=2, topics=TOPICS))
+    wide = dequantise_8bit(matrix)
     return Archive(matrix, wide, quantizers, *quantizers.encode(wide), queries)
 
 
@@ -290,7 +304,7 @@ def test_of_subjects_far_from_the_query_most_lists_are_visited(
 ) -> None:
     """Rows of a few subjects are told from as many of all subjects, and the nearest lists are not trusted for them."""
     monkeypatch.setattr(product_codes, "VISITED", ((2_000, 400), (ROWS, 2_000)))
-    whole = Compressed(listed.quantizers, listed.codes, listed.numbers)
+    whole = ProductCodes(listed.quantizers, listed.codes, listed.numbers)
     lists, topics = whole.index(), topics_of(ROWS, TOPICS)
     rows = np.flatnonzero(topics < TOPICS // 10)
     spread, mixed = whole.spread(rows), whole.spread(np.arange(0, ROWS, 10))
@@ -305,7 +319,7 @@ def test_of_subjects_far_from_the_query_most_lists_are_visited(
         for query, wanted in zip(listed.queries, nearest, strict=True):
             around = lists.around(query, spread)
             assert around.far == spread.clumped
-            recalls.append(recall(lists.likely(query, n, 0, ROWS, bits, len(rows), around), wanted))
+            recalls.append(recall(lists.candidates(query, n, 0, ROWS, bits, len(rows), around), wanted))
         return float(np.mean(recalls))
 
     assert found(1_000, spread) >= 0.98
@@ -317,7 +331,7 @@ def test_hardly_any_list_is_visited_in_vain(listed: Archive, monkeypatch: pytest
     monkeypatch.setattr(product_codes, "VISITED", ((ROWS, 1),))
     lists = listed.lists(np.arange(ROWS), one=False)
     for query in listed.queries:
-        found = lists.likely(query, ROWS, 0, ROWS, None)
+        found = lists.candidates(query, ROWS, 0, ROWS, None)
         best = int(np.argmax(listed.quantizers.centroids @ query))
         assert found.tolist() and set(listed.numbers[found].tolist()) == {best}
 
@@ -329,7 +343,7 @@ def test_searches_from_threads_do_not_disturb_each_other(listed: Archive) -> Non
 
     def search(i: int) -> list[int]:
         query = listed.queries[i % len(listed.queries)]
-        return sorted(lists.likely(query, 100 + i, i, ROWS - i, alive if i % 2 else None).tolist())
+        return sorted(lists.candidates(query, 100 + i, i, ROWS - i, alive if i % 2 else None).tolist())
 
     alone = [search(i) for i in range(80)]
     with ThreadPoolExecutor(4) as pool:
@@ -365,8 +379,8 @@ def test_a_sample_is_from_the_whole_archive(monkeypatch: pytest.MonkeyPatch) -> 
     matrix = np.concatenate((early, late))
     quantizers = train(matrix, len(matrix))
 
-    def error(vectors: Coded, by: Quantizers) -> float:
-        parts = decoded(vectors).reshape(len(vectors), -1, 1, 4)
+    def error(vectors: ScalarCodes, by: Quantizers) -> float:
+        parts = dequantise_8bit(vectors).reshape(len(vectors), -1, 1, 4)
         return float(((parts - by.codebooks) ** 2).sum(axis=3).min(axis=2).sum(axis=1).mean())
 
     for half in (early, late):
@@ -377,22 +391,22 @@ def test_a_sample_is_from_the_whole_archive(monkeypatch: pytest.MonkeyPatch) -> 
 # Copies
 
 
-def near_copies(rows: int, dimension: int, apart: float) -> Coded:
+def near_copies(rows: int, dimension: int, apart: float) -> ScalarCodes:
     """Return normalised vectors around one, which differ by about `apart`."""
     rng = np.random.default_rng(11)
     some = rng.standard_normal(dimension) + apart * rng.standard_normal((rows, dimension))
-    return encoded((some / np.linalg.norm(some, axis=1, keepdims=True)).astype(np.float32))
+    return quantise_8bit((some / np.linalg.norm(some, axis=1, keepdims=True)).astype(np.float32))
 
 
-def found_in(matrix: Coded, query: Vector, k: int) -> Hits:
+def found_in(matrix: ScalarCodes, query: Vector, k: int) -> Hits:
     """Return what a search by codes finds in all of it."""
     quantizers = train(matrix, len(matrix))
-    codes, _ = quantizers.encode(decoded(matrix))
+    codes, _ = quantizers.encode(dequantise_8bit(matrix))
     rows = np.arange(len(matrix))
-    index = VectorIndex(CodedVectors(matrix), None)
+    index = VectorIndex(Vectors8Bit(matrix), None)
     with pytest.MonkeyPatch.context() as patch:
         codes_alone(patch)
-        return index.search_marked(query, k, rows, bits_of(rows >= 0), Lists(quantizers, codes, None))
+        return index.search_rows(query, k, rows, bits_of(rows >= 0), InvertedLists(quantizers, codes, None))
 
 
 @pytest.mark.parametrize("lists_rows", [300_000, 100], ids=["one list", "several lists"])
@@ -401,7 +415,7 @@ def test_an_archive_of_copies_can_be_compressed(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(product_codes, "LISTS_ROWS", lists_rows)
     for different in (1, 3):
         matrix = np.repeat(unit_vectors(different, 16), 1_200 // different, axis=0)
-        found = found_in(matrix, decoded(matrix[-1]), 10)
+        found = found_in(matrix, dequantise_8bit(matrix[-1]), 10)
         assert found.scores.tolist() == pytest.approx([1.0] * 10, abs=0.01)
         assert len(set(found.rows.tolist())) == 10
 
@@ -409,13 +423,13 @@ def test_an_archive_of_copies_can_be_compressed(monkeypatch: pytest.MonkeyPatch,
 def test_near_copies_of_the_page_are_put_in_order_exactly() -> None:
     """Hundreds of versions that codes cannot tell apart are compared themselves; strangers do not push them out."""
     matrix = np.concatenate((unit_vectors(5_000, 64), near_copies(500, 64, 0.02), unit_vectors(5_000, 64, seed=2)))
-    query = decoded(matrix[5_250])
+    query = dequantise_8bit(matrix[5_250])
     assert_best(found_in(matrix, query, 100), exact(matrix, query, 100, range(len(matrix))))
 
 
 def test_of_more_near_copies_than_are_compared_some_are_found() -> None:
     """Which of thousands is free; none is worse than all of them are."""
     matrix = np.concatenate((unit_vectors(4_000, 64), near_copies(4_000, 64, 0.02)))
-    found = found_in(matrix, decoded(matrix[5_000]), 100)
+    found = found_in(matrix, dequantise_8bit(matrix[5_000]), 100)
     assert (found.rows >= 4_000).all()
     assert found.scores.min() >= 0.999
