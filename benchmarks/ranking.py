@@ -20,13 +20,14 @@ import typer
 
 from benchmarks.data import open_live
 from benchmarks.machine import keep
-from recommender.answer.fitted_ranker import FittedModel, load_fit
+from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.page import stored_page
 from recommender.answer.rank import Ranker, default_half_life_days
 from recommender.answer.retrieve import Found, retrieve
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.vectors.index import limit_threads
+from recommender.serving.ranker_file import read_ranker
 
 CANDIDATES = 300
 PAGES = 2_000
@@ -41,14 +42,14 @@ def main(
     limit_threads(1)
     live = open_live(data_dir)
     rows = np.random.default_rng(1).permutation(live.rows())[: PAGES + WARM_UP].tolist()
-    asked = Ranker(FittedModel(load_fit(ranker, live.manifest.encoder)) if ranker else None)
+    asked = Ranker(FittedFormula(read_ranker(ranker, live.manifest.encoder)) if ranker else None)
     samples = [sample for row in rows if (sample := _one(live, asked, int(row)))]
     measured = np.array(samples[WARM_UP:]) * 1e6
     values: dict[str, Any] = {
         "articles": live.count,
         "candidates": CANDIDATES,
         "pages": len(measured),
-        "ranker": asked.model.name,
+        "ranker": asked.formula.name,
         "load_average": os.getloadavg(),
     }
     for index, name in enumerate(("page", "retrieve", "rank", "rank_cpu")):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recommender.answer.evidence import FEATURES
-from recommender.answer.fitted_ranker import Fit
+from recommender.answer.fitted_ranker import FittedParameters
 from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.checks import make_article
 from recommender.catalog.live import Live
@@ -137,7 +137,7 @@ def open_archive(folder: Path, embedder: FakeEmbedder | None = None) -> tuple[St
     return store, open_live(store, folder / SNAPSHOTS, info.dimension)
 
 
-def make_fit(**changes: Any) -> Fit:
+def make_parameters(**changes: Any) -> FittedParameters:
     """Return a ranker for indexes of the fake encoder, without trees; the same author decides."""
     ones = dict.fromkeys(FEATURES, 1.0)
     values: dict[str, Any] = {
@@ -149,4 +149,4 @@ def make_fit(**changes: Any) -> Fit:
         "slope": 0.5,
         "intercept": -1.0,
     }
-    return Fit(**{**values, **changes})
+    return FittedParameters(**{**values, **changes})

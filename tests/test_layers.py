@@ -208,7 +208,7 @@ def test_a_library_is_known_to_few(packages: tuple[str, ...], allowed: set[str])
     assert importers <= inside(allowed)
 
 
-@pytest.mark.parametrize("module", sorted(under("recommender.answer") - {"recommender.answer.fitted_ranker"}))
+@pytest.mark.parametrize("module", sorted(under("recommender.answer")))
 def test_the_stages_of_an_answer_are_plain_functions_of_values(module: str) -> None:
     """They know neither clock, environment, disk, network nor threads: what they need comes in."""
     outside = ("time", "datetime", "os", "pathlib", "io", "socket", "threading", "asyncio", "random", "logging", "grpc")

@@ -44,7 +44,7 @@ class Peer:
 
     def settings(self) -> dict[str, Setting]:
         """The default ranker."""
-        return {"ranker": self._recommender.ranker.model.name, "threads": 1}
+        return {"ranker": self._recommender.ranker.formula.name, "threads": 1}
 
     def close(self) -> None:
         """Nothing was started."""

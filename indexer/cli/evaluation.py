@@ -20,7 +20,7 @@ from indexer.evaluation.evaluate import compare_on, measure, through
 from indexer.evaluation.fitting import PAGES_LEAST, PAGES_MOST, gather_examples, history_of, train
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from recommender.answer.evidence import Extras
-from recommender.answer.fitted_ranker import Fit, FittedModel, load_fit
+from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.vectors.index import limit_threads
@@ -28,6 +28,7 @@ from recommender.config import Settings
 from recommender.encoding.embedder import EMBEDDED_MODEL, load_embedder
 from recommender.encoding.model_for import model_for
 from recommender.errors import InvalidInputError, StorageError
+from recommender.serving.ranker_file import read_ranker, write_ranker
 
 FITTED_SHARE = 0.7
 """A fit is compared with the default on the last 30 % of the pages; then all are fitted on."""
@@ -63,7 +64,7 @@ def evaluate(
     report: dict[str, Any] = {}
     if links is not None:
         gold = read_gold(opened, links)
-        fitted = load_fit(ranker, opened.store.encoder) if ranker else None
+        fitted = read_ranker(ranker, opened.store.encoder) if ranker else None
         with stage_progress(err) as listener:
             report = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, listener=listener)
     if pairs is not None:
@@ -99,8 +100,8 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
         listener.step()
         rankers = {
             "related-news": Ranker(),
-            "fitted": Ranker(FittedModel(early), Extras(history_of(pages))),
-            "fitted-content": Ranker(FittedModel(early_content)),
+            "fitted": Ranker(FittedFormula(early), Extras(history_of(pages))),
+            "fitted-content": Ranker(FittedFormula(early_content)),
         }
         rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
         systems = compare_on(rankings, pages[cut:], listener)
@@ -117,11 +118,11 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     return report
 
 
-def _write(path: Path, whole: Fit, report: dict[str, Any]) -> None:
+def _write(path: Path, whole: FittedParameters, report: dict[str, Any]) -> None:
     evaluation = {"pages": report["sources"], **report["systems"]}
-    text = replace(whole, fitted_on=report["fitted_on"], evaluation=evaluation).to_json()
+    parameters = replace(whole, fitted_on=report["fitted_on"], evaluation=evaluation)
     with _writing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        write_ranker(temporary, parameters)
         temporary.replace(path)
 
 

@@ -28,7 +28,7 @@ from indexer.evaluation.fitting import (
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF, page_metrics, summarise
 from recommender.answer.evidence import Extras
-from recommender.answer.fitted_ranker import Fit, FittedModel
+from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.live import Live
@@ -52,7 +52,7 @@ def measure(
     live: Live,
     gold: Gold,
     *,
-    fit: Fit | None = None,
+    fit: FittedParameters | None = None,
     cross_fitted: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
@@ -165,10 +165,10 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], listener: L
     }
 
 
-def _fitted(live: Live, fit: Fit, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
     until_ms = int(fit.fitted_on.get("until_ms", 0))
     later = [page for page in pages if page.published_at_ms > until_ms]
-    ranker = Ranker(FittedModel(fit), Extras(history_of(pages, fit)))
+    ranker = Ranker(FittedFormula(fit), Extras(history_of(pages, fit)))
     ranking = through(Recommender(live, ranker))
     return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, listener))}
 
@@ -194,7 +194,7 @@ def _by_parts(
     """Return the metrics of pages, each ranked by the fit on the parts that it is not in."""
     listener.stage(f"fitting {name}", 5)
     fits = cross_fit(examples, encoder, lambda _part: listener.step())
-    rankings = [through(Recommender(live, Ranker(FittedModel(fit), extras))) for fit in fits]
+    rankings = [through(Recommender(live, Ranker(FittedFormula(fit), extras))) for fit in fits]
     by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
     metrics = _each(name, lambda page: by_id[page.id](page), pages, listener)
     return {"folds": len(fits), "with_trees": sum(bool(fit.trees) for fit in fits), **summarise(metrics)}

@@ -22,9 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from indexer.evaluation.links import GoldPage
 from indexer.evaluation.metrics import CUTOFF, ndcg
 from recommender.answer.evidence import FEATURES, HISTORY, Extras, Floats
-from recommender.answer.fitted_ranker import Fit, FittedModel, by_feature
+from recommender.answer.fitted_ranker import FittedFormula, FittedParameters, by_feature
 from recommender.answer.link_history import LinkHistory, PastLink
-from recommender.answer.rank import Formula, Ranker
+from recommender.answer.rank import DefaultFormula, Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.scope import Scope
@@ -95,7 +95,7 @@ def gather_examples(live: Live, pages: Sequence[GoldPage], done: Callable[[], No
     return examples
 
 
-def history_of(pages: Sequence[GoldPage], fit: Fit | None = None) -> LinkHistory:
+def history_of(pages: Sequence[GoldPage], fit: FittedParameters | None = None) -> LinkHistory:
     """Return the editors' links of pages, and those that a fit knows, as evidence for other pages."""
     known = fit.history() if fit else None
     links = [PastLink(page.id, target, page.published_at_ms) for page in pages for target in page.relevant]
@@ -109,7 +109,7 @@ def example(recommender: Recommender, page: GoldPage) -> Example:
     rows = {recommender.live.find(article_id) for article_id in page.relevant}
     labels = np.isin(evidence.rows, [row for row in rows if row is not None])
     half_life_days = recommender.half_life_days(page.published_at_ms)
-    odds = Formula().weigh(evidence, half_life_days).odds
+    odds = DefaultFormula().weigh(evidence, half_life_days).odds
     return Example(evidence.features(half_life_days), labels, odds, len(page.relevant))
 
 
@@ -118,7 +118,7 @@ def past_request(page: GoldPage) -> Request:
     return Request(page.id, page.published_at_ms, Scope(languages=EVERY, sites=EVERY))
 
 
-def train(examples: Sequence[Example], encoder: str, name: str = "fitted") -> Fit:
+def train(examples: Sequence[Example], encoder: str, name: str = "fitted") -> FittedParameters:
     """Fit on examples in the order of time. Raises InvalidInputError if there are too few."""
     useful = [example for example in examples if example.labels.any()]
     if len(useful) < PAGES_LEAST:
@@ -143,7 +143,7 @@ def _ranked_later(
     for fifth in _STEPS if len(examples) < _MANY_PAGES else _STEPS[-1:]:
         cut, end = len(examples) * fifth // _FIFTHS, len(examples) * (fifth + 1) // _FIFTHS
         linear = _train_linear(thinned[:cut], encoder, "")
-        models = FittedModel(linear), FittedModel(_with_trees(linear, thinned[:cut]))
+        models = FittedFormula(linear), FittedFormula(_with_trees(linear, thinned[:cut]))
         for example in examples[cut:end]:
             later.append(example)
             by_linear.append(models[0].odds(example.features))
@@ -155,13 +155,13 @@ def _mean(odds: Sequence[Floats], examples: Sequence[Example]) -> float:
     return float(np.mean([_ndcg(o, example) for o, example in zip(odds, examples, strict=True)]))
 
 
-def mean_ndcg(fit: Fit, examples: Sequence[Example]) -> float:
+def mean_ndcg(fit: FittedParameters, examples: Sequence[Example]) -> float:
     """Return the mean nDCG of a fit's ranking, before suppression."""
-    model = FittedModel(fit)
+    model = FittedFormula(fit)
     return _mean([model.odds(example.features) for example in examples], examples)
 
 
-def cross_fit(examples: Sequence[Example], encoder: str, fitted: Callable[[int], None]) -> list[Fit]:
+def cross_fit(examples: Sequence[Example], encoder: str, fitted: Callable[[int], None]) -> list[FittedParameters]:
     """Return, for each of five interleaved parts of the examples, a fit on the four others. fitted: told of each."""
     fits = []
     for part in range(_FIFTHS):
@@ -193,23 +193,25 @@ def _joined(examples: Sequence[Example]) -> tuple[Floats, npt.NDArray[np.bool_]]
     return np.concatenate([e.features for e in examples]), np.concatenate([e.labels for e in examples])
 
 
-def _train_linear(thinned: Sequence[Example], encoder: str, name: str) -> Fit:
+def _train_linear(thinned: Sequence[Example], encoder: str, name: str) -> FittedParameters:
     features, labels = _joined(thinned)
     means, scales = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     scales[scales < 1e-6] = 1.0
     model = LogisticRegression(max_iter=1_000).fit((features - means) / scales, labels)
     intercept = float(model.intercept_[0])
-    return Fit(name, encoder, by_feature(model.coef_[0]), by_feature(means), by_feature(scales), 1.0, intercept)
+    return FittedParameters(
+        name, encoder, by_feature(model.coef_[0]), by_feature(means), by_feature(scales), 1.0, intercept
+    )
 
 
-def _with_trees(linear: Fit, thinned: Sequence[Example]) -> Fit:
+def _with_trees(linear: FittedParameters, thinned: Sequence[Example]) -> FittedParameters:
     features, labels = _joined(thinned)
-    data = lightgbm.Dataset(features, labels, init_score=FittedModel(linear).odds(features))
+    data = lightgbm.Dataset(features, labels, init_score=FittedFormula(linear).odds(features))
     trees = lightgbm.train({**_BOOSTING, **(_SMALL if len(thinned) < _MANY_PAGES else _LARGE)}, data)
     return replace(linear, trees=trees.model_to_string())
 
 
-def _calibrated(fit: Fit, odds: Sequence[Floats], examples: Sequence[Example]) -> Fit:
+def _calibrated(fit: FittedParameters, odds: Sequence[Floats], examples: Sequence[Example]) -> FittedParameters:
     """Turn a fit's sums into log-odds on the scale of the default formula. odds: of pages not fitted on.
 
     Platt's scaling (1999) gives the chance that the editor did link a candidate. Editors link to few of the articles

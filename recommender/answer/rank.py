@@ -23,7 +23,7 @@ articles a day that is a day, on a slow blog with one every second day it is fou
 
 
 @dataclass(frozen=True, slots=True)
-class Formula:
+class DefaultFormula:
     """The default ranking: log-odds that an editor would accept the link, a weighted sum of evidence.
 
     Its shape follows measurements on editors' own links (design notes): the log-odds rise with the logarithm of the
@@ -88,8 +88,8 @@ class Weighed:
     base: float
 
 
-class Model(Protocol):
-    """Weighs evidence: the default formula, or a ranker fitted on a newsroom's own links."""
+class Formula(Protocol):
+    """Weighs features: the default formula, or one fitted on a newsroom's own links."""
 
     @property
     def extras(self) -> Extras | None:
@@ -132,10 +132,10 @@ class Scored:
 class Ranker:
     """Gathers evidence and scores it. Owns a table to work with: one thread."""
 
-    def __init__(self, model: Model | None = None, extras: Extras | None = None) -> None:
-        """Rank by `model`, or the default formula. extras: gather these instead of what the model needs."""
-        self.model = model or Formula()
-        self._extras = extras or self.model.extras
+    def __init__(self, formula: Formula | None = None, extras: Extras | None = None) -> None:
+        """Rank by `formula`, or the default one. extras: gather these instead of what the formula needs."""
+        self.formula = formula or DefaultFormula()
+        self._extras = extras or self.formula.extras
         self._table = TermTable()
 
     def gather(self, live: Live, page: Page, found: Found, as_of_ms: int) -> Evidence:
@@ -189,7 +189,7 @@ class Ranker:
 
     def score(self, evidence: Evidence, half_life_days: float) -> Scored:
         """Score every candidate; half_life_days: the age that freshness is measured in."""
-        weighed = self.model.weigh(evidence, half_life_days)
+        weighed = self.formula.weigh(evidence, half_life_days)
         return Scored(evidence, probabilities(weighed.odds), weighed)
 
 

@@ -230,7 +230,7 @@ class _Answer:
         return Receipt(
             revision=self.live.revision,
             encoder=self.live.manifest.encoder,
-            ranker=self.ranker.model.name,
+            ranker=self.ranker.formula.name,
             layout=layout,
             as_of_ms=self.as_of_ms,
             candidates_seen=_distinct(self._seen) + sum(self.removed[rule] for rule in ("page_itself", "on_page")),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from recommender.answer.fitted_ranker import FittedModel, load_fit
+from recommender.answer.fitted_ranker import FittedFormula
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, usable_folder
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot
 from recommender.catalog.snapshot.writer import make_current
@@ -29,6 +29,7 @@ from recommender.config import Settings, address_of
 from recommender.encoding.model_for import model_for
 from recommender.errors import CorruptError, RelatedNewsError, StorageError
 from recommender.processes.process import Process
+from recommender.serving.ranker_file import read_ranker
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,9 @@ async def supervise(
 
 
 def check_ranker(settings: Settings) -> None:
-    """Read the ranker that the settings name, if any. Raises as `load_fit` if it cannot be used on any index."""
+    """Read the ranker that the settings name, if any. Raises as `read_ranker` if it cannot be used on any index."""
     if settings.ranker:
-        FittedModel(load_fit(settings.ranker))
+        FittedFormula(read_ranker(settings.ranker))
 
 
 def is_due(changes: int, rows: int, compact_after: int) -> bool:

@@ -14,13 +14,14 @@ from related_news.v1 import article_service_pb2_grpc as articles_grpc
 from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
-from recommender.answer.fitted_ranker import FittedModel, load_fit
+from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import Ranker
 from recommender.config import Settings, address_of
 from recommender.errors import RelatedNewsError, StorageError
 from recommender.rpc.interceptor import Guard
 from recommender.rpc.services import ArticleService, Fitted, RelatedNewsService, Terms
 from recommender.serving.archive import Archive
+from recommender.serving.ranker_file import read_ranker
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +100,8 @@ def make_terms(settings: Settings) -> Terms:
 
 def _fitted(path: Path) -> Fitted:
     try:
-        fit = load_fit(path)
-        return Fitted(Ranker(FittedModel(fit)), fit.encoder)
+        parameters = read_ranker(path)
+        return Fitted(Ranker(FittedFormula(parameters)), parameters.encoder)
     except RelatedNewsError as error:
         log.error("ranked by the default: %s", error)
         return Fitted(None, "")

@@ -20,7 +20,7 @@ from indexer.evaluation.evaluate import CALIBRATION_BINS, Listener, measure, thr
 from indexer.evaluation.links import Gold, GoldLink, usable
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from indexer.pipeline import Listeners
-from recommender.answer.fitted_ranker import FittedModel, load_fit
+from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.articles import Article
@@ -32,7 +32,8 @@ from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.config import Settings
 from recommender.errors import InvalidInputError
-from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_store, make_fit
+from recommender.serving.ranker_file import read_ranker
+from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_store, make_parameters
 from tests.service.hosting import PER_SECTION, SECTIONS, environment, newsroom
 
 METRICS = {"ndcg@10", "mrr@10", "recall@10", "hit@3"}
@@ -150,13 +151,13 @@ def test_the_listener_hears_every_step(bench: Bench, gold: Gold) -> None:
 def test_a_fitted_ranker_is_measured_on_later_pages(bench: Bench, gold: Gold, days_ago: int) -> None:
     """Pages up to the last one that it was fitted on do not count; with none left there are no metrics."""
     until_ms = NOW_MS - days_ago * DAY_MS
-    fit = make_fit(fitted_on={"until_ms": until_ms})
+    fit = make_parameters(fitted_on={"until_ms": until_ms})
     later = [page for page in gold.pages if page.published_at_ms > until_ms]
     fitted = measure(bench.store, bench.live, gold, fit=fit)["systems"]["fitted"]
     assert fitted["pages_after_fitting"] == len(later)
     assert fitted.keys() == {"pages_after_fitting"} | (METRICS | {"ci95"} if later else set())
     if later:
-        ranking = through(Recommender(bench.live, Ranker(FittedModel(fit))))
+        ranking = through(Recommender(bench.live, Ranker(FittedFormula(fit))))
         found = [len(page.relevant & set(ranking(page))) / len(page.relevant) for page in later]
         assert fitted["recall@10"] == pytest.approx(np.mean(found))
 
@@ -354,7 +355,7 @@ def test_a_bad_line_of_links_is_an_error(invoke: Invoke, files: list[str | Path]
 def test_a_ranker_of_another_model_is_an_error(invoke: Invoke, files: list[str | Path], tmp_path: Path) -> None:
     """--ranker takes only what fits the index."""
     path = tmp_path / "ranker.json"
-    path.write_text(make_fit(encoder="other@1/r").to_json(), "utf-8")
+    path.write_text(make_parameters(encoder="other@1/r").to_json(), "utf-8")
     line = _failed(invoke("evaluate", *files, "--ranker", path))
     assert line.startswith(f"error: {path} was fitted for encoder other@1/r, this index has {FakeEmbedder().info.key}")
 
@@ -398,7 +399,7 @@ def test_a_fit_is_compared_on_pages_that_it_has_not_seen(
     assert (result.exit_code, result.stderr) == (0, ""), result.exception
     (line,) = result.stdout.splitlines()
     report = json.loads(line)
-    fit = load_fit(to, embedder.info.key)
+    fit = read_ranker(to, embedder.info.key)
     settings = Settings()
     with open_bench(
         bring_up_to_date(Path(large[1]), Path(large[5]), settings, embedder, Listeners()), embedder
@@ -406,7 +407,7 @@ def test_a_fit_is_compared_on_pages_that_it_has_not_seen(
         pages = read_gold(bench, str(large[3])).pages
         recommender = Recommender(bench.live)
         examples = [fitting.example(recommender, page) for page in pages]
-        early = Recommender(bench.live, Ranker(FittedModel(fitting.train(examples[:70], embedder.info.key))))
+        early = Recommender(bench.live, Ranker(FittedFormula(fitting.train(examples[:70], embedder.info.key))))
         hits = [any(id in page.relevant for id in through(early)(page)[:3]) for page in pages[70:]]
     assert report["sources"] == 30
     assert report["systems"]["fitted"]["hit@3"] == pytest.approx(np.mean(hits))

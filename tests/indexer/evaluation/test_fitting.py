@@ -27,7 +27,7 @@ from indexer.evaluation.fitting import (
 )
 from indexer.evaluation.links import GoldLink, GoldPage, usable
 from recommender.answer.evidence import FEATURES, HISTORY, PARTS, Extras, Floats
-from recommender.answer.fitted_ranker import FittedModel, by_feature
+from recommender.answer.fitted_ranker import FittedFormula, by_feature
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.articles import Rules
@@ -97,7 +97,7 @@ def test_what_decides_is_learned(live: Live, pages: tuple[GoldPage, ...], exampl
     assert fitted.weights["author"] > 0.5
     rankings = {
         "default": through(Recommender(live)),
-        "fitted": through(Recommender(live, Ranker(FittedModel(fitted)))),
+        "fitted": through(Recommender(live, Ranker(FittedFormula(fitted)))),
     }
     systems = compare_on(rankings, pages[cut:], Listener())
     assert systems["fitted"]["ndcg@10"] > 0.9
@@ -185,7 +185,7 @@ def test_trees_are_left_out_where_they_do_not() -> None:
 def test_scores_keep_the_scale_of_the_default_formula() -> None:
     """Where editors link with a tenth of the default's odds, the fitted odds are the default's."""
     made = _synthetic(200, _as_the_default_says, candidates=300)
-    model = FittedModel(train(made, ENCODER))
+    model = FittedFormula(train(made, ENCODER))
     features = np.concatenate([one.features for one in made])
     default, fitted = _default_odds(features), model.odds(features)
     assert float(np.corrcoef(default, fitted)[0, 1]) > 0.95
@@ -204,7 +204,7 @@ def test_as_many_are_accepted_as_by_the_default(
     made = _synthetic(100, label)
     labels = np.concatenate([one.labels for one in made])
     default = np.concatenate([one.odds for one in made]).astype(np.float64)
-    model = FittedModel(train(made, ENCODER))
+    model = FittedFormula(train(made, ENCODER))
     fitted = np.concatenate([model.odds(one.features) for one in made]).astype(np.float64)
     share = float(labels.mean())
     shift = float(brentq(lambda b: _mean_share(default + b) - share, -30, 30))
@@ -220,7 +220,7 @@ def test_contributions_sum_to_the_log_odds(live: Live, pages: tuple[GoldPage, ..
     """What each feature adds, and the base, make up every candidate's log-odds."""
     fit = train(_synthetic(120, _either if with_trees else _author), ENCODER)
     assert bool(fit.trees) is with_trees
-    recommender = Recommender(live, Ranker(FittedModel(fit)))
+    recommender = Recommender(live, Ranker(FittedFormula(fit)))
     scored = recommender.score(past_request(pages[-1]))
     assert len(scored.scores) == ARTICLES - 1
     for index in range(0, len(scored.scores), 7):

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from recommender.answer.evidence import FEATURES, FEATURES_VERSION
-from recommender.answer.fitted_ranker import FittedModel, load_fit
-from recommender.answer.rank import Formula
+from recommender.answer.fitted_ranker import FittedFormula
+from recommender.answer.rank import DefaultFormula
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.config import ServerSettings, Settings, load_settings
-from recommender.errors import CorruptError, MismatchError, NotFoundError
+from recommender.errors import CorruptError, MismatchError
 from recommender.rpc.server import Server, make_terms
-from tests.building import FakeEmbedder, article, build_store, make_fit
+from recommender.serving.ranker_file import read_ranker
+from tests.building import FakeEmbedder, article, build_store, make_parameters
 from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process
 
 ENCODER = FakeEmbedder().info.key
@@ -30,28 +31,11 @@ TEXT = ("Envoys met again on Monday to speak about the strait.",)
 
 
 def _write(path: Path, **changes: Any) -> Path:
-    path.write_text(make_fit(**changes).to_json(), "utf-8")
+    path.write_text(make_parameters(**changes).to_json(), "utf-8")
     return path
 
 
 # Files
-
-
-def test_a_ranker_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Every value of the file comes back, what it was fitted on and how it compared included."""
-    fit = make_fit(fitted_on={"pages": 959}, evaluation={"fitted": {"ndcg@10": 0.57}})
-    path = tmp_path / "ranker.json"
-    path.write_text(fit.to_json(), "utf-8")
-    assert load_fit(path, ENCODER) == fit
-    assert (fit.format, fit.features, fit.analysis) == (2, FEATURES_VERSION, ANALYSIS)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """Without a file the message says how to make one."""
-    path = tmp_path / "absent.json"
-    with pytest.raises(NotFoundError) as caught:
-        load_fit(path, ENCODER)
-    assert str(caught.value) == f"unknown ranker '{path}' (`related-news fit` makes one; or unset `ranker`)"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +53,7 @@ def test_a_ranker_that_does_not_fit_the_index_is_refused(tmp_path: Path, changes
     """The message names the file, what it was fitted for and what the index has."""
     path = _write(tmp_path / "ranker.json", **changes)
     with pytest.raises(MismatchError) as caught:
-        load_fit(path, ENCODER)
+        read_ranker(path, ENCODER)
     assert str(caught.value) == f"{path} was fitted for {problem} ({ON_THIS_INDEX})"
 
 
@@ -80,11 +64,13 @@ def test_a_ranker_that_does_not_fit_the_index_is_refused(tmp_path: Path, changes
         pytest.param(b"a ranker", "Expecting value: line 1 column 1 (char 0)", id="not JSON"),
         pytest.param(b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte", id="not UTF-8"),
         pytest.param(
-            b"[]", "recommender.answer.fitted_ranker.Fit() argument after ** must be a mapping, not list", id="a list"
+            b"[]",
+            "recommender.answer.fitted_ranker.FittedParameters() argument after ** must be a mapping, not list",
+            id="a list",
         ),
         pytest.param(
             b'{"name": "x", "weight": {}}',
-            "Fit.__init__() got an unexpected keyword argument 'weight'",
+            "FittedParameters.__init__() got an unexpected keyword argument 'weight'",
             id="other keys",
         ),
     ],
@@ -94,7 +80,7 @@ def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path, content: bytes, pro
     path = tmp_path / "ranker.json"
     path.write_bytes(content)
     with pytest.raises(CorruptError) as caught:
-        load_fit(path, ENCODER)
+        read_ranker(path, ENCODER)
     assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
 
 
@@ -121,7 +107,7 @@ def test_a_value_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, A
     """What would fail when a page is ranked, or rank it by nonsense, is told when the file is read."""
     path = _write(tmp_path / "ranker.json", **changes)
     with pytest.raises(CorruptError) as caught:
-        load_fit(path, ENCODER)
+        read_ranker(path, ENCODER)
     assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
 
 
@@ -130,13 +116,7 @@ def test_nesting_without_end_is_no_ranker(tmp_path: Path) -> None:
     path = tmp_path / "ranker.json"
     path.write_text("[" * 500_000)
     with pytest.raises(CorruptError, match="is no fitted ranker: "):
-        load_fit(path, ENCODER)
-
-
-def test_a_folder_is_no_ranker(tmp_path: Path) -> None:
-    """What cannot be read as a file is refused like one that is broken."""
-    with pytest.raises(CorruptError, match=r"is no fitted ranker: .*Is a directory"):
-        load_fit(tmp_path, ENCODER)
+        read_ranker(path, ENCODER)
 
 
 @pytest.mark.parametrize("table", ["weights", "means", "scales"])
@@ -152,7 +132,7 @@ def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names
     """Each table names every feature and no other."""
     path = _write(tmp_path / "ranker.json", **{table: dict.fromkeys(names, 1.0)})
     with pytest.raises(CorruptError) as caught:
-        load_fit(path, ENCODER)
+        read_ranker(path, ENCODER)
     assert str(caught.value) == f"{path}: is no fitted ranker: its features differ ({AGAIN})"
 
 
@@ -160,7 +140,7 @@ def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names
 def test_broken_links_are_refused(link: Any) -> None:
     """Whatever is wrong with them."""
     with pytest.raises(CorruptError, match="the ranker's links are unreadable: "):
-        FittedModel(make_fit(links=[link]))
+        FittedFormula(make_parameters(links=[link]))
 
 
 def test_trees_of_another_number_of_features_are_refused() -> None:
@@ -168,13 +148,13 @@ def test_trees_of_another_number_of_features_are_refused() -> None:
     data = lightgbm.Dataset(np.random.default_rng(1).normal(size=(50, 2)), np.arange(50) % 2)
     booster = lightgbm.train({"objective": "binary", "verbose": -1, "min_data_in_leaf": 1}, data, 2)
     with pytest.raises(CorruptError, match="the ranker's trees are for 2 features"):
-        FittedModel(make_fit(trees=booster.model_to_string()))
+        FittedFormula(make_parameters(trees=booster.model_to_string()))
 
 
 def test_broken_trees_are_refused(tmp_path: Path) -> None:
     """Trees that LightGBM cannot read are an error of ours."""
     with pytest.raises(CorruptError, match=r"^the ranker's trees are unreadable: .* \(run `related-news fit` again\)$"):
-        FittedModel(load_fit(_write(tmp_path / "ranker.json", trees="no trees"), ENCODER))
+        FittedFormula(read_ranker(_write(tmp_path / "ranker.json", trees="no trees"), ENCODER))
 
 
 # Weighing
@@ -182,7 +162,7 @@ def test_broken_trees_are_refused(tmp_path: Path) -> None:
 
 def test_log_odds_are_the_scaled_sum() -> None:
     """Standardised features, weighed and summed, then slope and intercept."""
-    fit = make_fit(
+    fit = make_parameters(
         weights=dict(zip(FEATURES, range(1, 20), strict=True)),
         means=dict.fromkeys(FEATURES, 2.0),
         scales=dict.fromkeys(FEATURES, 4.0),
@@ -193,14 +173,14 @@ def test_log_odds_are_the_scaled_sum() -> None:
     features[1, list(FEATURES).index("freshness")] = 6.0
     weight = list(FEATURES).index("freshness") + 1
     without = 0.5 * -0.5 * sum(range(1, 20)) - 3.0
-    found = FittedModel(fit).odds(features)
+    found = FittedFormula(fit).odds(features)
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([without, without + 0.5 * weight * 6 / 4])
 
 
 def test_no_candidates_have_no_odds() -> None:
     """An empty archive is no special case."""
-    assert FittedModel(make_fit()).odds(np.empty((0, len(FEATURES)), np.float32)).shape == (0,)
+    assert FittedFormula(make_parameters()).odds(np.empty((0, len(FEATURES)), np.float32)).shape == (0,)
 
 
 # Settings and the service
@@ -235,7 +215,7 @@ def ranker_name(settings: Settings) -> str:
     fitted = make_terms(settings).fitted
     assert fitted is not None
     assert fitted.ranker is not None
-    return fitted.ranker.model.name
+    return fitted.ranker.formula.name
 
 
 def test_the_settings_name_a_ranker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +257,7 @@ def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted:
     finally:
         loop.close()
     assert [found.article.id for found in answer.recommendations] == expected
-    name = "ours-2026" if fitted else Formula().name
+    name = "ours-2026" if fitted else DefaultFormula().name
     assert (answer.receipt.ranker, plan.receipt.ranker) == (name, name)
     for found in answer.recommendations:
         odds = sum(part.contribution for part in found.score_parts)
@@ -298,7 +278,7 @@ def test_a_ranker_that_does_not_fit_any_more_is_no_reason_not_to_answer(
             answer = client.list(article_id="page")
     finally:
         loop.close()
-    assert answer.receipt.ranker == Formula().name
+    assert answer.receipt.ranker == DefaultFormula().name
     assert [found.article.id for found in answer.recommendations] == ["newer", "ours"]
     (warning,) = answer.receipt.warnings
     assert ("other@1/r" if reason == "another model" else "cannot be read") in warning

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recommender.answer.evidence import FEATURES, PARTS, Evidence, Floats
 from recommender.answer.page import stored_page
-from recommender.answer.rank import FRESHNESS_ARTICLES, Formula, Ranker, Scored, default_half_life_days
+from recommender.answer.rank import FRESHNESS_ARTICLES, DefaultFormula, Ranker, Scored, default_half_life_days
 from recommender.answer.retrieve import Found
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
@@ -56,7 +56,7 @@ def score(candidates: Evidence, half_life_days: float = HALF_LIFE) -> Scored:
 
 def parts(candidates: Evidence, half_life_days: float = HALF_LIFE) -> dict[str, Floats]:
     """Return what the default formula adds to the log-odds for each piece of evidence."""
-    return Formula().contributions(candidates, half_life_days)
+    return DefaultFormula().contributions(candidates, half_life_days)
 
 
 # The formula
@@ -166,7 +166,7 @@ def test_an_explanation_has_values_and_the_largest_contribution_first() -> None:
     """Each part says the evidence in its own unit; "base" comes last."""
     scored = score(evidence(2, wording=[0.0, 0.25], age_days=[0.0, 30.0], section=[0.0, 1.0], words=[9.0, 600.0]))
     explained = scored.explain(1)
-    assert explained[-1] == ("base", 1.0, Formula().base)
+    assert explained[-1] == ("base", 1.0, DefaultFormula().base)
     sizes = [abs(contribution) for _, _, contribution in explained[:-1]]
     assert sizes == sorted(sizes, reverse=True)
     assert {name: value for name, value, _ in explained} == pytest.approx(
@@ -185,18 +185,18 @@ def test_an_explanation_has_values_and_the_largest_contribution_first() -> None:
         }
     )
     contribution = {name: part for name, _, part in explained}
-    assert contribution["section"] == pytest.approx(Formula().section)
-    assert contribution["tags"] == pytest.approx(Formula().tags / 4)
-    assert contribution["length"] == pytest.approx(Formula().length * math.log(2))
-    assert contribution["freshness"] == pytest.approx(-Formula().freshness * math.log1p(30.0 / HALF_LIFE))
+    assert contribution["section"] == pytest.approx(DefaultFormula().section)
+    assert contribution["tags"] == pytest.approx(DefaultFormula().tags / 4)
+    assert contribution["length"] == pytest.approx(DefaultFormula().length * math.log(2))
+    assert contribution["freshness"] == pytest.approx(-DefaultFormula().freshness * math.log1p(30.0 / HALF_LIFE))
 
 
 def test_a_formula_of_one_s_own_is_used() -> None:
     """A Ranker's formula decides the scores and names itself."""
     nothing = dict.fromkeys(NAMES, 0.0)
-    by_site = replace(Formula(), **{**nothing, "name": "site-only", "base": 0.0, "site": 2.0})  # type: ignore[arg-type]
+    by_site = replace(DefaultFormula(), **{**nothing, "name": "site-only", "base": 0.0, "site": 2.0})  # type: ignore[arg-type]
     ranker = Ranker(by_site)
-    assert ranker.model.name == "site-only"
+    assert ranker.formula.name == "site-only"
     assert ranker.score(evidence(2, site=[0.0, 1.0]), 1.0).scores == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
 
 
@@ -206,7 +206,7 @@ def test_what_all_articles_have_tells_nothing(label: str) -> None:
     two = evidence(2, **{label: [0.0, 1.0]})
     for share in (0.0, 0.25, 1.0):
         added = parts(replace(two, **{f"{label}_share": share}))[label]  # type: ignore[arg-type]
-        weight = getattr(Formula(), label)
+        weight = getattr(DefaultFormula(), label)
         assert added.tolist() == pytest.approx([-weight * share, weight * (1 - share)])
 
 
