@@ -1,10 +1,11 @@
-"""The store's tables and how an older file becomes the current one."""
+"""The store's tables, how an older file is migrated, and the two facts that it records about itself."""
 
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
-from recommender.errors import MismatchError
+from recommender.errors import EncoderChangedError, MismatchError
 
 _VERSION_1 = """
 CREATE TABLE articles (
@@ -68,6 +69,12 @@ _STEPS = (_VERSION_1, _VERSION_2)
 """Step i takes a file from version i to i + 1."""
 
 SCHEMA_VERSION = len(_STEPS)
+"""The version that this release reads and writes."""
+
+ENCODER = "encoder"
+"""The fact that names the active encoder."""
+PREVIOUS_ENCODER = "previous_encoder"
+"""The fact that names the encoder that was active before the last switch."""
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
@@ -91,6 +98,27 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def check_encoder(connection: sqlite3.Connection, path: Path, encoder: str) -> None:
+    """Raise EncoderChangedError if `encoder` is not the active one."""
+    active = read_fact(connection, ENCODER)
+    if active != encoder:
+        raise EncoderChangedError(
+            f"{path} was indexed with {active}, the configured model is {encoder}",
+            fix="unset model.name, or run `related-news reindex` to change the model",
+        )
+
+
+def read_fact(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return a fact about the store; None if it is not recorded."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def write_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Record a fact about the store in place of the former one."""
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def _version(connection: sqlite3.Connection) -> int:

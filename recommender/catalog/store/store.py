@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from recommender.catalog.articles import Article, EditorLink, article_from_json
-from recommender.catalog.store.facts import ENCODER, PREVIOUS_ENCODER, check_encoder, read_fact, write_fact
 from recommender.catalog.store.reads import (
     LOOKUP_IDS,
     SELECT_STORED,
@@ -30,7 +29,7 @@ from recommender.catalog.store.reads import (
     to_analysis,
     to_stored,
 )
-from recommender.catalog.store.schema import migrate
+from recommender.catalog.store.schema import ENCODER, PREVIOUS_ENCODER, check_encoder, migrate, read_fact, write_fact
 from recommender.catalog.store.sqlite import connect, explained
 from recommender.catalog.store.writes import (
     Before,
