@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.data import open_live
 from benchmarks.machine import keep
-from indexer.evaluation.evaluate import Listener, compare_on, through
+from indexer.evaluation.evaluate import compare_on, through
 from indexer.evaluation.links import read_links, usable
 from recommender.answer.evidence import PARTS
 from recommender.answer.rank import DefaultFormula, Ranker
@@ -30,7 +30,7 @@ def main(
     gold = usable(read_links(links), live)
     formulas = {"all": DefaultFormula()} | {f"without {part}": DefaultFormula(**{part: 0.0}) for part in PARTS}  # type: ignore[arg-type]
     rankings = {name: through(Recommender(live, Ranker(formula))) for name, formula in formulas.items()}
-    systems = compare_on(rankings, gold.pages, Listener())
+    systems = compare_on(rankings, gold.pages)
     whole = systems["all"]["ndcg@10"]
     print("| formula | nDCG@10 | difference | recall@10 |\n| --- | --- | --- | --- |")
     for name, values in systems.items():

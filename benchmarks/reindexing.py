@@ -28,7 +28,7 @@ import typer
 from benchmarks.data import read_articles
 from benchmarks.machine import Stopwatch, keep, peak_memory_bytes
 from benchmarks.mixed import Mixed
-from indexer.maintenance.reindex import Listeners, reindex
+from indexer.maintenance.reindex import reindex
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.snapshot import Snapshot
@@ -155,7 +155,7 @@ def _reindex(plan: Plan) -> Values:
     """Reindex with every vector there, which writes a new snapshot from nothing."""
     watch = Stopwatch()
     with watch.running():
-        reindex(plan.data_dir, NoEmbedder(), listeners=Listeners(snapshot=_say()))
+        reindex(plan.data_dir, NoEmbedder(), progress=_Talking())
     return _at_rate(watch, plan.articles)
 
 
@@ -195,7 +195,8 @@ STEPS: dict[str, Step] = {
 
 def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
     """Analyse and commit articles in the indexer's batches; making them is not counted."""
-    mixed, say, size = plan.mixed(), _say(), IndexSettings().batch_articles
+    mixed, progress, size = plan.mixed(), _Talking(), IndexSettings().batch_articles
+    progress.begin("writing", len(numbers))
     analysis, sqlite = Stopwatch(), Stopwatch()
     with closing(create_store(plan.data_dir / STORE_FILE, NoEmbedder.info.key)) as store:
         for start in range(0, len(numbers), size):
@@ -207,7 +208,7 @@ def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
             ]
             with sqlite.running():
                 store.write(writes)
-            say(start + len(made), len(numbers))
+            progress.advance(len(made))
     both = Stopwatch(analysis.seconds + sqlite.seconds, analysis.cpu_s + sqlite.cpu_s)
     return {**_at_rate(both, len(numbers)), "analysis": asdict(analysis), "sqlite": asdict(sqlite)}
 
@@ -215,7 +216,7 @@ def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
 def _snapshot(plan: Plan, *, from_nothing: bool) -> Values:
     watch = Stopwatch()
     with watch.running(), closing(open_store(plan.data_dir / STORE_FILE)) as store:
-        write_snapshot(store, plan.data_dir / SNAPSHOTS, DIMENSION, _say(), from_nothing=from_nothing)
+        write_snapshot(store, plan.data_dir / SNAPSHOTS, DIMENSION, _Talking(), from_nothing=from_nothing)
     return _at_rate(watch, plan.articles)
 
 
@@ -239,17 +240,23 @@ def _bytes(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def _say() -> Callable[[int, int], None]:
-    """Return a Progress that tells standard error now and then."""
-    said = time.monotonic()
+class _Talking:
+    """A Progress that prints to standard error now and then."""
 
-    def say(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _SAY_EVERY_S:
-            said = time.monotonic()
-            print(f"  {done:,} of {total:,}", file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self._printed_s = time.monotonic()
+        self._done = 0
+        self._total: int | None = None
 
-    return say
+    def begin(self, stage: str, total: int | None) -> None:
+        del stage
+        self._done, self._total = 0, total
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        if time.monotonic() - self._printed_s >= _SAY_EVERY_S:
+            self._printed_s = time.monotonic()
+            print(f"  {self._done:,} of {self._total or 0:,}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

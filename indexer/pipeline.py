@@ -21,7 +21,8 @@ from recommender.catalog.articles import Article, EditorLink, Rules
 from recommender.catalog.checks import make_article, parse_time_ms
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.manifest import current_snapshot
-from recommender.catalog.snapshot.writer import Progress, write_snapshot
+from recommender.catalog.snapshot.progress import SILENT, Progress
+from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, create_store
 from recommender.catalog.store.writes import Outcome, Write
 from recommender.catalog.text.derived import Vectors, analyse
@@ -32,14 +33,8 @@ from recommender.errors import InvalidInputError
 BATCHES_IN_FLIGHT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """What a run reports while it goes on. total: records, if known. advanced: records since the last call."""
-
-    started: Callable[[int | None], None] = field(default=lambda _: None)
-    advanced: Callable[[int], None] = field(default=lambda _: None)
-    refused: Callable[[BadRecord], None] = field(default=lambda _: None)
-    snapshot: Progress = field(default=lambda _done, _total: None)
+OnRefused = Callable[[BadRecord], None]
+"""Gets every record that is refused, with its place and the reason."""
 
 
 @dataclass(slots=True)
@@ -85,21 +80,22 @@ def run(
     batch_articles: int = 64,
     strict: bool = False,
     restore_withdrawn: bool = False,
-    listeners: Listeners | None = None,
+    progress: Progress = SILENT,
+    on_refused: OnRefused = lambda _: None,
 ) -> Report:
     """Index every record of `source` into `data_dir`, then write a snapshot if anything changed.
 
     strict: stop at the first record that must be refused (StoppedError). restore_withdrawn: bring deleted ones back.
+    progress: its stages are "indexing", a step for each record, and the snapshot.
     """
-    listeners = listeners or Listeners()
     begun = time.perf_counter()
     store = create_store(data_dir / STORE_FILE, embedder.info.key)
     try:
-        listeners.started(source.count())
+        progress.begin("indexing", source.count())
         report = Report()
-        records = _ready(source.records(), report, strict=strict, listeners=listeners)
-        _embed_and_store(records, store, embedder, report, batch_articles, restore_withdrawn, listeners)
-        report.snapshot = _snapshot_if_needed(store, data_dir, embedder, report, listeners)
+        records = _ready(source.records(), report, strict=strict, progress=progress, on_refused=on_refused)
+        _embed_and_store(records, store, embedder, report, batch_articles, restore_withdrawn, progress)
+        report.snapshot = _snapshot_if_needed(store, data_dir, embedder, report, progress)
     finally:
         store.close()
     report.seconds = time.perf_counter() - begun
@@ -107,7 +103,12 @@ def run(
 
 
 def _ready(
-    records: Iterable[RawArticle | BadRecord], report: Report, *, strict: bool, listeners: Listeners
+    records: Iterable[RawArticle | BadRecord],
+    report: Report,
+    *,
+    strict: bool,
+    progress: Progress,
+    on_refused: OnRefused,
 ) -> Iterator[_Ready]:
     """Clean and check; report what must be refused."""
     clock_ms = time.time_ns() // 1_000_000
@@ -124,8 +125,8 @@ def _ready(
             reason = error.problem if error.field == "record" else str(error)
             bad = BadRecord(record.where, reason)
             report.refused += 1
-            listeners.refused(bad)
-            listeners.advanced(1)
+            on_refused(bad)
+            progress.advance()
             if strict:
                 raise StoppedError(str(bad.where), reason, fix="mend the record, or run without --strict") from None
             continue
@@ -159,7 +160,7 @@ def _embed_and_store(
     report: Report,
     batch_articles: int,
     restore_withdrawn: bool,
-    listeners: Listeners,
+    progress: Progress,
 ) -> None:
     waiting: list[tuple[list[_Ready], list[_Ready], Future[list[Vectors]]]] = []
     with ThreadPoolExecutor(1, "encoder") as encoder:
@@ -168,10 +169,10 @@ def _embed_and_store(
                 new = _not_stored(batch, store, report, restore_withdrawn)
                 waiting.append((batch, new, encoder.submit(_timed_embed, new, store, embedder, report)))
                 if len(waiting) == BATCHES_IN_FLIGHT:
-                    _commit(*waiting.pop(0), store, report, restore_withdrawn, listeners)
+                    _commit(*waiting.pop(0), store, report, restore_withdrawn, progress)
         finally:
             while waiting:
-                _commit(*waiting.pop(0), store, report, restore_withdrawn, listeners)
+                _commit(*waiting.pop(0), store, report, restore_withdrawn, progress)
 
 
 def _not_stored(batch: Sequence[_Ready], store: Store, report: Report, restore_withdrawn: bool) -> list[_Ready]:
@@ -207,7 +208,7 @@ def _commit(
     store: Store,
     report: Report,
     restore_withdrawn: bool,
-    listeners: Listeners,
+    progress: Progress,
 ) -> None:
     analyses = [analyse(ready.article) for ready in new]
     writes = [
@@ -224,14 +225,14 @@ def _commit(
         report.editor_links += len(ready.links)
         language = ready.article.labels.language
         report.other_languages[language] = report.other_languages.get(language, 0) + 1
-    listeners.advanced(len(batch))
+    progress.advance(len(batch))
 
 
 def _snapshot_if_needed(
-    store: Store, data_dir: Path, embedder: Embedder, report: Report, listeners: Listeners
+    store: Store, data_dir: Path, embedder: Embedder, report: Report, progress: Progress
 ) -> Path | None:
     folder = data_dir / SNAPSHOTS
     current = current_snapshot(folder)
     if current is not None and not report.embedded:
         return current
-    return write_snapshot(store, folder, embedder.info.dimension, listeners.snapshot)
+    return write_snapshot(store, folder, embedder.info.dimension, progress)

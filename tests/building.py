@@ -61,6 +61,21 @@ def _vector_of(word: str, dimension: int) -> np.ndarray[tuple[int], np.dtype[np.
     return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(dimension)
 
 
+class RecordingProgress:
+    """A Progress that keeps what it gets: the stages with their totals, and for each the steps of every call."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None]] = []
+        self.steps: list[list[int]] = []
+
+    def begin(self, stage: str, total: int | None) -> None:
+        self.stages.append((stage, total))
+        self.steps.append([])
+
+    def advance(self, steps: int = 1) -> None:
+        self.steps[-1].append(steps)
+
+
 def article(
     id: str = "a",
     *,

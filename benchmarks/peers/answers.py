@@ -21,7 +21,7 @@ from benchmarks.peers.answer import AnswerPeer, Question
 from benchmarks.peers.answer_related_news import Peer as OwnAnswer
 from benchmarks.peers.measure import cpu_s, pin
 from benchmarks.peers.peer import Vector
-from indexer.evaluation.evaluate import Listener, Ranking, compare_on
+from indexer.evaluation.evaluate import Ranking, compare_on
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF
 from indexer.evaluation.workbench import Bench
@@ -83,7 +83,7 @@ def _measure(
                 "own site and language": _time(peer, [replace(question, section="") for question in questions]),
                 "and section": _time(peer, questions),
             }
-        relevance = compare_on({peer.name: _ranking(peer)}, gold.pages, Listener())[peer.name] if gold else None
+        relevance = compare_on({peer.name: _ranking(peer)}, gold.pages)[peer.name] if gold else None
         return {
             "version": peer.version,
             "limits": peer.limits,

@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from indexer.cli import client, demo, render
+from indexer.cli.progress import job_progress
 from indexer.maintenance import backup as backups
 from indexer.maintenance import reindex
 from indexer.pipeline import StoppedError, run
@@ -84,7 +85,7 @@ def index(
         opened = open_source(source, format=format, site=settings.index.site, language=settings.index.language)
         with only_run(settings.data_dir):
             embedder = _embedder(settings)
-            with render.index_progress(err) as listeners:
+            with job_progress(err) as progress:
                 report = run(
                     opened,
                     settings.data_dir,
@@ -92,7 +93,8 @@ def index(
                     batch_articles=settings.index.batch_articles,
                     strict=strict,
                     restore_withdrawn=restore_withdrawn,
-                    listeners=listeners,
+                    progress=progress,
+                    on_refused=render.refused_printer(err),
                 )
     known = embedder.info.languages
     if as_json:
@@ -261,8 +263,8 @@ def run_reindex(
                 fix="unset it; the index remembers its model",
             )
         embedder = load_embedder(name, settings.model.computing)
-        with only_run(settings.data_dir), render.reindex_progress(err) as listeners:
-            report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, listeners=listeners)
+        with only_run(settings.data_dir), job_progress(err) as progress:
+            report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, progress=progress)
     if as_json:
         _print_json(render.reindex_values(report))
     else:

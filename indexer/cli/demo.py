@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from indexer.cli import client, render
+from indexer.cli.progress import job_progress
 from indexer.pipeline import run as run_pipeline
 from indexer.sources import open_source
 from recommender.catalog.store.locks import only_run
@@ -44,9 +45,15 @@ def run(console: Console, *, index_only: bool = False) -> None:
 def _index(console: Console) -> None:
     with as_file(files("indexer").joinpath("sample/newsroom.jsonl")) as path, only_run(DATA_DIR):
         console.print("[bold]1.[/] Indexing the sample newsroom")
-        with render.index_progress(console) as listeners:
+        with job_progress(console) as progress:
             embedder = load_embedder()
-            report = run_pipeline(open_source(path), DATA_DIR, embedder, listeners=listeners)
+            report = run_pipeline(
+                open_source(path),
+                DATA_DIR,
+                embedder,
+                progress=progress,
+                on_refused=render.refused_printer(console),
+            )
         console.print(render.index_summary(report, DATA_DIR, embedder.info.languages), highlight=False)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from indexer.cli import render
-from indexer.cli.evaluation_view import stage_progress
+from indexer.cli.progress import job_progress, stage_progress
 from indexer.evaluation import near_duplicates as near
 from indexer.evaluation.evaluate import compare_on, measure, through
 from indexer.evaluation.fitting import PAGES_LEAST, PAGES_MOST, gather_examples, history_of, train
@@ -43,8 +43,9 @@ def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Co
     name = (model.name or EMBEDDED_MODEL) if articles is not None else model_for(data_dir, model.name)
     embedder = load_embedder(name, model.computing)
     if articles is not None:
-        with render.index_progress(err) as listeners:
-            data_dir = bring_up_to_date(articles, cache, settings, embedder, listeners)
+        with job_progress(err) as progress:
+            on_refused = render.refused_printer(err)
+            data_dir = bring_up_to_date(articles, cache, settings, embedder, progress=progress, on_refused=on_refused)
     with open_bench(data_dir, embedder) as opened:
         opened.seconds["index"] = round(time.perf_counter() - begun, 3)
         yield opened
@@ -65,8 +66,8 @@ def evaluate(
     if links is not None:
         gold = read_gold(opened, links)
         fitted = read_ranker(ranker, opened.store.encoder) if ranker else None
-        with stage_progress(err) as listener:
-            report = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, listener=listener)
+        with stage_progress(err) as progress:
+            report = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, progress=progress)
     if pairs is not None:
         report["near_copies"] = near.measure(opened.live, pairs)
     report["seconds"] = {**opened.seconds, **report.get("seconds", {})}
@@ -87,24 +88,24 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     if len(pages) < least:
         raise InvalidInputError("links", f"{len(pages)} pages with usable links", fix=f"fit on at least {least}")
     encoder = opened.store.encoder
-    with stage_progress(err) as listener:
-        listener.stage("evidence", len(pages))
-        examples = gather_examples(opened.live, pages, listener.step)
+    with stage_progress(err) as progress:
+        progress.begin("evidence", len(pages))
+        examples = gather_examples(opened.live, pages, progress)
         cut = int(len(pages) * FITTED_SHARE)
-        listener.stage("fitting", 3)
+        progress.begin("fitting", 3)
         early = train(examples[:cut], encoder)
-        listener.step()
+        progress.advance()
         early_content = train([example.without_history() for example in examples[:cut]], encoder)
-        listener.step()
+        progress.advance()
         whole = train(examples, encoder, name=f"fitted-{time.strftime('%Y-%m-%d', time.gmtime())}")
-        listener.step()
+        progress.advance()
         rankers = {
             "related-news": Ranker(),
             "fitted": Ranker(FittedFormula(early), Extras(history_of(pages))),
             "fitted-content": Ranker(FittedFormula(early_content)),
         }
         rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
-        systems = compare_on(rankings, pages[cut:], listener)
+        systems = compare_on(rankings, pages[cut:], progress)
     whole = replace(whole, links=[[link.source_id, link.target_id, link.at_ms] for link in history_of(pages).links])
     report = {
         "sources": len(pages) - cut,

@@ -1,43 +1,12 @@
-"""What `evaluate` and `fit` show: the stage they are at, and the report as a table."""
+"""What `evaluate` and `fit` show: the report as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Group, RenderableType
 from rich.table import Table
-
-from indexer.evaluation.evaluate import Listener
-
-
-@contextmanager
-def stage_progress(console: Console) -> Iterator[Listener]:
-    """Show a bar for each stage of an evaluation on a terminal; nothing elsewhere."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as progress:
-        tasks: list[TaskID] = []
-        yield Listener(
-            stage=lambda name, total: tasks.append(progress.add_task(name, total=total)),
-            step=lambda: progress.advance(tasks[-1]),
-        )
 
 
 def report_view(report: Mapping[str, Any]) -> RenderableType:

@@ -1,9 +1,8 @@
-"""What the command line shows: progress, summaries, tables, and a page as readers would see it."""
+"""What the command line shows: summaries, tables, and a page as readers would see it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
 from pathlib import Path
 
 from related_news.v1 import article_service_pb2 as articles_pb
@@ -13,89 +12,29 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from indexer.maintenance import backup, reindex
-from indexer.pipeline import Listeners, Report
+from indexer.pipeline import OnRefused, Report
 from indexer.sources.base import BadRecord
 from recommender.catalog.checks import format_time
 
-_REFUSED_SHOWN = 20
+REFUSED_SHOWN_MAX = 20
 
 
-@contextmanager
-def index_progress(console: Console) -> Iterator[Listeners]:
-    """Show a bar with rate and time left on a terminal; elsewhere only refused records are printed."""
-    shown = 0
+def refused_printer(console: Console) -> OnRefused:
+    """Return what prints the first refused records, a line each, and says once that there are more."""
+    printed = itertools.count(1)
 
-    def refused(bad: BadRecord) -> None:
-        nonlocal shown
-        shown += 1
-        if shown <= _REFUSED_SHOWN:
+    def print_refused(bad: BadRecord) -> None:
+        number = next(printed)
+        if number <= REFUSED_SHOWN_MAX:
             console.print(f"[yellow]refused[/] {escape(f'{bad.where}: {bad.reason}')}", highlight=False, soft_wrap=True)
-        elif shown == _REFUSED_SHOWN + 1:
+        elif number == REFUSED_SHOWN_MAX + 1:
             console.print("[yellow]more refused records are only counted[/]")
 
-    with _bars(console) as progress:
-        articles = progress.add_task("indexing", total=None, rate="")
-        snapshot = progress.add_task("snapshot", total=None, visible=False, rate="")
-
-        def snapshot_advanced(done: int, total: int) -> None:
-            progress.update(snapshot, completed=done, total=total, visible=True)
-
-        yield Listeners(
-            started=lambda total: progress.update(articles, total=total),
-            advanced=lambda records: _advance(progress, articles, records),
-            refused=refused,
-            snapshot=snapshot_advanced,
-        )
-
-
-def _bars(console: Console) -> Progress:
-    """Return bars with count, share, rate and time left; silent where there is no terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def _advance(progress: Progress, task: TaskID, done: int) -> None:
-    progress.advance(task, done)
-    speed = progress.tasks[task].speed
-    progress.update(task, rate=f"{speed:.0f}/s" if speed else "")
-
-
-@contextmanager
-def reindex_progress(console: Console) -> Iterator[reindex.Listeners]:
-    """Show bars with rate and time left on a terminal; nothing elsewhere."""
-    with _bars(console) as progress:
-        articles = progress.add_task("embedding", total=None, rate="")
-        snapshot = progress.add_task("snapshot", total=None, visible=False, rate="")
-        yield reindex.Listeners(
-            started=lambda total: progress.update(articles, total=total),
-            advanced=lambda done: _advance(progress, articles, done),
-            snapshot=lambda done, total: progress.update(snapshot, completed=done, total=total, visible=True),
-        )
+    return print_refused
 
 
 def reindex_values(report: reindex.Report) -> dict[str, int | float | str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -32,19 +31,12 @@ from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.live import Live
+from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.store.store import Store
 
 CALIBRATION_BINS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 Ranking = Callable[[GoldPage], list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Told what goes on: a stage begins, with its number of steps; a step is done."""
-
-    stage: Callable[[str, int], None] = field(default=lambda _name, _total: None)
-    step: Callable[[], None] = field(default=lambda: None)
 
 
 def measure(
@@ -54,7 +46,7 @@ def measure(
     *,
     fit: FittedParameters | None = None,
     cross_fitted: bool = False,
-    listener: Listener | None = None,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Return the report that `related-news evaluate --json` prints, but for the time that indexing took.
 
@@ -62,12 +54,11 @@ def measure(
     fitted on four fifths of the pages, each ranking the fifth that it has not seen: "fitted", and "fitted-content"
     without the evidence of other pages' links. That evidence is what editors had linked to a day before the page.
     """
-    listener = listener or Listener()
     clock = _Clock()
     pages = gold.pages
     recommender = Recommender(live)
     with clock.time("candidates"):
-        candidates = _candidates(recommender, pages, listener)
+        candidates = _candidates(recommender, pages, progress)
     systems: dict[str, Any] = {}
     rankings: dict[str, Ranking] = {"related-news": through(recommender)}
     with clock.time("lexical index"):
@@ -78,16 +69,16 @@ def measure(
         }
     for name, ranking in rankings.items():
         with clock.time(name):
-            systems |= compare_on({name: ranking}, pages, listener)
+            systems |= compare_on({name: ranking}, pages, progress)
     with clock.time("fitted"):
         if fit is not None:
-            systems["fitted"] = _fitted(live, fit, pages, listener)
+            systems["fitted"] = _fitted(live, fit, pages, progress)
         elif cross_fitted:
-            systems |= _cross_fitted(live, store.encoder, pages, listener)
+            systems |= _cross_fitted(live, store.encoder, pages, progress)
     with clock.time("placement"):
         placed = placement.measure(live, pages)
     with clock.time("plans"):
-        empty_share = _empty_share(recommender, pages, listener)
+        empty_share = _empty_share(recommender, pages, progress)
     return {
         "sources": len(pages),
         "links": sum(len(page.relevant) for page in pages),
@@ -113,10 +104,10 @@ class _Clock:
 
 
 def compare_on(
-    rankings: Mapping[str, Ranking], pages: Sequence[GoldPage], listener: Listener
+    rankings: Mapping[str, Ranking], pages: Sequence[GoldPage], progress: Progress = SILENT
 ) -> dict[str, dict[str, Any]]:
     """Return each system's metrics over the same pages."""
-    return {name: summarise(_each(name, ranking, pages, listener)) for name, ranking in rankings.items()}
+    return {name: summarise(_each(name, ranking, pages, progress)) for name, ranking in rankings.items()}
 
 
 def through(recommender: Recommender) -> Ranking:
@@ -129,18 +120,18 @@ def through(recommender: Recommender) -> Ranking:
     return ranked
 
 
-def _each(name: str, ranking: Ranking, pages: Sequence[GoldPage], listener: Listener) -> list[dict[str, float]]:
-    listener.stage(name, len(pages))
+def _each(name: str, ranking: Ranking, pages: Sequence[GoldPage], progress: Progress) -> list[dict[str, float]]:
+    progress.begin(name, len(pages))
     metrics = []
     for page in pages:
         metrics.append(page_metrics(ranking(page), page.relevant))
-        listener.step()
+        progress.advance()
     return metrics
 
 
-def _candidates(recommender: Recommender, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+def _candidates(recommender: Recommender, pages: Sequence[GoldPage], progress: Progress) -> dict[str, Any]:
     """Return the share of the editors' links among the candidates, their number, and how scores are calibrated."""
-    listener.stage("candidates", len(pages))
+    progress.begin("candidates", len(pages))
     found, sizes = 0, []
     edges = np.array(CALIBRATION_BINS[1:-1])
     held, linked_in = np.zeros(len(edges) + 1, np.int64), np.zeros(len(edges) + 1, np.int64)
@@ -153,7 +144,7 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], listener: L
         bins = np.searchsorted(edges, scored.scores, "right")
         held += np.bincount(bins, minlength=len(held))
         linked_in += np.bincount(bins[linked], minlength=len(held))
-        listener.step()
+        progress.advance()
     links = sum(len(page.relevant) for page in pages)
     return {
         "candidate_recall": found / links if links else 0.0,
@@ -165,21 +156,21 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], listener: L
     }
 
 
-def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], listener: Listener) -> dict[str, Any]:
+def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], progress: Progress) -> dict[str, Any]:
     until_ms = int(fit.fitted_on.get("until_ms", 0))
     later = [page for page in pages if page.published_at_ms > until_ms]
     ranker = Ranker(FittedFormula(fit), Extras(history_of(pages, fit)))
     ranking = through(Recommender(live, ranker))
-    return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, listener))}
+    return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, progress))}
 
 
-def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], listener: Listener) -> dict[str, dict[str, Any]]:
+def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], progress: Progress) -> dict[str, dict[str, Any]]:
     pages = pages[-PAGES_MOST:]
-    listener.stage("evidence", len(pages))
-    examples = gather_examples(live, pages, listener.step)
+    progress.begin("evidence", len(pages))
+    examples = gather_examples(live, pages, progress)
     blind = [example.without_history() for example in examples]
     ways = {"fitted": (examples, Extras(history_of(pages))), "fitted-content": (blind, Extras())}
-    return {name: _by_parts(name, live, encoder, pages, *way, listener) for name, way in ways.items()}
+    return {name: _by_parts(name, live, encoder, pages, *way, progress) for name, way in ways.items()}
 
 
 def _by_parts(
@@ -189,25 +180,25 @@ def _by_parts(
     pages: Sequence[GoldPage],
     examples: Sequence[Example],
     extras: Extras,
-    listener: Listener,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Return the metrics of pages, each ranked by the fit on the parts that it is not in."""
-    listener.stage(f"fitting {name}", 5)
-    fits = cross_fit(examples, encoder, lambda _part: listener.step())
+    progress.begin(f"fitting {name}", 5)
+    fits = cross_fit(examples, encoder, progress)
     rankings = [through(Recommender(live, Ranker(FittedFormula(fit), extras))) for fit in fits]
     by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
-    metrics = _each(name, lambda page: by_id[page.id](page), pages, listener)
+    metrics = _each(name, lambda page: by_id[page.id](page), pages, progress)
     return {"folds": len(fits), "with_trees": sum(bool(fit.trees) for fit in fits), **summarise(metrics)}
 
 
-def _empty_share(recommender: Recommender, pages: Sequence[GoldPage], listener: Listener) -> float:
+def _empty_share(recommender: Recommender, pages: Sequence[GoldPage], progress: Progress) -> float:
     """Return the share of places that the default layout leaves empty on these pages."""
-    listener.stage("plans", len(pages))
+    progress.begin("plans", len(pages))
     places = empty = 0
     for page in pages:
         plan = recommender.fill_slots(past_request(page))
         for slot in plan.slots:
             places += len(slot.places)
             empty += sum(place.recommendation is None for place in slot.places)
-        listener.step()
+        progress.advance()
     return empty / places if places else 0.0

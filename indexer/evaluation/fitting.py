@@ -9,7 +9,7 @@ those known by then count as evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from recommender.answer.link_history import LinkHistory, PastLink
 from recommender.answer.rank import DefaultFormula, Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.live import Live
+from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
 
@@ -82,8 +83,8 @@ class Example:
         return replace(self, features=features)
 
 
-def gather_examples(live: Live, pages: Sequence[GoldPage], done: Callable[[], None]) -> list[Example]:
-    """Gather the evidence of the latest PAGES_MOST of `pages`, which are oldest first. done: told of each page.
+def gather_examples(live: Live, pages: Sequence[GoldPage], progress: Progress = SILENT) -> list[Example]:
+    """Gather the evidence of the latest PAGES_MOST of `pages`, which are oldest first; a step for each.
 
     All pages' links are known as evidence, each from a day after its page on.
     """
@@ -91,7 +92,7 @@ def gather_examples(live: Live, pages: Sequence[GoldPage], done: Callable[[], No
     examples = []
     for page in pages[-PAGES_MOST:]:
         examples.append(example(recommender, page))
-        done()
+        progress.advance()
     return examples
 
 
@@ -161,12 +162,12 @@ def mean_ndcg(fit: FittedParameters, examples: Sequence[Example]) -> float:
     return _mean([model.odds(example.features) for example in examples], examples)
 
 
-def cross_fit(examples: Sequence[Example], encoder: str, fitted: Callable[[int], None]) -> list[FittedParameters]:
-    """Return, for each of five interleaved parts of the examples, a fit on the four others. fitted: told of each."""
+def cross_fit(examples: Sequence[Example], encoder: str, progress: Progress = SILENT) -> list[FittedParameters]:
+    """Return, for each of five interleaved parts of the examples, a fit on the four others; a step for each."""
     fits = []
     for part in range(_FIFTHS):
         fits.append(train([e for i, e in enumerate(examples) if i % _FIFTHS != part], encoder))
-        fitted(part)
+        progress.advance()
     return fits
 
 

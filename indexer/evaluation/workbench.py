@@ -11,10 +11,11 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from indexer.evaluation.links import HARVESTED, Gold, harvested_links, read_links, usable
-from indexer.pipeline import Listeners, run
+from indexer.pipeline import OnRefused, run
 from indexer.sources import open_source
 from recommender.catalog.live import Live
 from recommender.catalog.opening import STORE_FILE, open_catalog
+from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.store.locks import only_run
 from recommender.catalog.store.store import Store, open_store
 from recommender.config import Settings
@@ -34,7 +35,13 @@ class Bench:
 
 
 def bring_up_to_date(
-    articles: Path, cache: Path | None, settings: Settings, embedder: Embedder, listeners: Listeners
+    articles: Path,
+    cache: Path | None,
+    settings: Settings,
+    embedder: Embedder,
+    *,
+    progress: Progress = SILENT,
+    on_refused: OnRefused = lambda _: None,
 ) -> Path:
     """Index a file in the cache, one index for each file and model; returns its folder.
 
@@ -43,7 +50,7 @@ def bring_up_to_date(
     data_dir = (cache or user_cache_path("related-news")) / _name(articles, embedder)
     source = open_source(articles, site=settings.index.site, language=settings.index.language)
     with only_run(data_dir):
-        report = run(source, data_dir, embedder, restore_withdrawn=True, listeners=listeners)
+        report = run(source, data_dir, embedder, restore_withdrawn=True, progress=progress, on_refused=on_refused)
         store = open_store(data_dir / STORE_FILE, embedder.info.key)
         try:
             gone = sorted(store.ids() - report.ids.keys())

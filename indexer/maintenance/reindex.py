@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
-from recommender.catalog.snapshot.writer import Progress, make_current, write_snapshot
+from recommender.catalog.snapshot.progress import SILENT, Progress
+from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Store, encoders_of
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Embedder, model_of
@@ -25,15 +25,6 @@ from recommender.errors import MismatchError, NotFoundError
 from recommender.serving.roster import opened
 
 BATCH_ARTICLES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """What a run reports while it goes on. started: texts to embed. advanced: texts since the last call."""
-
-    started: Callable[[int], None] = field(default=lambda _: None)
-    advanced: Callable[[int], None] = field(default=lambda _: None)
-    snapshot: Progress = field(default=lambda _done, _total: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +50,22 @@ def model_to_move_to(data_dir: Path, wanted: str | None, *, back: bool) -> str:
     return wanted or model_of(previous if back and previous else active)
 
 
-def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, listeners: Listeners | None = None) -> Report:
+def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, progress: Progress = SILENT) -> Report:
     """Bring the index of `data_dir` to the encoder of `embedder`; see the module.
 
     An index that has that encoder already gets a new snapshot, made from nothing. switch: False stops before it.
     Raises NotFoundError if there is no index, MismatchError if a running service cannot load the model.
     """
-    listeners = listeners or Listeners()
     begun = time.monotonic()
     before, _ = encoders_of(data_dir / STORE_FILE)
     store = Store(data_dir / STORE_FILE, embedder.info.key, lambda article: embed([article], embedder)[0])
     try:
-        embedded = _embed_missing(store, embedder, listeners)
+        embedded = _embed_missing(store, embedder, progress)
         snapshot = write_snapshot(
             store,
             data_dir / SNAPSHOTS,
             embedder.info.dimension,
-            listeners.snapshot,
+            progress,
             from_nothing=before == store.encoder,
         )
         services = 0
@@ -89,16 +79,16 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, listener
         store.close()
 
 
-def _embed_missing(store: Store, embedder: Embedder, listeners: Listeners) -> int:
+def _embed_missing(store: Store, embedder: Embedder, progress: Progress) -> int:
     """Embed every article's text that lacks vectors, in the order of hashes; returns how many that were."""
-    listeners.started(store.count_without_vectors())
+    progress.begin("embedding", store.count_without_vectors())
     done, after = 0, b""
     while missing := store.without_vectors(BATCH_ARTICLES, after):
         vectors = embed(list(missing.values()), embedder)
         store.add_vectors(dict(zip(missing, vectors, strict=True)))
         after = max(missing)
         done += len(missing)
-        listeners.advanced(len(missing))
+        progress.advance(len(missing))
     return done
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from indexer import pipeline
-from indexer.pipeline import Listeners, Report, StoppedError, run
+from indexer.pipeline import Report, StoppedError, run
 from indexer.sources import open_source
 from indexer.sources.base import BadRecord, Where
 from recommender.catalog.articles import Article, EditorLink, ParagraphKind, Rules
@@ -32,7 +32,7 @@ from recommender.catalog.text.derived import analyse
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Matrix
 from recommender.errors import MismatchError
-from tests.building import FakeEmbedder, open_archive
+from tests.building import FakeEmbedder, RecordingProgress, open_archive
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 20.0
@@ -222,18 +222,12 @@ def test_the_same_text_twice_in_one_batch_is_embedded_once(tmp_path: Path, data_
 
 
 def test_progress_counts_every_record_batch_by_batch(articles: Path, data_dir: Path) -> None:
-    """`advanced` adds up to the records read, refused ones one by one; `snapshot` ends at its total."""
-    steps: list[int] = []
-    rows: list[tuple[int, int]] = []
+    """The steps add up to the records read, refused ones one by one; the snapshot's add up to its rows."""
+    progress = RecordingProgress()
     write(articles, ["{", *map(record, WORDS[:5])])
-    index(
-        articles,
-        data_dir,
-        batch_articles=2,
-        listeners=Listeners(advanced=steps.append, snapshot=lambda *step: rows.append(step)),
-    )
-    assert steps == [1, 2, 2, 1]
-    assert rows[-1] == (5, 5)
+    index(articles, data_dir, batch_articles=2, progress=progress)
+    assert progress.stages == [("indexing", None), ("snapshot", 5)]
+    assert progress.steps == [[1, 2, 2, 1], [5]]
 
 
 def test_an_empty_source_makes_an_empty_index_that_can_be_served(tmp_path: Path, data_dir: Path) -> None:
@@ -428,10 +422,10 @@ BAD = {
 def test_a_bad_record_is_reported_with_its_place_and_reason_and_skipped(
     tmp_path: Path, data_dir: Path, line: dict[str, Any] | str | bytes, reason: str
 ) -> None:
-    """File, line and reason reach the listener, the record is counted as refused, all others are stored."""
+    """File, line and reason are reported, the record is counted as refused, all others are stored."""
     path = write(tmp_path / "articles.jsonl", [record("anchor"), line, record("basalt")])
     refused: list[BadRecord] = []
-    report = index(path, data_dir, listeners=Listeners(refused=refused.append))
+    report = index(path, data_dir, on_refused=refused.append)
     assert refused == [BadRecord(Where(path, 2), reason.format(path=path))]
     assert counts(report) == {"read": 3, "added": 2, "refused": 1}
     assert ids_in(data_dir) == ["id-anchor", "id-basalt"]
@@ -475,7 +469,7 @@ def test_a_strict_run_stops_at_the_first_bad_record_and_keeps_the_batches_before
             embedder,
             batch_articles=2,
             strict=True,
-            listeners=Listeners(refused=refused.append),
+            on_refused=refused.append,
         )
     assert str(caught.value) == (
         f"{articles}:{bad_line}: is not valid JSON: EOF while parsing an object at column 1; write one object a line"
@@ -554,7 +548,7 @@ def test_ctrl_c_after_any_statement_ends_the_run_and_loses_nothing_that_was_stor
 CHILD = """
 import os, sys
 from pathlib import Path
-from indexer.pipeline import Listeners, run
+from indexer.pipeline import run
 from indexer.sources import open_source
 from tests.building import FakeEmbedder
 
@@ -572,8 +566,17 @@ class Halting(FakeEmbedder):
         return super().encode(texts)
 
 source, data_dir, at = sys.argv[1:]
-listeners = Listeners(advanced=say, snapshot=halt if at == "snapshot" else lambda *_: None)
-run(open_source(Path(source)), Path(data_dir), Halting(), batch_articles=2, listeners=listeners)
+class Speaking:
+    def begin(self, stage, total):
+        self.stage = stage
+        if stage == at == "snapshot":
+            halt()
+
+    def advance(self, steps=1):
+        if self.stage == "indexing":
+            say(steps)
+
+run(open_source(Path(source)), Path(data_dir), Halting(), batch_articles=2, progress=Speaking())
 """
 """Indexes in batches of two; halts for ever when it shall embed a text with "halt" in it, or inside the snapshot.
 

@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +34,7 @@ from recommender.catalog.snapshot.manifest import (
     finished_snapshots,
     unfinished_snapshots,
 )
+from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.locks import in_turn
 from recommender.catalog.store.reads import FrozenStore, Statistics
@@ -59,12 +60,12 @@ _WRITER_LOCK = "writer.lock"
 _BATCH_ROWS = 1_024
 _DAY_MS = 86_400_000
 
-Progress = Callable[[int, int], None]
-"""Called with (rows done, rows in all) now and then."""
+PROGRESS_STAGE = "snapshot"
+"""Name of the stage that a Progress gets to see; its steps are rows."""
 
 
 def write_snapshot(
-    store: Store, folder: Path, dimension: int, progress: Progress | None = None, *, from_nothing: bool = False
+    store: Store, folder: Path, dimension: int, progress: Progress = SILENT, *, from_nothing: bool = False
 ) -> Path:
     """Write an image of the store's present revision under `folder`, and prune old ones.
 
@@ -81,7 +82,7 @@ def write_snapshot(
             base = None if from_nothing else _newest_fitting(store, folder, dimension)
             statistics = _statistics(store)
             with store.frozen() as frozen:
-                writing = _Writing(frozen, temporary, dimension, statistics, base, progress or _silent)
+                writing = _Writing(frozen, temporary, dimension, statistics, base, progress)
                 trained_rows = writing.write()
             manifest = _manifest(frozen, temporary, store.encoder, statistics.version, dimension, trained_rows)
             final = _publish(folder, temporary, manifest)
@@ -160,13 +161,12 @@ class _Writing:
         return trained_rows if carried else rows
 
     def _write(self, batches: Iterator[Batch], idf: Weights, carried: Carried | None) -> None:
-        done, rows = 0, self.frozen.count
-        self.progress(done, rows)
+        rows = self.frozen.count
+        self.progress.begin(PROGRESS_STAGE, rows)
         with SnapshotFiles(self.folder, rows, self.dimension, idf) as files:
             for batch in batches:
                 files.append(batch)
-                done += len(batch.hashes)
-                self.progress(done, rows)
+                self.progress.advance(len(batch.hashes))
             files.finish(carried)
 
     def _from_store(self, idf: Weights) -> Iterator[Batch]:

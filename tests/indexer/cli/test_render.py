@@ -16,6 +16,7 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from rich.console import Console, RenderableType
 
 from indexer.cli import render
+from indexer.cli.progress import job_progress
 from indexer.maintenance import backup, reindex
 from indexer.pipeline import Report
 from indexer.sources.base import BadRecord, Where
@@ -61,12 +62,14 @@ def link(id: str, score: float = 0.5, reason: str = "same story", **values: obje
 def progress_of(*, terminal: bool, refused: int = 0) -> str:
     """Return what a run of four records with some refusals writes to its console."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=WIDTH, color_system=None)
-    with render.index_progress(console) as listeners:
-        listeners.started(4)
+    with job_progress(console) as progress:
+        progress.begin("indexing", 4)
+        print_refused = render.refused_printer(console)
         for line in range(1, refused + 1):
-            listeners.refused(BadRecord(Where(Path("[in]/a.jsonl"), line), f"id: {MARKUP} is bad"))
-        listeners.advanced(4)
-        listeners.snapshot(4, 4)
+            print_refused(BadRecord(Where(Path("[in]/a.jsonl"), line), f"id: {MARKUP} is bad"))
+        progress.advance(4)
+        progress.begin("snapshot", 4)
+        progress.advance(4)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -338,10 +341,11 @@ def test_a_reindex_shows_two_bars_on_a_terminal_and_nothing_elsewhere() -> None:
     """What is embedded, and the rows of the snapshot."""
     for terminal in (True, False):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=WIDTH, color_system=None)
-        with render.reindex_progress(console) as listeners:
-            listeners.started(4)
-            listeners.advanced(4)
-            listeners.snapshot(7, 7)
+        with job_progress(console) as progress:
+            progress.begin("embedding", 4)
+            progress.advance(4)
+            progress.begin("snapshot", 7)
+            progress.advance(7)
         assert isinstance(console.file, io.StringIO)
         text = console.file.getvalue()
         assert [word in text for word in ("embedding", "4/4", "snapshot", "7/7")] == [terminal] * 4

@@ -16,10 +16,9 @@ from typer.testing import CliRunner, Result
 
 from indexer.cli import commands, evaluation
 from indexer.evaluation import fitting
-from indexer.evaluation.evaluate import CALIBRATION_BINS, Listener, measure, through
+from indexer.evaluation.evaluate import CALIBRATION_BINS, measure, through
 from indexer.evaluation.links import Gold, GoldLink, usable
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
-from indexer.pipeline import Listeners
 from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
@@ -33,7 +32,7 @@ from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.config import Settings
 from recommender.errors import InvalidInputError
 from recommender.serving.ranker_file import read_ranker
-from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_store, make_parameters
+from tests.building import DIMENSION, NOW_MS, FakeEmbedder, RecordingProgress, article, build_store, make_parameters
 from tests.service.hosting import PER_SECTION, SECTIONS, environment, newsroom
 
 METRICS = {"ndcg@10", "mrr@10", "recall@10", "hit@3"}
@@ -135,16 +134,12 @@ def test_candidates_and_calibration(bench: Bench, gold: Gold, report: dict[str, 
     assert sum(b["candidates"] * b["linked"] for b in bins) == pytest.approx(65)
 
 
-def test_the_listener_hears_every_step(bench: Bench, gold: Gold) -> None:
-    """Each stage has as many steps as it said."""
-    stages: list[list[Any]] = []
-
-    def step() -> None:
-        stages[-1][2] += 1
-
-    measure(bench.store, bench.live, gold, listener=Listener(lambda name, total: stages.append([name, total, 0]), step))
-    assert [name for name, _, _ in stages] == ["candidates", *SYSTEMS, "plans"]
-    assert all(done == total == 35 for _, total, done in stages)
+def test_every_step_of_a_measurement_is_reported(bench: Bench, gold: Gold) -> None:
+    """Each stage has as many steps as it announces."""
+    progress = RecordingProgress()
+    measure(bench.store, bench.live, gold, progress=progress)
+    assert progress.stages == [(name, 35) for name in ("candidates", *SYSTEMS, "plans")]
+    assert [sum(steps) for steps in progress.steps] == [35] * len(progress.stages)
 
 
 @pytest.mark.parametrize("days_ago", [30, 5, 0])
@@ -293,7 +288,7 @@ def test_each_file_and_each_model_has_its_own_index(tmp_path: Path) -> None:
     other.mkdir()
     paths = [_write_articles(folder / "room.jsonl", newsroom()[:2]) for folder in (tmp_path, other)]
     folders = {
-        bring_up_to_date(path, tmp_path / "cache", Settings(), FakeEmbedder(model), Listeners())
+        bring_up_to_date(path, tmp_path / "cache", Settings(), FakeEmbedder(model))
         for path in paths
         for model in ("fake", "other")
     }
@@ -401,9 +396,7 @@ def test_a_fit_is_compared_on_pages_that_it_has_not_seen(
     report = json.loads(line)
     fit = read_ranker(to, embedder.info.key)
     settings = Settings()
-    with open_bench(
-        bring_up_to_date(Path(large[1]), Path(large[5]), settings, embedder, Listeners()), embedder
-    ) as bench:
+    with open_bench(bring_up_to_date(Path(large[1]), Path(large[5]), settings, embedder), embedder) as bench:
         pages = read_gold(bench, str(large[3])).pages
         recommender = Recommender(bench.live)
         examples = [fitting.example(recommender, page) for page in pages]

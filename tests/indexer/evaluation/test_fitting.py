@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import brentq
 
 from indexer.evaluation import fitting
-from indexer.evaluation.evaluate import Listener, compare_on, through
+from indexer.evaluation.evaluate import compare_on, through
 from indexer.evaluation.fitting import (
     PAGES_LEAST,
     Example,
@@ -33,7 +33,7 @@ from recommender.answer.recommend import Recommender
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
 from recommender.errors import InvalidInputError
-from tests.building import DAY_MS, NOW_MS, article, build_live
+from tests.building import DAY_MS, NOW_MS, RecordingProgress, article, build_live
 
 ENCODER = "fake"
 AUTHORS = 20
@@ -99,7 +99,7 @@ def test_what_decides_is_learned(live: Live, pages: tuple[GoldPage, ...], exampl
         "default": through(Recommender(live)),
         "fitted": through(Recommender(live, Ranker(FittedFormula(fitted)))),
     }
-    systems = compare_on(rankings, pages[cut:], Listener())
+    systems = compare_on(rankings, pages[cut:])
     assert systems["fitted"]["ndcg@10"] > 0.9
     assert systems["fitted"]["ci95"]["ndcg@10"][0] > systems["default"]["ci95"]["ndcg@10"][1]
 
@@ -244,7 +244,7 @@ def _hub_links(live: Live) -> tuple[GoldPage, ...]:
 def test_what_editors_linked_to_before_is_learned(live: Live) -> None:
     """Targets that nothing but earlier pages' links tells are found with them, and not without."""
     pages = _hub_links(live)
-    examples = gather_examples(live, pages, lambda: None)
+    examples = gather_examples(live, pages)
     cut = 70
     with_links = train(examples[:cut], ENCODER)
     without = train([one.without_history() for one in examples[:cut]], ENCODER)
@@ -256,7 +256,7 @@ def test_no_example_knows_its_own_page_s_links_or_later_ones(live: Live) -> None
     """The count of links is that of the pages published a day before and earlier."""
     pages = _hub_links(live)
     column = list(FEATURES).index("linked")
-    for page, one in zip(pages, gather_examples(live, pages, lambda: None), strict=True):
+    for page, one in zip(pages, gather_examples(live, pages), strict=True):
         known = [other for other in pages if other.published_at_ms <= page.published_at_ms - DAY_MS]
         rows = Recommender(live).score(past_request(page)).evidence.rows.tolist()
         counts = [sum(live.record(row).id in other.relevant for other in known) for row in rows]
@@ -267,11 +267,12 @@ def test_only_the_latest_pages_are_gathered(live: Live, monkeypatch: pytest.Monk
     """Memory is bounded by leaving out the oldest."""
     monkeypatch.setattr(fitting, "PAGES_MOST", 30)
     pages = _hub_links(live)
-    told: list[None] = []
-    found = gather_examples(live, pages, lambda: told.append(None))
-    assert len(found) == len(told) == 30
+    progress = RecordingProgress()
+    progress.begin("evidence", 30)
+    examples = gather_examples(live, pages, progress)
+    assert len(examples) == sum(progress.steps[0]) == 30
     recommender = Recommender(live, Ranker(extras=Extras(history_of(pages))))
-    assert np.array_equal(found[-1].features, example(recommender, pages[-1]).features)
+    assert np.array_equal(examples[-1].features, example(recommender, pages[-1]).features)
 
 
 # Too little to fit on, and parts
@@ -299,9 +300,10 @@ def test_cross_fitting_never_trains_on_the_part_it_ranks() -> None:
     """Each part's ranker is the one trained on the four others."""
     made = _synthetic(70, _as_the_default_says)
     made = [replace(one, labels=one.labels | (one.features[:, AUTHOR] > 0)) for one in made]
-    told: list[int] = []
-    fits = cross_fit(made, ENCODER, told.append)
-    assert told == [0, 1, 2, 3, 4]
+    progress = RecordingProgress()
+    progress.begin("fitting", 5)
+    fits = cross_fit(made, ENCODER, progress)
+    assert progress.steps == [[1, 1, 1, 1, 1]]
     for part, fit in enumerate(fits):
         assert fit == train([one for i, one in enumerate(made) if part_of(i) != part], ENCODER)
     assert len({fit.to_json() for fit in fits}) == len(fits)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from indexer.maintenance import reindex as module
-from indexer.maintenance.reindex import Listeners, model_to_move_to, reindex
+from indexer.maintenance.reindex import model_to_move_to, reindex
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, replay
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, finished_snapshots
 from recommender.catalog.snapshot.writer import write_snapshot
@@ -24,7 +24,7 @@ from recommender.catalog.store.store import Store, encoders_of, open_store
 from recommender.encoding.embed_articles import embed
 from recommender.errors import MismatchError, NotFoundError
 from recommender.serving.roster import opened
-from tests.building import DIMENSION, FakeEmbedder, article, build_store, open_archive, writes
+from tests.building import DIMENSION, FakeEmbedder, RecordingProgress, article, build_store, open_archive, writes
 from tests.service.fake_server import ENCODER
 
 ROOT = Path(__file__).parents[3]
@@ -72,13 +72,13 @@ def is_of(data_dir: Path, embedder: FakeEmbedder) -> bool:
 
 def test_the_whole_index_moves_to_another_model(store: Store, tmp_path: Path) -> None:
     """Each text is embedded once, what was withdrawn is not; the report says from what to what."""
-    embedder, told = wide(), list[tuple[str, int]]()
-    listeners = Listeners(lambda n: told.append(("all", n)), lambda n: told.append(("done", n)))
-    report = reindex(tmp_path, embedder, listeners=listeners)
+    embedder, progress = wide(), RecordingProgress()
+    report = reindex(tmp_path, embedder, progress=progress)
     assert (report.before, report.now) == (store.encoder, embedder.info.key)
     assert (report.embedded, report.services) == (COUNT - 1, 0)
     assert embedder.texts == texts_of(COUNT - 1)
-    assert told == [("all", COUNT - 1), ("done", COUNT - 1)]
+    assert progress.stages == [("embedding", COUNT - 1), ("snapshot", COUNT)]
+    assert progress.steps[0] == [COUNT - 1]
     assert report.snapshot == current_snapshot(tmp_path / SNAPSHOTS)
     assert is_of(tmp_path, wide())
 
@@ -153,11 +153,22 @@ def test_a_snapshot_that_was_prepared_is_not_pruned_by_the_running_service(store
 def test_what_is_written_and_withdrawn_meanwhile_is_in_it(store: Store, tmp_path: Path) -> None:
     """After its snapshot was begun as before it, by writers who know only the old model."""
 
-    def meanwhile(done: int, total: int) -> None:
-        store.write(writes([article(f"late-{done}", title=f"Late {done} of {total}")]))
-        store.delete([f"a{done % 9}"])
+    class Writing(RecordingProgress):
+        def begin(self, stage: str, total: int | None) -> None:
+            super().begin(stage, total)
+            self._write_one()
 
-    reindex(tmp_path, wide(), listeners=Listeners(snapshot=meanwhile))
+        def advance(self, steps: int = 1) -> None:
+            super().advance(steps)
+            self._write_one()
+
+        def _write_one(self) -> None:
+            (stage, total), done = self.stages[-1], sum(self.steps[-1])
+            if stage == "snapshot":
+                store.write(writes([article(f"late-{done}", title=f"Late {done} of {total}")]))
+                store.delete([f"a{done % 9}"])
+
+    reindex(tmp_path, wide(), progress=Writing())
     assert is_of(tmp_path, wide())
     ids = open_archive(tmp_path, wide())[0].ids()
     assert {"late-0", f"late-{COUNT}"} <= ids

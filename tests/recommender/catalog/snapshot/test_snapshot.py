@@ -43,7 +43,17 @@ from recommender.catalog.vectors import index, product_codes
 from recommender.catalog.vectors.product_codes import Quantizers, train
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit, round_trip_4bit, round_trip_8bit
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
-from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_store, open_archive, writes
+from tests.building import (
+    DAY_MS,
+    DIMENSION,
+    NOW_MS,
+    FakeEmbedder,
+    RecordingProgress,
+    article,
+    build_store,
+    open_archive,
+    writes,
+)
 from tests.searching import (
     COMPRESSIBLE,
     Half,
@@ -201,22 +211,23 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
         assert snapshot.search(QUERY, 5, 0, NOW_MS, scope, alive=LiveRows(bits_of([]), 0)).rows.tolist() == []
 
 
-def test_progress_is_told_from_nothing_to_all(store: Store) -> None:
-    """The last call says that all is done."""
-    told: list[tuple[int, int]] = []
-    write_snapshot(store, store.path.parent / SNAPSHOTS, DIMENSION, lambda done, total: told.append((done, total)))
-    assert told == [(0, 3), (3, 3)]
+def test_progress_is_reported_row_by_row(store: Store) -> None:
+    """The stage says how many rows there are, and its steps add up to them."""
+    progress = RecordingProgress()
+    write_snapshot(store, store.path.parent / SNAPSHOTS, DIMENSION, progress)
+    assert (progress.stages, progress.steps) == ([("snapshot", 3)], [[3]])
 
 
 def test_an_image_is_of_one_revision_whatever_is_written_meanwhile(store: Store) -> None:
     """Changes that are committed while it is being written are not in it."""
 
-    def change(done: int, total: int) -> None:
-        if done < total:
+    class Changing(RecordingProgress):
+        def begin(self, stage: str, total: int | None) -> None:
+            super().begin(stage, total)
             store.write(writes([article("new"), replace(ARTICLES[0], title="Changed")]))
             store.delete(["later"])
 
-    path = write_snapshot(store, store.path.parent / SNAPSHOTS, DIMENSION, change)
+    path = write_snapshot(store, store.path.parent / SNAPSHOTS, DIMENSION, Changing())
     snapshot = Snapshot(path)
     assert (snapshot.manifest.revision, store.revision(), snapshot.rows) == (3, 6, 3)
     assert [snapshot.record(row).title for row in range(3)] == [ARTICLES[i].title for i in (1, 0, 2)]
@@ -892,13 +903,18 @@ def test_writers_take_turns(store: Store) -> None:
     other = open_store(store.path)
     second: list[Thread] = []
 
-    def meanwhile(*_: int) -> None:
-        if not second:
+    class Starting(RecordingProgress):
+        def begin(self, stage: str, total: int | None) -> None:
+            super().begin(stage, total)
             second.append(Thread(target=lambda: write(other)))
             second[0].start()
-        assert len(list(folder.glob("new-*"))) == 1
+            assert len(list(folder.glob("new-*"))) == 1
 
-    first = write_snapshot(store, folder, DIMENSION, meanwhile)
+        def advance(self, steps: int = 1) -> None:
+            super().advance(steps)
+            assert len(list(folder.glob("new-*"))) == 1
+
+    first = write_snapshot(store, folder, DIMENSION, Starting())
     second[0].join()
     other.close()
     current = current_snapshot(folder)
