@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("recommender", "indexer")
 LAYERS = (
     "recommender.processes",
-    "recommender.rpc",
+    ("recommender.rpc", "recommender.index"),
     "recommender.serving",
     ("recommender.answer", "recommender.encoding"),
     "recommender.catalog",

@@ -99,7 +99,7 @@ def test_python_example_prints_the_filled_page(host: Host, tmp_path: Path) -> No
     """The client example, run as it stands but for the port, prints the slots of the sample newsroom's page."""
     embedder = FakeEmbedder()
     run(open_source(NEWSROOM), tmp_path, embedder)
-    (example,) = _blocks("python")
+    example, _ = _blocks("python")
     with host.server(tmp_path, embedder) as (client, _):
         code = example.replace("127.0.0.1:50051", client.address)
         assert code != example

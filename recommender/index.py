@@ -1,0 +1,175 @@
+"""An index opened in this process: the answers of the service without a server. `open_index` is the way in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from recommender.answer.layout import DEFAULT_LAYOUT, Layout
+from recommender.answer.page import Draft
+from recommender.answer.plan import PagePlan, RelatedList
+from recommender.answer.rank import Ranker
+from recommender.answer.recommend import Recommender, Request
+from recommender.catalog.articles import NO_LABELS, Body, Labels, Paragraph
+from recommender.catalog.checks import URL_BYTES_MAX, clean_label, make_body, make_labels
+from recommender.catalog.opening import SNAPSHOTS, open_catalog, replay
+from recommender.catalog.snapshot.manifest import current_snapshot
+from recommender.catalog.snapshot.scope import Scope
+from recommender.catalog.text.derived import Vectors, analyse
+from recommender.encoding.embed_articles import embed
+from recommender.encoding.embedder import Embedder, load_embedder, model_of
+from recommender.errors import MismatchError
+
+_OWN_LABELS = Scope()
+"""The scope of a request that names none: the page's own language and site."""
+K_DEFAULT = 10
+"""Articles that `list_related` returns at most unless told otherwise; as ListRelated of the contract."""
+
+
+def open_index(data_dir: str | Path, *, ranker: Ranker | None = None, embedder: Embedder | None = None) -> Index:
+    """Open the index in `data_dir`, which `related-news index` made. Close it, or use it as a context manager.
+
+    ranker: ranks in place of the default formula.
+    embedder: embeds drafts; the index's own model is loaded for the first draft unless given.
+
+    The folder must be writable where its snapshot is missing, broken or of another release: a new one is written. A
+    service may run on the same folder.
+
+    Raises NotFoundError if there is no index, CorruptError or StorageError if it cannot be read.
+    """
+    return Index(Path(data_dir), ranker, embedder)
+
+
+class Index:
+    """An open index. It answers as of the last `refresh`. For one thread at a time."""
+
+    def __init__(self, data_dir: Path, ranker: Ranker | None = None, embedder: Embedder | None = None) -> None:
+        """Open `data_dir`; see `open_index`."""
+        self._data_dir = data_dir
+        self._ranker = ranker
+        self._embedder = embedder
+        self._catalog = open_catalog(data_dir)
+
+    def close(self) -> None:
+        """Close the store. The index answers no more."""
+        self._catalog.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Return the number of articles."""
+        return self._catalog.live.count
+
+    @property
+    def revision(self) -> int:
+        """The last revision that is applied; answers hold every change up to it."""
+        return self._catalog.live.revision
+
+    def fill_slots(
+        self,
+        page: str | Draft,
+        layout: Layout = DEFAULT_LAYOUT,
+        *,
+        as_of_ms: int | None = None,
+        scope: Scope = _OWN_LABELS,
+        on_page_ids: Sequence[str] = (),
+    ) -> PagePlan:
+        """Fill every slot of one page, as FillSlots does.
+
+        page: the id of a stored article, or what `draft` returns.
+        as_of_ms: answer as of this time, milliseconds since the epoch, UTC; now unless given.
+        scope: which articles may be chosen; the page's own language and site unless given.
+        on_page_ids: articles that the page links to already.
+
+        Raises NotFoundError if there is no such article, InvalidInputError if the id cannot be one.
+        """
+        return self._recommender().fill_slots(_request(page, as_of_ms, scope, on_page_ids), layout)
+
+    def list_related(
+        self,
+        page: str | Draft,
+        k: int = K_DEFAULT,
+        *,
+        min_score: float = 0.0,
+        as_of_ms: int | None = None,
+        scope: Scope = _OWN_LABELS,
+        on_page_ids: Sequence[str] = (),
+    ) -> RelatedList:
+        """List at most `k` related articles, best first, as ListRelated does. Other parameters: see `fill_slots`."""
+        return self._recommender().list_related(_request(page, as_of_ms, scope, on_page_ids), k, min_score)
+
+    def draft(
+        self,
+        title: str,
+        paragraphs: Sequence[str | Paragraph] = (),
+        *,
+        summary: str = "",
+        published_at_ms: int | None = None,
+        url: str = "",
+        labels: Labels = NO_LABELS,
+    ) -> Draft:
+        """Read and embed a page that is not stored. The first call loads the index's model, which takes seconds.
+
+        published_at_ms: the page's own date, from which ages count; now unless given.
+        url: its address; an indexed article with it is the page itself.
+        labels: section, site, language, author, tags; empty ones are unknown.
+
+        A draft belongs to the model that embedded it: make it again after `reindex`.
+
+        Raises InvalidInputError that names the field.
+        """
+        blocks = [Paragraph(block) if isinstance(block, str) else block for block in paragraphs]
+        body, checked = make_body(title, summary, blocks), make_labels(labels)
+        return Draft(
+            body=body,
+            vectors=self._embed(body),
+            analysis=analyse(body),
+            published_at_ms=_now_ms() if published_at_ms is None else published_at_ms,
+            url=clean_label(url, "url", URL_BYTES_MAX),
+            labels=checked,
+        )
+
+    def refresh(self) -> int:
+        """Apply what was written since, by whichever process; returns the revision that answers hold from now on."""
+        catalog = self._catalog
+        if self._is_replaced():
+            self._catalog = open_catalog(self._data_dir)
+            if self._catalog.store.encoder != catalog.store.encoder:
+                self._embedder = None  # the next draft loads the model that is active now
+            catalog.close()
+        else:
+            replay(catalog.store, catalog.live)
+        return self.revision
+
+    def _is_replaced(self) -> bool:
+        """Say whether another model became active, or another process wrote a newer snapshot."""
+        store, live = self._catalog.store, self._catalog.live
+        return store.active_encoder() != store.encoder or current_snapshot(self._data_dir / SNAPSHOTS) != live.folder
+
+    def _recommender(self) -> Recommender:
+        return Recommender(self._catalog.live, self._ranker)
+
+    def _embed(self, body: Body) -> Vectors:
+        key = self._catalog.store.encoder
+        if self._embedder is None:
+            self._embedder = load_embedder(model_of(key))
+        if self._embedder.info.key != key:
+            raise MismatchError(
+                f"the index was made with {key}, the embedder is {self._embedder.info.key}",
+                fix="open the index with an embedder of its model, or with none",
+            )
+        (vectors,) = embed([body], self._embedder)
+        return vectors
+
+
+def _request(page: str | Draft, as_of_ms: int | None, scope: Scope, on_page_ids: Sequence[str]) -> Request:
+    return Request(page, _now_ms() if as_of_ms is None else as_of_ms, scope, tuple(on_page_ids))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
