@@ -3,14 +3,16 @@
 read (sources/) -> clean (cleaning.py) -> check (make_article) -> skip what is stored -> analyse and embed -> store
 
 Articles go through in batches; a batch is committed whole, and the next is read while one is being embedded. A run that
-is killed has lost at most the batches in flight: started again, it skips what is stored, by content hash.
+is killed loses at most the batches in flight: run again, it skips what is stored, by content hash.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,7 +33,7 @@ from recommender.encoding.embedder import Embedder
 from recommender.errors import InvalidInputError
 
 BATCHES_IN_FLIGHT = 2
-
+"""Batches between reading and commit: one is embedded while the next is read."""
 
 OnRefused = Callable[[BadRecord], None]
 """Gets every record that is refused, with its place and the reason."""
@@ -39,7 +41,11 @@ OnRefused = Callable[[BadRecord], None]
 
 @dataclass(slots=True)
 class Report:
-    """What a run did, in records. withdrawn: skipped because they were deleted before. ids: good ones, and where."""
+    """What a run did, in records.
+
+    withdrawn: skipped because they were deleted before. languages: records that were written, by language. ids: where
+    the record of each id stands, refused ones left out.
+    """
 
     read: int = 0
     added: int = 0
@@ -48,7 +54,7 @@ class Report:
     withdrawn: int = 0
     refused: int = 0
     editor_links: int = 0
-    other_languages: dict[str, int] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
     ids: dict[str, Where] = field(default_factory=dict)
     seconds: float = 0.0
     embedding_seconds: float = 0.0
@@ -59,14 +65,25 @@ class Report:
         """Records that were written, new or changed."""
         return self.added + self.changed
 
+    def count(self, checked: Checked, outcome: Outcome) -> None:
+        """Count what the store did with a record."""
+        self.added += outcome is Outcome.ADDED
+        self.changed += outcome is Outcome.CHANGED
+        self.unchanged += outcome is Outcome.UNCHANGED
+        self.withdrawn += outcome is Outcome.WITHDRAWN
+        if outcome is not Outcome.WITHDRAWN:
+            self.editor_links += len(checked.links)
+            language = checked.article.labels.language
+            self.languages[language] = self.languages.get(language, 0) + 1
+
 
 class StoppedError(InvalidInputError):
     """A strict run met a record that it had to refuse; what was committed before stays."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A record that passed cleaning and checks."""
+class Checked:
+    """A record that passed cleaning and checks, with the editor's links that cleaning took out of it."""
 
     article: Article
     links: tuple[EditorLink, ...]
@@ -89,51 +106,16 @@ def run(
     progress: its stages are "indexing", a step for each record, and the snapshot.
     """
     begun = time.perf_counter()
-    store = create_store(data_dir / STORE_FILE, embedder.info.key)
-    try:
+    with closing(create_store(data_dir / STORE_FILE, embedder.info.key)) as store:
         progress.begin("indexing", source.count())
-        report = Report()
-        records = _ready(source.records(), report, strict=strict, progress=progress, on_refused=on_refused)
-        _embed_and_store(records, store, embedder, report, batch_articles, restore_withdrawn, progress)
-        report.snapshot = _snapshot_if_needed(store, data_dir, embedder, report, progress)
-    finally:
-        store.close()
-    report.seconds = time.perf_counter() - begun
-    return report
+        job = _Run(store, embedder, strict, restore_withdrawn, progress, on_refused)
+        job.embed_and_store(job.checked(source.records()), batch_articles)
+        job.write_snapshot_if_needed(data_dir / SNAPSHOTS)
+    job.report.seconds = time.perf_counter() - begun
+    return job.report
 
 
-def _ready(
-    records: Iterable[RawArticle | BadRecord],
-    report: Report,
-    *,
-    strict: bool,
-    progress: Progress,
-    on_refused: OnRefused,
-) -> Iterator[_Ready]:
-    """Clean and check; report what must be refused."""
-    clock_ms = time.time_ns() // 1_000_000
-    for record in records:
-        report.read += 1
-        try:
-            if isinstance(record, BadRecord):
-                raise InvalidInputError("record", record.reason)
-            ready = check(record, clock_ms)
-            first = report.ids.setdefault(ready.article.id, record.where)
-            if first is not record.where:
-                raise InvalidInputError("id", f"{ready.article.id!r} stands already at {first}", fix="keep one of them")
-        except InvalidInputError as error:
-            reason = error.problem if error.field == "record" else str(error)
-            bad = BadRecord(record.where, reason)
-            report.refused += 1
-            on_refused(bad)
-            progress.advance()
-            if strict:
-                raise StoppedError(str(bad.where), reason, fix="mend the record, or run without --strict") from None
-            continue
-        yield ready
-
-
-def check(raw: RawArticle, clock_ms: int) -> _Ready:
+def check(raw: RawArticle, clock_ms: int) -> Checked:
     """Clean one record and make it an Article. Raises InvalidInputError naming the field."""
     if not raw.published_at:
         raise InvalidInputError("published_at", "is missing", fix="use RFC 3339, such as 2026-03-01T12:00:00Z")
@@ -150,89 +132,108 @@ def check(raw: RawArticle, clock_ms: int) -> _Ready:
         image_url=raw.image_url,
         rules=Rules(evergreen=raw.evergreen),
     )
-    return _Ready(article, cleaned.links)
+    return Checked(article, cleaned.links)
 
 
-def _embed_and_store(
-    records: Iterator[_Ready],
-    store: Store,
-    embedder: Embedder,
-    report: Report,
-    batch_articles: int,
-    restore_withdrawn: bool,
-    progress: Progress,
-) -> None:
-    waiting: list[tuple[list[_Ready], list[_Ready], Future[list[Vectors]]]] = []
-    with ThreadPoolExecutor(1, "encoder") as encoder:
-        try:
-            while batch := list(islice(records, batch_articles)):
-                new = _not_stored(batch, store, report, restore_withdrawn)
-                waiting.append((batch, new, encoder.submit(_timed_embed, new, store, embedder, report)))
-                if len(waiting) == BATCHES_IN_FLIGHT:
-                    _commit(*waiting.pop(0), store, report, restore_withdrawn, progress)
-        finally:
-            while waiting:
-                _commit(*waiting.pop(0), store, report, restore_withdrawn, progress)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch on its way: all its records, those of them to write, and the vectors of these."""
+
+    records: list[Checked]
+    to_write: list[Checked]
+    vectors: Future[list[Vectors]]
 
 
-def _not_stored(batch: Sequence[_Ready], store: Store, report: Report, restore_withdrawn: bool) -> list[_Ready]:
-    ids = [ready.article.id for ready in batch]
-    hashes, links = store.content_hashes(ids), store.links_of(ids)
-    withdrawn = set() if restore_withdrawn else store.withdrawn(ids)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the stages of one run share, and the stages."""
 
-    def is_stored(ready: _Ready) -> bool:
-        same_content = hashes.get(ready.article.id) == ready.article.content_hash()
-        return same_content and links.get(ready.article.id, ()) == ready.links
+    store: Store
+    embedder: Embedder
+    is_strict: bool
+    restores_withdrawn: bool
+    progress: Progress
+    on_refused: OnRefused
+    report: Report = field(default_factory=Report)
 
-    new = [ready for ready in batch if ready.article.id not in withdrawn and not is_stored(ready)]
-    report.withdrawn += len(withdrawn)
-    report.unchanged += len(batch) - len(new) - len(withdrawn)
-    return new
+    def checked(self, records: Iterable[RawArticle | BadRecord]) -> Iterator[Checked]:
+        """Yield the records that pass cleaning and checks; refuse the others."""
+        clock_ms = time.time_ns() // 1_000_000
+        for record in records:
+            self.report.read += 1
+            try:
+                if isinstance(record, BadRecord):
+                    raise InvalidInputError("record", record.reason)
+                checked = check(record, clock_ms)
+                first = self.report.ids.setdefault(checked.article.id, record.where)
+                if first is not record.where:
+                    problem = f"{checked.article.id!r} stands already at {first}"
+                    raise InvalidInputError("id", problem, fix="keep one of them")
+            except InvalidInputError as error:
+                self._refuse(BadRecord(record.where, error.problem if error.field == "record" else str(error)))
+                continue
+            yield checked
 
+    def _refuse(self, bad: BadRecord) -> None:
+        self.report.refused += 1
+        self.on_refused(bad)
+        self.progress.advance()
+        if self.is_strict:
+            fix = "fix the record, or run without --strict"
+            raise StoppedError(str(bad.where), bad.reason, fix=fix) from None
 
-def _timed_embed(new: Sequence[_Ready], store: Store, embedder: Embedder, report: Report) -> list[Vectors]:
-    """Embed each text once that the store has no vectors of yet."""
-    hashes = [ready.article.text_hash() for ready in new]
-    vectors = store.vectors_of(hashes)
-    missing = {text: ready.article for text, ready in zip(hashes, new, strict=True) if text not in vectors}
-    begun = time.perf_counter()
-    vectors |= zip(missing, embed(list(missing.values()), embedder), strict=True)
-    report.embedding_seconds += time.perf_counter() - begun
-    return [vectors[text] for text in hashes]
+    def embed_and_store(self, records: Iterator[Checked], batch_articles: int) -> None:
+        """Embed and commit batch by batch; read and check the next while one is being embedded."""
+        batches: deque[_Batch] = deque()
+        with ThreadPoolExecutor(1, "encoder") as encoder:
+            try:
+                while batch := list(islice(records, batch_articles)):
+                    new = self._not_stored(batch)
+                    batches.append(_Batch(batch, new, encoder.submit(self._timed_embed, new)))
+                    if len(batches) == BATCHES_IN_FLIGHT:
+                        self._commit(batches.popleft())
+            finally:
+                while batches:
+                    self._commit(batches.popleft())
 
+    def _not_stored(self, batch: Sequence[Checked]) -> list[Checked]:
+        ids = [checked.article.id for checked in batch]
+        hashes, links = self.store.content_hashes(ids), self.store.links_of(ids)
+        withdrawn = set() if self.restores_withdrawn else self.store.withdrawn(ids)
 
-def _commit(
-    batch: Sequence[_Ready],
-    new: Sequence[_Ready],
-    vectors: Future[list[Vectors]],
-    store: Store,
-    report: Report,
-    restore_withdrawn: bool,
-    progress: Progress,
-) -> None:
-    analyses = [analyse(ready.article) for ready in new]
-    writes = [
-        Write(ready.article, vector, analysis, keep_rules=True, links=ready.links, restore=restore_withdrawn)
-        for ready, vector, analysis in zip(new, vectors.result(), analyses, strict=True)
-    ]
-    for ready, outcome in zip(new, store.write(writes), strict=True):
-        report.added += outcome is Outcome.ADDED
-        report.changed += outcome is Outcome.CHANGED
-        report.unchanged += outcome is Outcome.UNCHANGED
-        report.withdrawn += outcome is Outcome.WITHDRAWN
-        if outcome is Outcome.WITHDRAWN:
-            continue
-        report.editor_links += len(ready.links)
-        language = ready.article.labels.language
-        report.other_languages[language] = report.other_languages.get(language, 0) + 1
-    progress.advance(len(batch))
+        def is_stored(checked: Checked) -> bool:
+            same_content = hashes.get(checked.article.id) == checked.article.content_hash()
+            return same_content and links.get(checked.article.id, ()) == checked.links
 
+        new = [checked for checked in batch if checked.article.id not in withdrawn and not is_stored(checked)]
+        self.report.withdrawn += len(withdrawn)
+        self.report.unchanged += len(batch) - len(new) - len(withdrawn)
+        return new
 
-def _snapshot_if_needed(
-    store: Store, data_dir: Path, embedder: Embedder, report: Report, progress: Progress
-) -> Path | None:
-    folder = data_dir / SNAPSHOTS
-    current = current_snapshot(folder)
-    if current is not None and not report.embedded:
-        return current
-    return write_snapshot(store, folder, embedder.info.dimension, progress)
+    def _timed_embed(self, new: Sequence[Checked]) -> list[Vectors]:
+        """Embed each text once that the store has no vectors of yet."""
+        hashes = [checked.article.text_hash() for checked in new]
+        vectors = self.store.vectors_of(hashes)
+        missing = {text: checked.article for text, checked in zip(hashes, new, strict=True) if text not in vectors}
+        begun = time.perf_counter()
+        vectors |= zip(missing, embed(list(missing.values()), self.embedder), strict=True)
+        self.report.embedding_seconds += time.perf_counter() - begun
+        return [vectors[text] for text in hashes]
+
+    def _commit(self, batch: _Batch) -> None:
+        analyses = [analyse(checked.article) for checked in batch.to_write]
+        restore = self.restores_withdrawn
+        writes = [
+            Write(checked.article, vectors, analysis, keep_rules=True, links=checked.links, restore=restore)
+            for checked, vectors, analysis in zip(batch.to_write, batch.vectors.result(), analyses, strict=True)
+        ]
+        for checked, outcome in zip(batch.to_write, self.store.write(writes), strict=True):
+            self.report.count(checked, outcome)
+        self.progress.advance(len(batch.records))
+
+    def write_snapshot_if_needed(self, folder: Path) -> None:
+        """Write a snapshot if anything changed, or if there is none."""
+        self.report.snapshot = current_snapshot(folder)
+        if self.report.snapshot is None or self.report.embedded:
+            dimension = self.embedder.info.dimension
+            self.report.snapshot = write_snapshot(self.store, folder, dimension, self.progress)

@@ -95,7 +95,7 @@ def index_summary(report: Report, data_dir: Path, model_languages: frozenset[str
         + f"{report.seconds:.1f} s, {report.embedding_seconds:.1f} s of it embedding",
         f"index: {escape(str(data_dir))}",
     ]
-    foreign = {n: c for n, c in report.other_languages.items() if n and model_languages and n not in model_languages}
+    foreign = {n: c for n, c in report.languages.items() if n and model_languages and n not in model_languages}
     if foreign:
         named = ", ".join(f"{escape(name)} ({count:,})" for name, count in sorted(foreign.items()))
         known = ", ".join(sorted(model_languages))

@@ -446,7 +446,7 @@ def test_languages_are_counted(tmp_path: Path, data_dir: Path) -> None:
     """The report says how many articles of each language were written, so that the summary can warn."""
     languages = ("en-GB", "en", "ja", "")
     path = write(tmp_path / "a.jsonl", [record(w, language=n) for w, n in zip(WORDS, languages, strict=False)])
-    assert index(path, data_dir).other_languages == {"en": 2, "ja": 1, "": 1}
+    assert index(path, data_dir).languages == {"en": 2, "ja": 1, "": 1}
 
 
 # --strict
@@ -473,7 +473,7 @@ def test_a_strict_run_stops_at_the_first_bad_record_and_keeps_the_batches_before
         )
     assert str(caught.value) == (
         f"{articles}:{bad_line}: is not valid JSON: EOF while parsing an object at column 1; write one object a line"
-        " (mend the record, or run without --strict)"
+        " (fix the record, or run without --strict)"
     )
     assert [bad.where.line for bad in refused] == [bad_line]
     assert words_in(embedder.seen) == set(WORDS[:kept])

@@ -179,7 +179,7 @@ def test_index_strict_stops_and_exits_with_1(invoke: Invoke, tmp_path: Path) -> 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [
         f"refused {path}:2: {reason}",
-        f"stopped: {path}:2: {reason} (mend the record, or run without --strict)",
+        f"stopped: {path}:2: {reason} (fix the record, or run without --strict)",
     ]
 
 

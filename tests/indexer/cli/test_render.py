@@ -98,10 +98,10 @@ def test_refused_records_are_printed_as_they_are_twenty_at_the_most() -> None:
 # Summary
 
 
-def summary(languages: Sequence[str] = ("en",), **counts: object) -> list[str]:
+def summary(model_languages: Sequence[str] = ("en",), **counts: object) -> list[str]:
     """Return the lines of a summary."""
     report = Report(**{"seconds": 2.04, "embedding_seconds": 1.25, **counts})  # type: ignore[arg-type]
-    return shown(render.index_summary(report, Path("[data]"), frozenset(languages)), width=200).splitlines()
+    return shown(render.index_summary(report, Path("[data]"), frozenset(model_languages)), width=200).splitlines()
 
 
 def test_a_summary_says_what_became_of_every_record() -> None:
@@ -125,11 +125,11 @@ def test_a_summary_names_what_was_left_out() -> None:
 def test_a_summary_warns_of_languages_that_the_model_is_not_made_for() -> None:
     """They are named with their counts; a language that is unknown, or a model that names none, is no reason to."""
     counts = {"en": 7, "ja": 1_200, "de": 3, "": 9}
-    assert " ".join(summary(languages=["fr", "en"], other_languages=counts)).endswith(
+    assert " ".join(summary(["fr", "en"], languages=counts)).endswith(
         "the model is made for en, fr; other languages: de (3), ja (1,200); a multilingual model suits better"
     )
-    assert "language" not in " ".join(summary(languages=[], other_languages=counts))
-    assert "language" not in " ".join(summary(other_languages={"en": 7, "": 2}))
+    assert "language" not in " ".join(summary([], languages=counts))
+    assert "language" not in " ".join(summary(languages={"en": 7, "": 2}))
 
 
 def test_a_report_s_values_are_json_with_every_count() -> None:
