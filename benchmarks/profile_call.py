@@ -41,8 +41,10 @@ from recommender.catalog.store.store import open_store
 from recommender.catalog.vectors.index import limit_threads
 from recommender.encoding.batcher import Batcher
 from recommender.rpc import services
-from recommender.rpc.services import RelatedNewsService, Terms
+from recommender.rpc.services import RelatedNewsService
 from recommender.serving.archive import Archive
+from recommender.serving.following import Follower
+from recommender.serving.options import ServingOptions
 
 PAGES = 1_000
 WARM_UP = 100
@@ -188,8 +190,9 @@ def _in_process(data_dir: Path, live: Live) -> Iterator[Method]:
         raise NotImplementedError(key)
 
     with closing(open_store(data_dir / STORE_FILE)) as store:
-        archive = Archive(data_dir, store, live, Batcher(no_model.NoModel(data_dir)), no_other)
-        service_of = RelatedNewsService(archive, Terms(layouts={}))
+        archive = Archive(Follower(data_dir, store, live, Batcher(no_model.NoModel(data_dir)), no_other))
+        options = ServingOptions()
+        service_of = RelatedNewsService(archive, lambda: options, lambda: time.time_ns() // 1_000_000)
         context: Any = _NoDeadline()
         yield lambda request: _finished(service_of.FillSlots(request, context))
 

@@ -22,7 +22,7 @@ from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Embedder, model_of
 from recommender.encoding.remote import connect_encoder
 from recommender.errors import MismatchError, NotFoundError
-from recommender.serving.roster import opened
+from recommender.serving.roster import open_roster
 
 BATCH_ARTICLES = 64
 
@@ -94,7 +94,7 @@ def _embed_missing(store: Store, embedder: Embedder, progress: Progress) -> int:
 
 async def _tell_services(data_dir: Path, embedder: Embedder) -> int:
     """Let every running service load the model now, so that its workers need not wait for it at the switch."""
-    with opened(data_dir) as roster:
+    with open_roster(data_dir) as roster:
         addresses = {seat.encoder for seat in roster.others() if seat.encoder}
     for address in addresses:
         encoder = await connect_encoder(address, embedder.info.name)

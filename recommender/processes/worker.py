@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from recommender.catalog.opening import open_catalog
 from recommender.catalog.vectors.index import limit_threads
@@ -13,6 +14,7 @@ from recommender.errors import MismatchError
 from recommender.processes.child import Orders, run_child
 from recommender.rpc.server import Server
 from recommender.serving.archive import Archive
+from recommender.serving.following import Follower
 
 _SWITCH_INTERVAL_S = 0.0005
 """The disk's thread lets go of the interpreter after so long when an answer waits for it; Python's default is ten times
@@ -34,12 +36,21 @@ async def serve(orders: Orders) -> None:
 
     encoder = await connect_encoder(address, orders.first["model"])
     catalog = open_catalog(settings.data_dir, encoder.info.key, encoder.info.dimension, verify=False)
-    archive = Archive(settings.data_dir, catalog.store, catalog.live, encoder, encoder_for)
-    server = Server(settings, archive, reuse_port=True)
+    follower = Follower(settings.data_dir, catalog.store, catalog.live, encoder, encoder_for)
+    archive = Archive(
+        follower,
+        takedown_timeout_s=settings.server.takedown_timeout_s,
+        concurrent_calls_max=settings.server.concurrent_calls_max,
+    )
+    server = Server(settings, archive, _now_ms, reuse_port=True)
     orders.ready({"address": await server.start(address)})
     async for order in orders:
         server.reload(Settings.model_validate(order["settings"]))
     await server.stop()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -21,8 +21,10 @@ from recommender.answer.slots import Empty
 from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.checks import PARAGRAPHS_MAX, clean_label, make_article, make_language
 from recommender.catalog.snapshot.scope import Scope
+from recommender.catalog.store.writes import Outcome
 from recommender.errors import InvalidInputError
 from recommender.serving.affected_feed import Affected
+from recommender.serving.archive import Upsert
 
 _KINDS: dict[int, ParagraphKind] = {
     common_pb.PARAGRAPH_KIND_UNSPECIFIED: ParagraphKind.TEXT,
@@ -50,15 +52,24 @@ V = TypeVar("V")
 TimedRequest = related_pb.FillSlotsRequest | related_pb.ListRelatedRequest | related_pb.BatchFillSlotsRequest
 
 
-def now_ms() -> int:
-    """Return the present time, milliseconds UTC."""
-    return time.time_ns() // 1_000_000
-
-
 # From messages
 
 
-def article_from(message: common_pb.Article, clock_ms: int) -> Article:
+def upserts_from(messages: Sequence[common_pb.Article], now_ms: int) -> list[Upsert | InvalidInputError]:
+    """Return what to write for each message, or why it is rejected. If two messages share an id, both are."""
+    counts = Counter(message.id for message in messages)
+    upserts: list[Upsert | InvalidInputError] = []
+    for index, message in enumerate(messages):
+        try:
+            if counts[message.id] > 1:
+                raise InvalidInputError("id", f"{message.id[:40]!r} stands twice in this call", fix="send it once")
+            upserts.append(Upsert(article_from(message, now_ms), keep_rules=not message.HasField("rules")))
+        except InvalidInputError as error:
+            upserts.append(error.under(f"articles[{index}]"))
+    return upserts
+
+
+def article_from(message: common_pb.Article, now_ms: int) -> Article:
     """Return a valid Article. Raises InvalidInputError with the field's path inside the message."""
     if not message.HasField("published_at"):
         raise InvalidInputError("published_at", "is missing", fix="send when the article became public")
@@ -69,7 +80,7 @@ def article_from(message: common_pb.Article, clock_ms: int) -> Article:
         summary=message.summary,
         paragraphs=paragraphs_from(message.paragraphs),
         published_at_ms=time_from(message.published_at, "published_at"),
-        now_ms=clock_ms,
+        now_ms=now_ms,
         labels=labels_from(message),
         image_url=message.image_url,
         rules=_rules_from(message.rules) if message.HasField("rules") else None,
@@ -95,9 +106,9 @@ def time_from(message: Timestamp, field: str) -> int:
     return message.seconds * 1000 + message.nanos // 1_000_000
 
 
-def as_of_from(request: TimedRequest) -> int:
-    """Return the time that an answer shall hold for: the request's, or now."""
-    return time_from(request.as_of, "as_of") if request.HasField("as_of") else now_ms()
+def as_of_from(request: TimedRequest, now_ms: int) -> int:
+    """Return the time whose public articles an answer is made of: the request's, or now."""
+    return time_from(request.as_of, "as_of") if request.HasField("as_of") else now_ms
 
 
 def scope_from(message: common_pb.Filters) -> Scope:
@@ -294,9 +305,16 @@ def affected_to(affected: Affected) -> articles_pb.WatchAffectedPagesResponse:
     )
 
 
-def outcome_to(name: str) -> articles_pb.UpsertOutcome.ValueType:
-    """Return the outcome "accepted", "unchanged" or "refused" as its enum value."""
-    return articles_pb.UpsertOutcome.Value(f"UPSERT_OUTCOME_{name.upper()}")
+def upsert_to(article_id: str, outcome: Outcome) -> articles_pb.UpsertResult:
+    """Return what a write did to an article as a message."""
+    is_unchanged = outcome is Outcome.UNCHANGED
+    value = articles_pb.UPSERT_OUTCOME_UNCHANGED if is_unchanged else articles_pb.UPSERT_OUTCOME_ACCEPTED
+    return articles_pb.UpsertResult(id=article_id, outcome=value)
+
+
+def refusal_to(article_id: str, problem: common_pb.Problem) -> articles_pb.UpsertResult:
+    """Return why an article was not written as a message."""
+    return articles_pb.UpsertResult(id=article_id, outcome=articles_pb.UPSERT_OUTCOME_REFUSED, problem=problem)
 
 
 def kind_to(kind: ParagraphKind) -> common_pb.ParagraphKind.ValueType:

@@ -1,8 +1,9 @@
-"""The gRPC server of one process: listen, answer, drain. Health is SERVING only while calls are answered."""
+"""The gRPC server of one process: listen, answer, drain. Its health is SERVING only while it answers calls."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -15,12 +16,14 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
 from recommender.answer.fitted_ranker import FittedFormula
+from recommender.answer.layout import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME
 from recommender.answer.rank import Ranker
 from recommender.config import Settings, address_of
 from recommender.errors import RelatedNewsError, StorageError
 from recommender.rpc.interceptor import Guard
-from recommender.rpc.services import ArticleService, Fitted, RelatedNewsService, Terms
+from recommender.rpc.services import ArticleService, RelatedNewsService
 from recommender.serving.archive import Archive
+from recommender.serving.options import FittedRanker, ServingOptions
 from recommender.serving.ranker_file import read_ranker
 
 log = logging.getLogger(__name__)
@@ -29,13 +32,19 @@ SERVICE_NAMES = (
     related_pb.DESCRIPTOR.services_by_name["RelatedNewsService"].full_name,
     articles_pb.DESCRIPTOR.services_by_name["ArticleService"].full_name,
 )
+"""The services whose health is reported, besides "", which stands for the whole server."""
 
 
 class Server:
-    """One serving process. Make it, `start` it, `stop` it, on one event loop."""
+    """One serving process. Create, `start` and `stop` it on one event loop."""
 
-    def __init__(self, settings: Settings, archive: Archive, *, reuse_port: bool = False) -> None:
-        """Serve `archive`, which is loaded; nothing listens yet. reuse_port: other processes listen there too."""
+    def __init__(
+        self, settings: Settings, archive: Archive, now_ms: Callable[[], int], *, reuse_port: bool = False
+    ) -> None:
+        """Serve `archive`, which is loaded; nothing listens yet.
+
+        now_ms: the clock. reuse_port: other processes listen on the same port.
+        """
         self._settings = settings.server
         self._archive = archive
         self._health = health_aio.HealthServicer()
@@ -48,17 +57,17 @@ class Server:
                 ("grpc.so_reuseport", int(reuse_port)),
             ],
         )
-        archive.takedown_timeout_s = self._settings.takedown_timeout_s
-        archive.encodings_max = -(-self._settings.concurrent_calls_max // 2)
-        self._related = RelatedNewsService(archive, make_terms(settings))
-        related_grpc.add_RelatedNewsServiceServicer_to_server(self._related, self._grpc)
-        articles_grpc.add_ArticleServiceServicer_to_server(ArticleService(archive, self._related), self._grpc)
+        self._options = make_options(settings)
+        related = RelatedNewsService(archive, lambda: self._options, now_ms)
+        articles = ArticleService(archive, lambda: self._options, now_ms)
+        related_grpc.add_RelatedNewsServiceServicer_to_server(related, self._grpc)
+        articles_grpc.add_ArticleServiceServicer_to_server(articles, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)
 
     async def start(self, encoder_address: str = "") -> str:
-        """Listen and answer; returns the address. Raises StorageError if the address is taken or not ours.
+        """Listen and answer; returns the address. Raises StorageError if the address is taken or not this machine's.
 
         encoder_address: where this process's encoder listens, for others to find it.
         """
@@ -74,8 +83,8 @@ class Server:
         return address_of(self._settings.host, port)
 
     def reload(self, settings: Settings) -> None:
-        """Take over layouts, ranker and limits; the rest takes a new start."""
-        self._related.terms = make_terms(settings)
+        """Apply layouts, ranker and limits; other settings need a restart."""
+        self._options = make_options(settings)
 
     async def stop(self) -> None:
         """Report NOT_SERVING, let calls in flight finish within drain_s, and close the archive."""
@@ -85,23 +94,24 @@ class Server:
         await self._archive.close()
 
 
-def make_terms(settings: Settings) -> Terms:
-    """Return on what terms the services answer; the supervisor has checked the ranker, see `check_ranker`.
+def make_options(settings: Settings) -> ServingOptions:
+    """Return the options of the services.
 
-    One that cannot be read any more is no reason not to answer: answers are ranked by the default then, and say so.
+    The supervisor has checked the ranker, see `check_ranker`. If it cannot be read any more, the default formula ranks,
+    and answers carry a warning.
     """
-    return Terms(
-        layouts=settings.layouts,
+    return ServingOptions(
+        layouts={DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **settings.layouts},
         pages_per_batch=settings.server.pages_per_batch,
         articles_per_write=settings.server.articles_per_write,
-        fitted=_fitted(settings.ranker) if settings.ranker else None,
+        fitted=_read_ranker(settings.ranker) if settings.ranker else None,
     )
 
 
-def _fitted(path: Path) -> Fitted:
+def _read_ranker(path: Path) -> FittedRanker:
     try:
         parameters = read_ranker(path)
-        return Fitted(Ranker(FittedFormula(parameters)), parameters.encoder)
+        return FittedRanker(Ranker(FittedFormula(parameters)), parameters.encoder)
     except RelatedNewsError as error:
         log.error("ranked by the default: %s", error)
-        return Fitted(None, "")
+        return FittedRanker(None, "")

@@ -1,105 +1,75 @@
-"""The two gRPC services: from message to domain and back. No logic of its own; errors go up to interceptor.py."""
+"""The two gRPC services: translate messages to values and back. No logic of their own; errors go to interceptor.py."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import article_service_pb2_grpc as articles_grpc
-from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 
-from recommender.answer.layout import DEFAULT_LAYOUT, DEFAULT_LAYOUT_NAME, Layout
+from recommender.answer.layout import Layout
 from recommender.answer.page import Draft
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
-from recommender.catalog.articles import Article
 from recommender.catalog.checks import URL_BYTES_MAX, check_id, clean_label, make_body, make_labels
-from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadError, RelatedNewsError
+from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, RelatedNewsError
 from recommender.rpc.messages import (
     affected_to,
-    article_from,
     article_to,
     as_of_from,
     duration,
     labels_from,
     layout_from,
     list_to,
-    now_ms,
-    outcome_to,
     paragraphs_from,
     plan_to,
+    refusal_to,
     scope_from,
     time_from,
     timestamp,
+    upsert_to,
+    upserts_from,
 )
 from recommender.rpc.statuses import problem_of
-from recommender.serving.affected_feed import Watcher
-from recommender.serving.archive import Archive
-from recommender.serving.plan_cache import KeptAnswers, same_until_ms
+from recommender.serving.affected_feed import AffectedFeed
+from recommender.serving.archive import Archive, Upsert
+from recommender.serving.options import ServingOptions
+from recommender.serving.plan_cache import PlanCache
 
 K_DEFAULT = 10
+"""Sets how many related articles ListRelated returns unless the request says otherwise."""
 EXCLUDED_IDS_MAX = 1_000
-_NAMED_MOST = 100
-"""Of a question that names more ids and labels the answer is not kept: the question would take more memory than it."""
-WATCHERS_MAX = 8
-"""Clients that a worker plans affected pages for at once."""
-LAYOUT_NAME_SHOWN = 80
-"""Characters of an unknown layout's name that its refusal repeats: statuses travel in headers, which are small."""
+"""Limits on_page_ids and exclude_ids of one request."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 LayoutRequest = related_pb.FillSlotsRequest | related_pb.BatchFillSlotsRequest
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """A ranker that was fitted on evidence of one encoder; None if it could not be read."""
-
-    ranker: Ranker | None
-    encoder: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Terms:
-    """On what terms calls are answered. layouts: by name; the built-in default is there unless they redefine it."""
-
-    layouts: Mapping[str, Layout]
-    pages_per_batch: int = 100
-    articles_per_write: int = 500
-    fitted: Fitted | None = None
-
-
 class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
-    """Answers from the archive's live view, on the loop's thread."""
+    """Answers from the archive's live view, on the event loop's thread."""
 
-    def __init__(self, archive: Archive, terms: Terms) -> None:
-        """terms: may be set anew at any time."""
+    def __init__(self, archive: Archive, options: Callable[[], ServingOptions], now_ms: Callable[[], int]) -> None:
+        """options: returns the present ones. now_ms: the clock."""
         self._archive = archive
-        self.terms = terms
-        self._default_ranker = Ranker()
-        self._kept: KeptAnswers[related_pb.PagePlan] = KeptAnswers()
-
-    @property
-    def layouts(self) -> dict[str, Layout]:
-        """Layouts that FillSlots takes by name."""
-        return {DEFAULT_LAYOUT_NAME: DEFAULT_LAYOUT, **self.terms.layouts}
+        self._options = options
+        self._now_ms = now_ms
+        self._plans: PlanCache[related_pb.PagePlan] = PlanCache()
 
     async def FillSlots(  # noqa: N802 - the contract's name
         self, request: related_pb.FillSlotsRequest, context: Context
     ) -> related_pb.FillSlotsResponse:
         """Fill every slot of one page."""
         layout = self._layout(request)
-        wanted = await self._request(request, context, _check_ids("on_page_ids", request.on_page_ids))
+        page = await self._request(request, context, _check_ids("on_page_ids", request.on_page_ids))
         response = related_pb.FillSlotsResponse()
-        self._fill(response.plan, wanted, layout)
+        response.plan.CopyFrom(self._plan(page, layout))
+        response.plan.receipt.as_of.CopyFrom(timestamp(page.as_of_ms))
         return response
 
     async def ListRelated(  # noqa: N802 - the contract's name
@@ -108,80 +78,54 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         """List related articles."""
         if not 0 <= request.min_score <= 1:
             raise InvalidInputError("min_score", f"is {request.min_score}", fix="send 0 to 1")
-        wanted = await self._request(request, context, _check_ids("exclude_ids", request.exclude_ids))
+        page = await self._request(request, context, _check_ids("exclude_ids", request.exclude_ids))
         k = request.k if request.HasField("k") else K_DEFAULT
-        related = self._recommender().list_related(wanted, k, request.min_score)
+        related = self._recommender().list_related(page, k, request.min_score)
         return list_to(related, self._warnings(related.receipt.page_language))
 
     async def BatchFillSlots(  # noqa: N802 - the contract's name
         self, request: related_pb.BatchFillSlotsRequest, context: Context
     ) -> related_pb.BatchFillSlotsResponse:
         """Fill the pages of many stored articles; other calls get their turn between two pages."""
-        _check_count("article_ids", len(request.article_ids), self.terms.pages_per_batch)
+        _check_count("article_ids", len(request.article_ids), self._options().pages_per_batch)
         layout = self._layout(request)
-        scope, as_of_ms = scope_from(request.filters), as_of_from(request)
+        scope, as_of_ms = scope_from(request.filters), as_of_from(request, self._now_ms())
         await self._archive.wait_for(request.min_revision, context.time_remaining())
         response = related_pb.BatchFillSlotsResponse()
         for index, article_id in enumerate(request.article_ids):
             _check_deadline(context)
+            page = related_pb.BatchPage(article_id=article_id)
             try:
-                check_id(article_id, f"article_ids[{index}]")
-                page = related_pb.BatchPage(article_id=article_id)
-                self._fill(page.plan, Request(article_id, as_of_ms, scope), layout)
-                response.pages.append(page)
+                page.plan.CopyFrom(self._plan(Request(article_id, as_of_ms, scope), layout))
+                page.plan.receipt.as_of.CopyFrom(timestamp(as_of_ms))
+            except InvalidInputError as error:  # only the id can be invalid: all else is checked
+                named = InvalidInputError(f"article_ids[{index}]", error.problem, fix=error.fix)
+                page.problem.CopyFrom(problem_of(named))
             except RelatedNewsError as error:
-                response.pages.append(related_pb.BatchPage(article_id=article_id, problem=problem_of(error)))
+                page.problem.CopyFrom(problem_of(error))
+            response.pages.append(page)
             await asyncio.sleep(0)
         return response
 
-    def _fill(self, message: related_pb.PagePlan, wanted: Request, layout: Layout) -> None:
-        """Write the plan of a page into `message`: made now, or before if nothing can have changed it."""
-        live, ranker, as_of_ms = self._archive.live, self.ranker(), wanted.as_of_ms
-        if isinstance(wanted.page, Draft):
-            message.CopyFrom(self._made(wanted, layout))
-            return
-        kept = self._kept.at(live, ranker, self.terms)
-        question = (wanted.page, wanted.scope, wanted.on_page_ids, layout)
-        known = kept.find(question, as_of_ms)
-        if known is None:
-            known = self._made(wanted, layout)
-            if len(wanted.on_page_ids) + wanted.scope.size + self._labels_given(layout) <= _NAMED_MOST:
-                kept.keep(question, known, as_of_ms, same_until_ms(live, ranker, wanted.page, as_of_ms))
-        message.CopyFrom(known)
-        message.receipt.as_of.CopyFrom(timestamp(as_of_ms))
+    def _plan(self, page: Request, layout: Layout) -> related_pb.PagePlan:
+        """Return the plan of a page, which is the cache's own: to copy, not to change."""
 
-    def _made(self, wanted: Request, layout: Layout) -> related_pb.PagePlan:
-        plan = self._recommender().fill_slots(wanted, layout)
-        return plan_to(plan, self._warnings(plan.receipt.page_language))
+        def make() -> related_pb.PagePlan:
+            plan = self._recommender().fill_slots(page, layout)
+            return plan_to(plan, self._warnings(plan.receipt.page_language))
 
-    def _labels_given(self, layout: Layout) -> int:
-        """Return how many labels the slots of a layout name that is not one of ours, which all calls share."""
-        ours = self.layouts.get(layout.name) is layout
-        return 0 if ours else sum(slot.filters.scope().size for slot in layout.slots)
-
-    def ranker(self) -> Ranker:
-        """Return the ranker that the settings name, or the default one while that does not fit the index."""
-        fitted = self.terms.fitted
-        if fitted is None or fitted.ranker is None or fitted.encoder != self._archive.live.manifest.encoder:
-            return self._default_ranker
-        return fitted.ranker
+        return self._plans.plan(self._archive.live, self._options(), page, layout, make)
 
     def _recommender(self) -> Recommender:
-        return Recommender(self._archive.live, self.ranker())
+        return Recommender(self._archive.live, _ranker(self._archive, self._options()))
+
+    def _warnings(self, language: str) -> list[str]:
+        return self._options().warnings(language, self._archive.encoder.info, self._archive.live.manifest.encoder)
 
     def _layout(self, request: LayoutRequest) -> Layout:
         if request.WhichOneof("layout_choice") == "layout":
             return layout_from(request.layout)
-        return self.layout_named(request.layout_name)
-
-    def layout_named(self, name: str) -> Layout:
-        """Return a layout by its name; "" is the default one. Raises NotFoundError."""
-        name = name or DEFAULT_LAYOUT_NAME
-        layouts = self.layouts
-        if name not in layouts:
-            known = ", ".join(sorted(layouts))
-            raise NotFoundError("layout", name[:LAYOUT_NAME_SHOWN], fix=f"use one of: {known}; or give a layout inline")
-        return layouts[name]
+        return self._options().layout(request.layout_name)
 
     async def _request(
         self,
@@ -189,15 +133,14 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
         context: Context,
         on_page_ids: tuple[str, ...],
     ) -> Request:
-        scope, as_of_ms = scope_from(request.filters), as_of_from(request)
-        chosen = request.WhichOneof("page")
-        if chosen is None:
-            raise InvalidInputError("page", "is missing", fix="send article_id or draft")
-        if chosen == "article_id":
+        scope, as_of_ms = scope_from(request.filters), as_of_from(request, self._now_ms())
+        by_id = request.WhichOneof("page") == "article_id"
+        if by_id:
             check_id(request.article_id, "article_id")
+        elif not request.HasField("draft"):
+            raise InvalidInputError("page", "is missing", fix="send article_id or draft")
         if request.min_revision:
             await self._archive.wait_for(request.min_revision, context.time_remaining())
-        by_id = chosen == "article_id"
         page = request.article_id if by_id else await self._draft(request.draft, as_of_ms, context)
         return Request(page, as_of_ms, scope, on_page_ids)
 
@@ -207,8 +150,8 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             body = await asyncio.to_thread(make_body, message.title, message.summary, paragraphs)
             url = clean_label(message.url, "url", URL_BYTES_MAX)
             labels = make_labels(labels_from(message))
-            dated = message.HasField("published_at")
-            published_at_ms = time_from(message.published_at, "published_at") if dated else as_of_ms
+            is_dated = message.HasField("published_at")
+            published_at_ms = time_from(message.published_at, "published_at") if is_dated else as_of_ms
         except InvalidInputError as error:
             raise error.under("draft") from None
         _check_deadline(context)
@@ -223,65 +166,42 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
             labels=labels,
         )
 
-    def _warnings(self, language: str) -> list[str]:
-        info, fitted = self._archive.encoder.info, self.terms.fitted
-        warnings = []
-        if language and info.languages and language not in info.languages:
-            known = ", ".join(sorted(info.languages))
-            warnings.append(
-                f"the model {info.name} is made for {known}; this page is {language}: trust wording more than meaning"
-            )
-        if fitted and fitted.ranker is None:
-            warnings.append("the fitted ranker cannot be read: ranked by the default; the service's log says why")
-        elif fitted and fitted.encoder != self._archive.live.manifest.encoder:
-            warnings.append(f"the fitted ranker is for {fitted.encoder}: ranked by the default; fit it again")
-        return warnings
-
 
 class ArticleService(articles_grpc.ArticleServiceServicer):
-    """Keeps the archive."""
+    """Changes the archive, and tells what is in it and what changes."""
 
-    def __init__(self, archive: Archive, related: RelatedNewsService) -> None:
-        """related: knows the layouts and limits."""
+    def __init__(self, archive: Archive, options: Callable[[], ServingOptions], now_ms: Callable[[], int]) -> None:
+        """options: returns the present ones. now_ms: the clock."""
         self._archive = archive
-        self._related = related
-        self._watchers = 0
+        self._options = options
+        self._now_ms = now_ms
+        self._feed = AffectedFeed(archive, lambda: _ranker(archive, options()), now_ms)
 
     async def UpsertArticles(  # noqa: N802 - the contract's name
         self, request: articles_pb.UpsertArticlesRequest, context: Context
     ) -> articles_pb.UpsertArticlesResponse:
         """Add or replace articles."""
-        _check_count("articles", len(request.articles), self._related.terms.articles_per_write)
-        checked = await asyncio.to_thread(_check_articles, request.articles)  # of 32 MiB it takes a second
-        good = [article for article in checked if isinstance(article, Article)]
+        _check_count("articles", len(request.articles), self._options().articles_per_write)
+        checked = await asyncio.to_thread(upserts_from, request.articles, self._now_ms())  # a second for 32 MiB
         _check_deadline(context)
-        keep_rules = [
-            not message.HasField("rules")
-            for message, article in zip(request.articles, checked, strict=True)
-            if isinstance(article, Article)
+        outcomes, revision = await self._archive.upsert([one for one in checked if isinstance(one, Upsert)])
+        results = [
+            upsert_to(one.article.id, outcomes[one.article.id])
+            if isinstance(one, Upsert)
+            else refusal_to(message.id, problem_of(one))
+            for message, one in zip(request.articles, checked, strict=True)
         ]
-        outcomes, revision = await self._archive.upsert(good, keep_rules=keep_rules)
-        done = iter(outcomes)
-        results = []
-        for message, article in zip(request.articles, checked, strict=True):
-            if isinstance(article, Article):
-                outcome = "unchanged" if next(done).value == "unchanged" else "accepted"
-                results.append(articles_pb.UpsertResult(id=message.id, outcome=outcome_to(outcome)))
-            else:
-                results.append(
-                    articles_pb.UpsertResult(id=message.id, outcome=outcome_to("refused"), problem=problem_of(article))
-                )
         return articles_pb.UpsertArticlesResponse(results=results, revision=revision)
 
     async def DeleteArticles(  # noqa: N802 - the contract's name
         self, request: articles_pb.DeleteArticlesRequest, context: Context
     ) -> articles_pb.DeleteArticlesResponse:
         """Withdraw articles."""
-        _check_count("ids", len(request.ids), self._related.terms.articles_per_write)
+        _check_count("ids", len(request.ids), self._options().articles_per_write)
         ids = [check_id(article_id, f"ids[{i}]") for i, article_id in enumerate(request.ids)]
         _check_deadline(context)
-        found, revision = await self._archive.delete(ids)
-        results = [articles_pb.DeleteResult(id=i, found=f) for i, f in zip(ids, found, strict=True)]
+        were_stored, revision = await self._archive.delete(ids)
+        results = [articles_pb.DeleteResult(id=i, found=found) for i, found in zip(ids, were_stored, strict=True)]
         return articles_pb.DeleteArticlesResponse(results=results, revision=revision)
 
     async def GetArticle(  # noqa: N802 - the contract's name
@@ -297,68 +217,43 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
     async def GetIndexStatus(  # noqa: N802 - the contract's name
         self, request: articles_pb.GetIndexStatusRequest, context: Context
     ) -> articles_pb.GetIndexStatusResponse:
-        """Say what is indexed."""
+        """Report what is indexed."""
         del request, context
-        archive, live, clock_ms = self._archive, self._archive.live, now_ms()
+        live, now_ms = self._archive.live, self._now_ms()
         status = articles_pb.GetIndexStatusResponse(
             article_count=live.count,
             revision=live.revision,
-            store_revision=max(archive.store_revision, live.revision),
+            store_revision=self._archive.store_revision,
             model=live.manifest.encoder,
             dimension=live.manifest.dimension,
             snapshot_revision=live.manifest.revision,
-            snapshot_age=duration(max(0, clock_ms - live.manifest.created_at_ms)),
+            snapshot_age=duration(max(0, now_ms - live.manifest.created_at_ms)),
             tail_count=live.changed,
             version=importlib.metadata.version("related-news"),
-            published_per_day=live.published_per_day(clock_ms),
-            layouts=sorted(self._related.layouts),
+            published_per_day=live.published_per_day(now_ms),
+            layouts=sorted(self._options().layouts),
         )
-        newest = live.newest_ms(clock_ms)
-        if newest is not None:
-            status.newest_published_at.CopyFrom(timestamp(newest))
-        if archive.last_change_s is not None:
-            status.last_change_age.CopyFrom(duration(int((time.monotonic() - archive.last_change_s) * 1000)))
+        newest_ms = live.newest_ms(now_ms)
+        if newest_ms is not None:
+            status.newest_published_at.CopyFrom(timestamp(newest_ms))
+        last_change_age_s = self._archive.last_change_age_s()
+        if last_change_age_s is not None:
+            status.last_change_age.CopyFrom(duration(int(last_change_age_s * 1000)))
         return status
 
     async def WatchAffectedPages(  # noqa: N802 - the contract's name
         self, request: articles_pb.WatchAffectedPagesRequest, context: Context
     ) -> AsyncIterator[articles_pb.WatchAffectedPagesResponse]:
         """Stream the pages that each change affects."""
-        latest = self._archive.live.revision
-        after = request.after_revision if request.HasField("after_revision") else latest
-        if after > latest:
-            stored = await self._archive.stored_revision()
-            if after > stored:
-                raise InvalidInputError(
-                    "after_revision", f"is {after}; the last one is {stored}", fix="send one you have seen"
-                )
-            await self._archive.wait_for(after, context.time_remaining())  # another worker told it, which was ahead
-        layout = self._related.layout_named(request.layout_name)
-        if self._watchers >= WATCHERS_MAX:
-            raise OverloadError(
-                f"{self._watchers} clients watch here already", fix="share one feed, or try again later"
-            )
-        self._watchers += 1
-        try:
-            async for one in Watcher(self._archive, self._related.ranker, layout, now_ms).follow(after):
-                yield affected_to(one)
-        finally:
-            self._watchers -= 1
+        after = request.after_revision if request.HasField("after_revision") else None
+        revision = await self._feed.start_revision(after, context.time_remaining())
+        with self._feed.watcher(self._options().layout(request.layout_name)) as watcher:
+            async for affected in watcher.follow(revision):
+                yield affected_to(affected)
 
 
-def _check_articles(messages: Sequence[common_pb.Article]) -> list[Article | InvalidInputError]:
-    """Return each article, or why it is refused; of two with one id both are."""
-    clock_ms = now_ms()
-    times = Counter(message.id for message in messages)
-    checked: list[Article | InvalidInputError] = []
-    for index, message in enumerate(messages):
-        try:
-            if times[message.id] > 1:
-                raise InvalidInputError("id", f"{message.id[:40]!r} stands twice in this call", fix="send it once")
-            checked.append(article_from(message, clock_ms))
-        except InvalidInputError as error:
-            checked.append(error.under(f"articles[{index}]"))
-    return checked
+def _ranker(archive: Archive, options: ServingOptions) -> Ranker:
+    return options.ranker_for(archive.live.manifest.encoder)
 
 
 def _check_count(field: str, count: int, most: int) -> None:

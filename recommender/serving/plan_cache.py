@@ -1,77 +1,105 @@
-"""Answers that were given already, given again while nothing can have changed them.
+"""A cache of page plans: a plan is returned again while nothing can have changed it.
 
-A page plan depends on the archive, the terms, and on what was public at `as_of`. Between two articles' becoming public
-nothing in it depends on the time (ages count from the page's own date, the publishing rate from the newest article): a
-plan made in between holds for all of it, to the bit. Any change of archive or terms drops every answer at once, so that
-a takedown holds here as everywhere.
+A plan depends on the archive, the serving options, and on which articles were public at `as_of`. Between two articles'
+publication nothing in it depends on the time: ages count from the page's own date, the publishing rate from the newest
+article. A plan made in between is valid for that whole interval, to the bit. Any change of archive or options empties
+the cache, so that a takedown holds here too.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from recommender.answer.layout import Layout
+from recommender.answer.page import Draft
 from recommender.answer.rank import Ranker
+from recommender.answer.recommend import Request
 from recommender.catalog.live import Live
+from recommender.serving.options import ServingOptions
 
-ANSWERS_KEPT = 2_000
-"""About 6 kB each, and what the question holds."""
+PLANS_MAX = 2_000
+"""Limits the cached plans; each takes about 6 kB, and its key."""
+NAMES_MAX = 100
+"""Limits the ids and labels that a cached request names; with more, its key would outweigh its plan."""
 
-T = TypeVar("T")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(Generic[T]):
-    """An answer that is right for every as_of in [from_ms, until_ms)."""
+class _Entry(Generic[P]):
+    """A plan that is valid for every as_of in [from_ms, until_ms)."""
 
-    answer: T
+    plan: P
     from_ms: int
     until_ms: int
 
 
-class KeptAnswers(Generic[T]):
-    """The answers asked for last, of one state of archive and terms. One thread."""
+class PlanCache(Generic[P]):
+    """The plans requested last, of one state of archive and options. One thread."""
 
-    def __init__(self, most: int = ANSWERS_KEPT) -> None:
-        """Keep at most so many."""
-        self._most = most
+    def __init__(self, plans_max: int = PLANS_MAX) -> None:
+        """Start empty; the plan requested longest ago makes room for a new one."""
+        self._plans_max = plans_max
         self._state: tuple[object, ...] = ()
-        self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry[P]] = OrderedDict()
 
-    def at(self, live: Live, ranker: Ranker, terms: object) -> KeptAnswers[T]:
-        """Return this, without any answer that was given in another state."""
-        state = (weakref.ref(live), live.revision, ranker, terms)
+    def plan(self, live: Live, options: ServingOptions, request: Request, layout: Layout, make: Callable[[], P]) -> P:
+        """Return the plan of a page: the cached one if it is still right, else what `make` returns.
+
+        The plan may differ in its receipt's as_of. Plans of drafts are not cached.
+        """
+        if isinstance(request.page, Draft):
+            return make()
+        self._empty_if_changed(live, options)
+        key = (request.page, request.scope, request.on_page_ids, layout)
+        plan = self.find(key, request.as_of_ms)
+        if plan is None:
+            plan = make()
+            if _names(request, layout, options) <= NAMES_MAX:
+                ranker = options.ranker_for(live.manifest.encoder)
+                self.add(key, plan, request.as_of_ms, same_until_ms(live, ranker, request.page, request.as_of_ms))
+        return plan
+
+    def find(self, key: Hashable, as_of_ms: int) -> P | None:
+        """Return the plan of a key if it is valid at `as_of_ms`."""
+        entry = self._entries.get(key)
+        if entry is None or not entry.from_ms <= as_of_ms < entry.until_ms:
+            return None
+        self._entries.move_to_end(key)
+        return entry.plan
+
+    def add(self, key: Hashable, plan: P, from_ms: int, until_ms: int) -> None:
+        """Cache a plan that is valid in [from_ms, until_ms), unless that is empty."""
+        if until_ms <= from_ms:
+            return
+        self._entries[key] = _Entry(plan, from_ms, until_ms)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._plans_max:
+            self._entries.popitem(last=False)
+
+    def _empty_if_changed(self, live: Live, options: ServingOptions) -> None:
+        state = (weakref.ref(live), live.revision, options)
         if state != self._state:
             self._state = state
-            self._kept.clear()
-        return self
+            self._entries.clear()
 
-    def find(self, question: Hashable, as_of_ms: int) -> T | None:
-        """Return the answer to a question that was asked before and has the same answer at `as_of_ms`."""
-        kept = self._kept.get(question)
-        if kept is None or not kept.from_ms <= as_of_ms < kept.until_ms:
-            return None
-        self._kept.move_to_end(question)
-        return kept.answer
 
-    def keep(self, question: Hashable, answer: T, as_of_ms: int, until_ms: int) -> None:
-        """Keep an answer that was made as of `as_of_ms` and holds until `until_ms`, not included; if that is later."""
-        if until_ms <= as_of_ms:
-            return
-        self._kept[question] = _Kept(answer, as_of_ms, until_ms)
-        self._kept.move_to_end(question)
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+def _names(request: Request, layout: Layout, options: ServingOptions) -> int:
+    """Return how many ids and labels a request names; a configured layout is shared by all requests and adds none."""
+    is_shared = options.layouts.get(layout.name) is layout
+    labels = 0 if is_shared else sum(slot.filters.scope().size for slot in layout.slots)
+    return len(request.on_page_ids) + request.scope.size + labels
 
 
 def same_until_ms(live: Live, ranker: Ranker, article_id: str, as_of_ms: int) -> int:
-    """Return until when a stored page has the answer that it has at `as_of_ms`; `as_of_ms` itself if only then.
+    """Return the time until which the plan of a stored page stays valid; `as_of_ms` if it must not be cached.
 
-    The next article's becoming public ends it, or the next link's becoming known to the ranker. The windows of a page
-    that is not published yet move with the time.
+    It ends when the next article becomes public, or when the ranker learns of the next link. A page that is not
+    published yet has candidates in a window that moves with the time.
     """
     row = live.find(article_id)
     if row is None or live.published_at_ms(row) > as_of_ms:

@@ -1,14 +1,14 @@
-"""Who serves a data folder, and which revision each has applied: what a write waits for before it is acknowledged.
+"""Which processes serve a data folder, and which revision each has applied. A write waits for them.
 
-Every serving process takes a seat in one file, `roster`: its process id, the name of its doorbell, and the last
-revision that it has applied. A writer rings all doorbells and then waits until every seat has come to its revision. One
-that does not come in time is taken out of service: its process is killed, and its supervisor starts another.
+Every serving process takes a seat in one file, `roster`: its process id, the socket that notifies it, and the last
+revision that it has applied. A writer notifies all of them, then waits until every seat has reached its revision before
+it acknowledges the write. A process that is too slow is killed, and its supervisor starts another.
 
-A process takes its seat before it last reads the change log and starts to answer. A writer that looks at the seats
-after its commit therefore either finds the seat, or the process finds the writer's change.
+A process takes its seat before it reads the change log for the last time and starts to answer. A writer that reads the
+seats after its commit therefore either finds the seat, or the process finds the writer's change.
 
-Seats are locked ranges of the file, which the system frees however a process ends. The file has its full size from the
-start, so that a seat can be taken when the disk is full.
+Seats are locked ranges of the file; the system releases a lock however its process ends. The file has its full size
+from the start, so that a seat can be taken while the disk is full.
 """
 
 from __future__ import annotations
@@ -33,37 +33,46 @@ from recommender.errors import StorageError, UnavailableError
 log = logging.getLogger(__name__)
 
 ROSTER = "roster"
+"""The name of the file in the data folder."""
 SEATS_MAX = 256
+"""Limits the processes that serve one data folder."""
 _SEAT_BYTES = 512
+"""The size of a seat in the file."""
 _ABOUT_BYTES = 480
+"""The part of a seat that describes its process, as JSON; the revision follows."""
 _REVISION = struct.Struct("<QQ")
-"""The revision, twice: two numbers that differ were read while they were being written."""
+"""The revision, twice: if the two differ, they were read while they were being written."""
 _LOCK = struct.Struct("hhqqi4x")
 """struct flock of Linux: type, whence, start, length, process id."""
-_LOOK_S = 0.001
-_LOOK_MAX_S = 0.02
-_KILLED_S = 5.0
+_POLL_S = 0.001
+"""The first pause between two reads of the seats that are behind; each next one is twice as long."""
+_POLL_MAX_S = 0.02
+"""The longest such pause."""
+_KILL_WAIT_S = 5.0
+"""Limits the wait until a killed process has lost its seat."""
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
-    """The seat of another process. encoder: where its encoder listens; empty if it is in the process itself.
+class OtherSeat:
+    """The seat of another process.
 
     pid: in its namespace of process ids, which is that of its container.
+    socket_name: the abstract Unix socket that notifies it.
+    encoder: the address of its encoder; empty if that is in the process itself.
     """
 
     number: int
     pid: int
-    doorbell: str
+    socket_name: str
     encoder: str
-    namespace: str = ""
+    namespace: str
 
 
 class Roster:
-    """The file of a data folder's seats, open."""
+    """The open file of a data folder's seats."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Open it, or make it. Raises StorageError if the folder cannot be written, or the disk is full."""
+        """Open the file, or create it. Raises StorageError if the folder cannot be written, or the disk is full."""
         path = data_dir / ROSTER
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -75,23 +84,24 @@ class Roster:
             ) from error
 
     def close(self) -> None:
-        """Close the file; seats that were taken through it are free."""
+        """Close the file, which frees the seats that were taken through it."""
         os.close(self._descriptor)
 
-    def others(self, own: int | None = None) -> Iterator[Other]:
-        """Yield the seats that are taken, but for the own one."""
+    def others(self, own: int | None = None) -> Iterator[OtherSeat]:
+        """Yield the seats that are taken, except the own one."""
         for number in range(SEATS_MAX):
             if number != own and (other := self.other(number)):
                 yield other
 
-    def other(self, number: int) -> Other | None:
-        """Return who has this seat; None if nobody has, or what is written there cannot be read."""
+    def other(self, number: int) -> OtherSeat | None:
+        """Return a seat; None if it is free or cannot be read."""
         if not self.is_taken(number):
             return None
         about = os.pread(self._descriptor, _ABOUT_BYTES, number * _SEAT_BYTES)
         try:
-            return Other(number, **json.loads(about.rstrip(b"\0")))
-        except (ValueError, TypeError):
+            values = json.loads(about.rstrip(b"\0"))
+            return OtherSeat(number, values["pid"], values["doorbell"], values["encoder"], values.get("namespace", ""))
+        except (ValueError, TypeError, LookupError):
             return None
 
     def is_taken(self, number: int) -> bool:
@@ -101,17 +111,17 @@ class Roster:
         return bool(_LOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def revision(self, number: int) -> int:
-        """Return the last revision that the process on this seat has applied; 0 if it cannot be read just now."""
+        """Return the last revision that the process on this seat has applied; 0 if it is being written just now."""
         raw = os.pread(self._descriptor, _REVISION.size, number * _SEAT_BYTES + _ABOUT_BYTES)
         first, second = _REVISION.unpack(raw)
         return int(first) if first == second else 0
 
-    def take(self, doorbell: str, encoder: str, revision: int) -> int:
+    def take(self, socket_name: str, encoder: str, revision: int) -> int:
         """Take a free seat; returns its number.
 
-        A seat has two locks: the first is for writing on it, the second says that what is written there holds.
+        A seat has two locks: the first allows writing it, the second marks what is written as valid.
         """
-        values = {"pid": os.getpid(), "namespace": _namespace(), "doorbell": doorbell, "encoder": encoder}
+        values = {"pid": os.getpid(), "namespace": _namespace(), "doorbell": socket_name, "encoder": encoder}
         about = json.dumps(values).encode()
         for number in range(SEATS_MAX):
             if self._lock(number):
@@ -122,12 +132,12 @@ class Roster:
         raise UnavailableError(f"{SEATS_MAX} processes serve this data folder already", fix="serve with fewer workers")
 
     def report(self, number: int, revision: int) -> None:
-        """Write on a seat that every change up to `revision` is applied."""
+        """Write that the process on a seat has applied every change up to `revision`."""
         os.pwrite(self._descriptor, _REVISION.pack(revision, revision), number * _SEAT_BYTES + _ABOUT_BYTES)
 
-    def _lock(self, place: int) -> bool:
+    def _lock(self, byte: int) -> bool:
         try:
-            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
         except OSError:
             return False
         return True
@@ -139,51 +149,51 @@ class Seat:
     def __init__(self, data_dir: Path, revision: int, encoder: str = "") -> None:
         """Take a seat at `revision`. Raises StorageError if the folder cannot be written."""
         self._roster = Roster(data_dir)
-        self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        doorbell = f"related-news-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._bell.bind("\0" + doorbell)
-        self._number = self._roster.take(doorbell, encoder, revision)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        name = f"related-news-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._socket.bind("\0" + name)
+        self._number = self._roster.take(name, encoder, revision)
 
     def report(self, revision: int) -> None:
-        """Say that every change up to `revision` is applied."""
+        """Report that every change up to `revision` is applied."""
         self._roster.report(self._number, revision)
 
-    def on_ring(self, listener: Callable[[], None]) -> None:
-        """Call `listener` on the running event loop whenever somebody rings."""
+    def on_notify(self, listener: Callable[[], None]) -> None:
+        """Call `listener` on the running event loop whenever another process notifies this one."""
 
-        def rung() -> None:
+        def receive() -> None:
             with suppress(BlockingIOError):
-                while self._bell.recv(16):
+                while self._socket.recv(16):
                     pass
             listener()
 
-        asyncio.get_running_loop().add_reader(self._bell, rung)
+        asyncio.get_running_loop().add_reader(self._socket, receive)
 
     def leave(self) -> None:
-        """Give the seat up: nobody waits for this process any more."""
-        asyncio.get_running_loop().remove_reader(self._bell)
-        self._bell.close()
+        """Give up the seat; nobody waits for this process any more."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
         self._roster.close()
 
-    def ring_others(self) -> None:
-        """Tell all others that there is something new in the store; whom this does not reach soon looks by itself."""
+    def notify_others(self) -> None:
+        """Notify the other processes of a new revision. A lost notification is harmless: each also polls the store."""
         for other in self._roster.others(self._number):
             with suppress(OSError):
-                self._bell.sendto(b"!", "\0" + other.doorbell)
+                self._socket.sendto(b"!", "\0" + other.socket_name)
 
     async def wait_for_others(self, revision: int, timeout_s: float) -> list[int]:
-        """Return once every other living process has applied `revision`; those that have not in time are killed.
+        """Return once every other living process has applied `revision`; those that take longer are killed.
 
-        Returns the ids of the processes that were taken out of service. Raises UnavailableError if one can neither be
-        waited for nor killed, as in another container.
+        Returns the ids of the processes that were killed. Raises UnavailableError if one is behind and cannot be killed
+        from here, as in another container.
         """
-        deadline, pause = time.monotonic() + timeout_s, _LOOK_S
-        behind = [other for other in self._roster.others(self._number) if not self._has_come(other, revision)]
+        deadline, pause = time.monotonic() + timeout_s, _POLL_S
+        behind = [other for other in self._roster.others(self._number) if not self._is_done(other, revision)]
         while behind and time.monotonic() < deadline:
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LOOK_MAX_S)
-            behind = [other for other in behind if not self._has_come(other, revision)]
-        stuck = [other.pid for other in behind if not await self._is_dealt_with(other, revision)]
+            pause = min(2 * pause, _POLL_MAX_S)
+            behind = [other for other in behind if not self._is_done(other, revision)]
+        stuck = [other.pid for other in behind if not await self._kill(other, revision)]
         if stuck:
             log.error("processes %s do not apply changes in time, and cannot be killed from here", stuck)
             raise UnavailableError(
@@ -191,30 +201,33 @@ class Seat:
             )
         return [other.pid for other in behind]
 
-    def _has_come(self, other: Other, revision: int) -> bool:
-        """Say whether nobody has to wait for it: whoever took its seat since then reads the change log after that."""
+    def _is_done(self, other: OtherSeat, revision: int) -> bool:
+        """Return whether nobody must wait for a seat: it is up to date, or another process has it.
+
+        That process reads the change log after it has taken the seat.
+        """
         return self._roster.revision(other.number) >= revision or self._roster.other(other.number) != other
 
-    async def _is_dealt_with(self, other: Other, revision: int) -> bool:
-        """Kill a process, unless it is of another container or this one; returns whether nobody has to wait for it."""
+    async def _kill(self, other: OtherSeat, revision: int) -> bool:
+        """Kill a process, unless it is in another container or is this one; returns whether its seat is done."""
         if other.namespace == _namespace() and other.pid != os.getpid():
             log.error("process %d does not apply changes in time; it is taken out of service", other.pid)
             with suppress(OSError):
                 os.kill(other.pid, signal.SIGKILL)
-            deadline = time.monotonic() + _KILLED_S
+            deadline = time.monotonic() + _KILL_WAIT_S
             while self._roster.other(other.number) == other and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
-                await asyncio.sleep(_LOOK_S)
-        return self._has_come(other, revision)
+                await asyncio.sleep(_POLL_S)
+        return self._is_done(other, revision)
 
 
 def _namespace() -> str:
-    """Return what names this process's namespace of process ids."""
+    """Return the name of this process's namespace of process ids."""
     return str(Path("/proc/self/ns/pid").readlink())
 
 
 @contextmanager
-def opened(data_dir: Path) -> Iterator[Roster]:
-    """Open a data folder's roster to look at it."""
+def open_roster(data_dir: Path) -> Iterator[Roster]:
+    """Open a data folder's roster to read it."""
     roster = Roster(data_dir)
     try:
         yield roster

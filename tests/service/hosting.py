@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from recommender.errors import MismatchError
 from recommender.rpc.messages import article_to, timestamp
 from recommender.rpc.server import Server
 from recommender.serving.archive import Archive
+from recommender.serving.following import Follower
 from tests.building import NOW_MS, FakeEmbedder, article
 
 ROOT = Path(__file__).parents[2]
@@ -267,6 +269,11 @@ def _detail_values(packed: Any) -> dict[str, Any]:
 # A server on a background loop
 
 
+def now_ms() -> int:
+    """Return the present time, as a served process does."""
+    return time.time_ns() // 1_000_000
+
+
 class Loop:
     """An event loop on a thread of its own."""
 
@@ -303,10 +310,14 @@ class Host:
 
     @contextmanager
     def server(
-        self, data_dir: Path, embedder: Embedder | None = None, **settings: Any
+        self,
+        data_dir: Path,
+        embedder: Embedder | None = None,
+        clock: Callable[[], int] = now_ms,
+        **settings: Any,
     ) -> Iterator[tuple[Client, Server]]:
         """Serve a data folder on a free port. settings: of the section `server`."""
-        server = self.loop.run(_start(data_dir, embedder or FakeEmbedder(), settings))
+        server = self.loop.run(_start(data_dir, embedder or FakeEmbedder(), clock, settings))
         try:
             with connected(server.address) as client:
                 yield client, server.server
@@ -320,22 +331,26 @@ class _Started:
     address: str
 
 
-async def _start(data_dir: Path, embedder: Embedder, settings: Mapping[str, Any]) -> _Started:
+async def _start(data_dir: Path, embedder: Embedder, clock: Callable[[], int], settings: Mapping[str, Any]) -> _Started:
     effective = Settings(
         data_dir=data_dir, server=ServerSettings(**{"port": 0, **settings}), layouts={SIDE_LAYOUT.name: SIDE_LAYOUT}
     )
-    server = Server(effective, in_process(data_dir, embedder))
+    server = Server(effective, in_process(effective, embedder), clock)
     return _Started(server, await server.start())
 
 
-def in_process(data_dir: Path, embedder: Embedder) -> Archive:
-    """Return the archive of a data folder, its encoder in this process and the only one there is."""
-    catalog = open_catalog(data_dir, embedder.info.key, embedder.info.dimension)
+def in_process(settings: Settings, embedder: Embedder) -> Archive:
+    """Return the archive of the settings' data folder; its encoder is in this process and the only one there is."""
+    catalog = open_catalog(settings.data_dir, embedder.info.key, embedder.info.dimension)
 
     async def no_other(key: str) -> Batcher:
         raise MismatchError(f"this process has no encoder {key}")
 
-    return Archive(data_dir, catalog.store, catalog.live, Batcher(embedder), no_other)
+    return Archive(
+        Follower(settings.data_dir, catalog.store, catalog.live, Batcher(embedder), no_other),
+        takedown_timeout_s=settings.server.takedown_timeout_s,
+        concurrent_calls_max=settings.server.concurrent_calls_max,
+    )
 
 
 # A server in a process of its own

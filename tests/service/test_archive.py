@@ -1,4 +1,4 @@
-"""The archive that follows its store: nothing that happens while it is busy with something else is passed over."""
+"""The archive that follows its store: nothing that happens while it is busy with something else is skipped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from recommender.catalog.store.writes import Outcome
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, Matrix, model_of
 from recommender.errors import MismatchError, OverloadError, UnavailableError
-from recommender.serving import archive as archive_module
-from recommender.serving.archive import Archive
+from recommender.serving import following
+from recommender.serving.archive import Archive, Upsert
+from recommender.serving.following import Follower, StoreState
 from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
 from tests.service.crew import eventually
 from tests.service.hosting import PAGE, Host
@@ -37,17 +39,20 @@ FAKE, OTHER = FakeEmbedder(), FakeEmbedder("other")
 class Rig:
     """An archive that follows its store on the tests' event loop, and that store opened once more beside it."""
 
-    def __init__(self, host: Host, data_dir: Path) -> None:
+    def __init__(self, host: Host, data_dir: Path, *, poll_s: float = 0.05, calls_max: int = 1_000) -> None:
         self.loop, self.data_dir, self.asked = host.loop, data_dir, 0
         self.encoder_for: Callable[[str], Encoder] = lambda key: Batcher(FakeEmbedder(model_of(key)))
         self.store = open_store(data_dir / STORE_FILE)
-        self.archive = self.loop.run(self._start())
+        self.follower, self.archive = self.loop.run(self._start(poll_s, calls_max))
 
-    async def _start(self) -> Archive:
+    async def _start(self, poll_s: float, calls_max: int) -> tuple[Follower, Archive]:
+        """Start them; a failure is tried again at once."""
         store, live = open_archive(self.data_dir)
-        archive = Archive(self.data_dir, store, live, Batcher(FakeEmbedder()), self._encoder_for)
+        encoder = Batcher(FakeEmbedder())
+        follower = Follower(self.data_dir, store, live, encoder, self._encoder_for, poll_s=poll_s, retry_s=0.01)
+        archive = Archive(follower, concurrent_calls_max=calls_max)
         await archive.follow()
-        return archive
+        return follower, archive
 
     async def _encoder_for(self, key: str) -> Encoder:
         self.asked += 1
@@ -78,37 +83,33 @@ def rig(host: Host, data_dir: Path) -> Iterator[Rig]:
     rig.close()
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again at once what failed."""
-    monkeypatch.setattr(archive_module, "_RETRY_S", 0.01)
+def test_a_notification_while_the_store_is_being_read_is_not_lost(
+    host: Host, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that is committed just after the store was read is applied at once, not at the next poll."""
+    with closing(Rig(host, data_dir, poll_s=30.0)) as rig:
+        real, once = rig.follower.read_state, threading.Event()
+
+        def read_state() -> StoreState:
+            state = real()
+            if not once.is_set():
+                once.set()
+                rig.store.write(writes([article("new")]))
+                rig.loop.call(rig.follower.notify)
+                threading.Event().wait(0.05)
+            return state
+
+        monkeypatch.setattr(rig.follower, "read_state", read_state)
+        rig.loop.call(rig.follower.notify)
+        assert eventually(lambda: rig.archive.live.find("new") is not None)
 
 
-def test_who_rings_while_the_store_is_being_looked_at_is_heard(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that is committed just after the look is applied at once, and does not wait for the next turn."""
-    real, once = rig.archive._look, threading.Event()
-
-    def look() -> Any:
-        found = real()
-        if not once.is_set():
-            once.set()
-            rig.store.write(writes([article("new")]))
-            rig.loop.call(rig.archive._rung.set)
-            threading.Event().wait(0.05)
-        return found
-
-    monkeypatch.setattr(archive_module, "_POLL_S", 30.0)
-    monkeypatch.setattr(rig.archive, "_look", look)
-    rig.loop.call(rig.archive._rung.set)
-    assert eventually(lambda: rig.archive.live.find("new") is not None)
-
-
-def test_a_snapshot_that_comes_while_another_is_taken_up_is_taken_up_too(
+def test_a_snapshot_that_comes_while_another_is_swapped_in_is_swapped_in_too(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any further change of the store."""
+    """It needs no further change of the store."""
     newest: list[Path] = []
-    real = rig.archive._load
+    real = rig.follower.load
 
     def load(store: Store, dimension: int, scopes: Sequence[Scope]) -> Live:
         live = real(store, dimension, scopes)
@@ -117,13 +118,13 @@ def test_a_snapshot_that_comes_while_another_is_taken_up_is_taken_up_too(
             threading.Event().wait(0.2)
         return live
 
-    monkeypatch.setattr(rig.archive, "_load", load)
+    monkeypatch.setattr(rig.follower, "load", load)
     rig.snapshot()
     assert eventually(lambda: bool(newest) and rig.archive.live.folder == newest[0])
 
 
-def test_a_switch_that_is_taken_back_meanwhile_is_taken_back_here_too(rig: Rig) -> None:
-    """While this process still loads the other model, the first one becomes active again: writes go on."""
+def test_a_switch_that_is_undone_meanwhile_is_undone_here_too(rig: Rig) -> None:
+    """If the first model becomes active again while this process still loads the other one, writes go on."""
     gate = threading.Event()
 
     def slow(key: str) -> Encoder:
@@ -137,14 +138,14 @@ def test_a_switch_that_is_taken_back_meanwhile_is_taken_back_here_too(rig: Rig) 
     rig.switch(FAKE)
     threading.Event().wait(0.2)
     gate.set()
-    assert eventually(lambda: rig.archive.store.encoder == FAKE.info.key and not rig.archive._switching)
-    outcomes, revision = rig.loop.run(rig.archive.upsert([article("new")], keep_rules=[True]))
+    assert eventually(lambda: rig.archive.store.encoder == FAKE.info.key and not rig.follower.is_switching)
+    outcomes, revision = rig.loop.run(rig.archive.upsert([Upsert(article("new"), keep_rules=True)]))
     assert (len(outcomes), revision) == (1, 41)
     assert rig.archive.live.manifest.encoder == FAKE.info.key
 
 
 @pytest.mark.parametrize("error", [UnavailableError("being started"), OSError("no memory")])
-def test_what_cannot_be_taken_up_now_is_tried_again(
+def test_a_snapshot_that_cannot_be_swapped_in_now_is_tried_again(
     rig: Rig, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """An encoder that is being started again does not leave a worker on the old model for good."""
@@ -160,12 +161,14 @@ def test_what_cannot_be_taken_up_now_is_tried_again(
     assert eventually(lambda: rig.archive.encoder.info.key == OTHER.info.key)
     assert rig.archive.live.manifest.encoder == rig.archive.store.encoder == OTHER.info.key
     lines = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert [line.getMessage().endswith(f"is not taken up yet: {error}") for line in lines] == [True, True]
+    assert [line.getMessage().endswith(f"is not swapped in yet: {error}") for line in lines] == [True, True]
     assert all(bool(line.exc_info) == isinstance(error, OSError) for line in lines)
 
 
-def test_what_does_not_fit_is_refused_once_and_the_old_one_answers(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """Another release's model: one line, and pages are still filled by the model before."""
+def test_a_model_that_does_not_fit_is_refused_once_and_the_old_one_answers(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model of another release gives one log line, and pages are still filled by the model before."""
 
     def refuse(key: str) -> Encoder:
         raise MismatchError(f"there is no {key}")
@@ -180,9 +183,9 @@ def test_what_does_not_fit_is_refused_once_and_the_old_one_answers(rig: Rig, cap
     assert rig.archive.live.find("harbour-0") is not None
 
 
-def test_a_current_snapshot_that_does_not_fit_is_looked_for_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """A reindex that was killed just after its switch leaves the old model's as the current one."""
-    caplog.set_level(logging.INFO, "recommender.serving.archive")
+def test_a_current_snapshot_that_does_not_fit_is_tried_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """A reindex that was killed just after its switch leaves the old model's snapshot as the current one."""
+    caplog.set_level(logging.INFO, "recommender.serving.following")
     old = current_snapshot(rig.data_dir / SNAPSHOTS)
     assert old is not None
     rig.switch(OTHER)
@@ -190,11 +193,11 @@ def test_a_current_snapshot_that_does_not_fit_is_looked_for_once(rig: Rig, caplo
     make_current(old)
     threading.Event().wait(0.3)
     assert rig.archive.live.manifest.encoder == OTHER.info.key
-    assert 1 <= len([r for r in caplog.records if "taken up in" in r.getMessage()]) <= 2
+    assert 1 <= len([r for r in caplog.records if "swapped in after" in r.getMessage()]) <= 2
 
 
 def test_a_reader_keeps_its_snapshot_when_that_is_pruned(rig: Rig) -> None:
-    """An archive that does not follow goes on answering from files that have no name any more; then it catches up."""
+    """A live view that does not follow still answers from files that are unlinked; then it catches up."""
     old = current_snapshot(rig.data_dir / SNAPSHOTS)
     assert old is not None
     store = open_store(rig.store.path)
@@ -219,7 +222,7 @@ def test_a_reader_keeps_its_snapshot_when_that_is_pruned(rig: Rig) -> None:
 # Writes whose callers are gone, slow disks, slow encoders
 
 
-def test_what_a_cancelled_call_has_written_is_applied_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_write_of_a_cancelled_call_is_still_applied(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that gives up while another writer holds the store ends the call, not the write."""
     live, other = rig.archive.live, sqlite3.connect(rig.store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -240,7 +243,7 @@ def test_what_a_cancelled_call_has_written_is_applied_all_the_same(rig: Rig, mon
 
 
 def test_changes_are_applied_while_a_write_of_our_own_waits(rig: Rig) -> None:
-    """Another writer waits for this process, and would have it killed in three seconds."""
+    """Otherwise another writer, which waits for this process, would kill it after three seconds."""
     gate = threading.Event()
     waiting = rig.loop.begin(rig.archive.on_disk(gate.wait, 10))
     try:
@@ -251,15 +254,15 @@ def test_changes_are_applied_while_a_write_of_our_own_waits(rig: Rig) -> None:
         gate.set()
 
 
-def test_it_is_known_how_far_the_store_is_ahead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While changes are not applied yet, and once they are."""
+def test_the_archive_reports_how_far_the_store_is_ahead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's revision is reported before and after its changes are applied."""
     gate = threading.Event()
 
     def slow(store: Store, live: Live) -> Any:
         assert gate.wait(10)
         return read_changes(store, live)
 
-    monkeypatch.setattr(archive_module, "read_changes", slow)
+    monkeypatch.setattr(following, "read_changes", slow)
     before = rig.archive.live.revision
     rig.store.write(writes([article("new")]))
     assert eventually(lambda: rig.archive.store_revision == before + 1)
@@ -268,8 +271,10 @@ def test_it_is_known_how_far_the_store_is_ahead(rig: Rig, monkeypatch: pytest.Mo
     assert eventually(lambda: rig.archive.live.revision == before + 1)
 
 
-def test_only_so_many_calls_wait_for_the_encoder(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that hangs must not use up all calls of a process: withdrawals need none of it."""
+def test_only_half_of_the_calls_may_wait_for_the_encoder(
+    host: Host, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder that hangs does not use up all calls of a process: withdrawals need no encoder."""
     gate = threading.Event()
 
     class Hanging(FakeEmbedder):
@@ -278,19 +283,20 @@ def test_only_so_many_calls_wait_for_the_encoder(rig: Rig, monkeypatch: pytest.M
             return super().encode(texts)
 
     body = Body("Talks", "", ())
-    monkeypatch.setattr(rig.archive, "encoder", Batcher(Hanging()))
-    monkeypatch.setattr(rig.archive, "encodings_max", 1)
-    first = rig.loop.begin(rig.archive.read_draft(body, 10.0))
-    assert eventually(lambda: rig.archive._encodings == 1)
-    with pytest.raises(OverloadError, match="1 calls wait for the encoder already"):
-        rig.loop.run(rig.archive.read_draft(body, 10.0))
-    with pytest.raises(OverloadError):
-        rig.loop.run(rig.archive.upsert([article("new")], keep_rules=[True]))
-    known = rig.loop.run(rig.archive.get(PAGE))
-    assert known is not None
-    hidden = replace(known, rules=Rules(never_target=True))
-    assert rig.loop.run(rig.archive.upsert([hidden], keep_rules=[False]))[0] == [Outcome.CHANGED]
-    assert rig.loop.run(rig.archive.delete([PAGE]))[0] == [True]
-    gate.set()
-    assert first.result(10)
-    assert rig.loop.run(rig.archive.read_draft(body, 10.0))
+    with closing(Rig(host, data_dir, calls_max=2)) as rig, monkeypatch.context() as patch:
+        patch.setattr(rig.follower, "encoder", Batcher(Hanging()))
+        first = rig.loop.begin(rig.archive.read_draft(body, 10.0))
+        assert eventually(lambda: rig.archive._encodings == 1)
+        with pytest.raises(OverloadError, match="1 calls wait for the encoder already"):
+            rig.loop.run(rig.archive.read_draft(body, 10.0))
+        with pytest.raises(OverloadError):
+            rig.loop.run(rig.archive.upsert([Upsert(article("new"), keep_rules=True)]))
+        stored = rig.loop.run(rig.archive.get(PAGE))
+        assert stored is not None
+        hidden = replace(stored, rules=Rules(never_target=True))
+        upsert = rig.archive.upsert([Upsert(hidden, keep_rules=False)])
+        assert rig.loop.run(upsert)[0] == {PAGE: Outcome.CHANGED}
+        assert rig.loop.run(rig.archive.delete([PAGE]))[0] == [True]
+        gate.set()
+        assert first.result(10)
+        assert rig.loop.run(rig.archive.read_draft(body, 10.0))

@@ -19,7 +19,7 @@ from recommender.catalog.opening import STORE_FILE
 from recommender.catalog.store.store import create_store
 from recommender.encoding.embedder import ModelInfo
 from recommender.errors import MismatchError, NotFoundError
-from recommender.rpc.messages import now_ms, timestamp
+from recommender.rpc.messages import timestamp
 from tests.building import NOW_MS, FakeEmbedder, open_archive
 from tests.service.hosting import (
     ARTICLES,
@@ -33,6 +33,7 @@ from tests.service.hosting import (
     draft,
     ids_of,
     message,
+    now_ms,
     refusal,
 )
 from tests.service.test_fill_slots import end_slot, inline_slot, layout

@@ -13,8 +13,6 @@ import pytest
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.rpc import messages
-from recommender.rpc import services as services_module
 from recommender.rpc.messages import timestamp
 from tests.building import DAY_MS, NOW_MS
 from tests.service.crew import eventually
@@ -22,6 +20,7 @@ from tests.service.hosting import (
     PAGE,
     TIMEOUT_S,
     Client,
+    Host,
     Served,
     draft,
     fake_server,
@@ -97,12 +96,16 @@ def test_of_two_writers_of_one_article_the_later_revision_holds(services: list[S
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the service's clock, milliseconds, to be set."""
-    now = [NOW_MS]
-    for module in (messages, services_module):
-        monkeypatch.setattr(module, "now_ms", lambda: now[0])
-    return now
+def clock() -> list[int]:
+    """Return the clock of `service`, milliseconds, to be set."""
+    return [NOW_MS]
+
+
+@pytest.fixture
+def service(host: Host, data_dir: Path, clock: list[int]) -> Iterator[Client]:
+    """Serve a fresh copy by the test's clock."""
+    with host.server(data_dir, clock=lambda: clock[0]) as (client, _):
+        yield client
 
 
 def listed(client: Client, **values: object) -> list[str]:

@@ -18,7 +18,7 @@ from related_news.v1 import common_pb2 as common_pb
 
 from indexer.maintenance.reindex import reindex
 from recommender.rpc.messages import timestamp
-from recommender.serving.roster import opened
+from recommender.serving.roster import open_roster
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, connections, end, eventually, runs
 from tests.service.hosting import (
@@ -52,8 +52,8 @@ def crew(archive_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def clients(crew: Served) -> Iterator[list[Client]]:
     """Return connections that are spread over the workers."""
-    with connections(crew.client.address, CONNECTIONS) as opened:
-        yield opened
+    with connections(crew.client.address, CONNECTIONS) as open_roster:
+        yield open_roster
 
 
 def like_page(article_id: str, **changes: object) -> common_pb.Article:
@@ -226,7 +226,7 @@ def test_settings_come_to_a_worker_that_is_being_started(data_dir: Path, tmp_pat
         assert eventually(lambda: len(set(children(server, WORKER)) - {victim}) == 2)
         config.write_text('[[layouts.mine.slots]]\nname = "one"\nplacement = "end"\ncount = 1\n')
         server.process.send_signal(signal.SIGHUP)
-        with opened(data_dir) as roster:
+        with open_roster(data_dir) as roster:
             assert eventually(lambda: len(list(roster.others())) == 2)
         time.sleep(0.5)  # until it listens
         assert eventually(lambda: _all_know(server.client.address, "mine"))

@@ -34,7 +34,8 @@ from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, model_of
 from recommender.errors import NotFoundError
 from recommender.rpc.messages import plan_to
-from recommender.serving.archive import Archive
+from recommender.serving.archive import Archive, Upsert
+from recommender.serving.following import Follower
 from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, writes
 from tests.service.hosting import equal
 from tests.soak.rebuild import rebuilt
@@ -99,7 +100,7 @@ class Catalog(RuleBasedStateMachine):
 
         async def opened() -> Archive:
             catalog = open_catalog(self.folder, dimension=DIMENSION)
-            archive = Archive(self.folder, catalog.store, catalog.live, Batcher(self.embedder), encoder_for)
+            archive = Archive(Follower(self.folder, catalog.store, catalog.live, Batcher(self.embedder), encoder_for))
             await archive.follow()
             return archive
 
@@ -137,7 +138,7 @@ class Catalog(RuleBasedStateMachine):
     def upsert(self, chosen: list[str], version: int, its_rules: Rules, keep: bool) -> None:
         """Write articles through the archive; with `keep` the rules that are stored stay."""
         sent = [text(article_id, version, its_rules) for article_id in chosen]
-        _, revision = self.run(self.archive.upsert(sent, keep_rules=[keep] * len(sent)))
+        _, revision = self.run(self.archive.upsert([Upsert(one, keep_rules=keep) for one in sent]))
         self.note(sent, keep=keep)
         assert revision == self.archive.live.revision == self.archive.store.revision()
 
@@ -153,7 +154,7 @@ class Catalog(RuleBasedStateMachine):
     def change_rules(self, chosen: list[str], its_rules: Rules) -> None:
         """Change nothing but rules."""
         sent = [replace(self.model[article_id], rules=its_rules) for article_id in chosen if article_id in self.model]
-        self.run(self.archive.upsert(sent, keep_rules=[False] * len(sent)))
+        self.run(self.archive.upsert([Upsert(one, keep_rules=False) for one in sent]))
         self.note(sent, keep=False)
 
     @rule(chosen=ids, version=versions, gone=st.sampled_from(IDS))

@@ -28,7 +28,7 @@ from tests.soak.writer import Writers, Written
 P99_RATIO_MAX = 1.5
 GROWN_SHARE, GROWN_MIB = 0.05, 8.0
 """A process may grow by so much after its warm-up: what it holds between two snapshots differs by about this."""
-_TAKEN_UP = re.compile(r"taken up in ([\d.]+) s, ([\d.]+) ms of it without answering")
+_TAKEN_UP = re.compile(r"swapped in after ([\d.]+) s, ([\d.]+) ms of it without answering")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, encoders_of, open_store
 from recommender.encoding.embed_articles import embed
 from recommender.errors import MismatchError, NotFoundError
-from recommender.serving.roster import opened
+from recommender.serving.roster import open_roster
 from tests.building import DIMENSION, FakeEmbedder, RecordingProgress, article, build_store, open_archive, writes
 from tests.service.fake_server import ENCODER
 
@@ -221,7 +221,7 @@ class Service:
 def service(store: Store, tmp_path: Path) -> Iterator[Service]:
     """Return a running service's seat and encoder, of which two workers have seats."""
     service = Service(store.path.parent)
-    with opened(tmp_path) as one, opened(tmp_path) as other, service.process:
+    with open_roster(tmp_path) as one, open_roster(tmp_path) as other, service.process:
         for roster in (one, other):
             roster.take("doorbell", service.address, 0)
         yield service

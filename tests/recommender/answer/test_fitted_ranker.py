@@ -19,10 +19,10 @@ from recommender.answer.rank import DefaultFormula
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.config import ServerSettings, Settings, load_settings
 from recommender.errors import CorruptError, MismatchError
-from recommender.rpc.server import Server, make_terms
+from recommender.rpc.server import Server, make_options
 from recommender.serving.ranker_file import read_ranker
 from tests.building import FakeEmbedder, article, build_store, make_parameters
-from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process
+from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process, now_ms
 
 ENCODER = FakeEmbedder().info.key
 AGAIN = "run `related-news fit` again"
@@ -207,12 +207,12 @@ def _settings(data_dir: Path, ranker: Path | None) -> Settings:
 def test_without_a_ranker_the_formula_ranks(tmp_path: Path) -> None:
     """The default needs no file."""
     assert Settings().ranker is None
-    assert make_terms(_settings(tmp_path, None)).fitted is None
+    assert make_options(_settings(tmp_path, None)).fitted is None
 
 
 def ranker_name(settings: Settings) -> str:
     """Return the name of the ranker that a service of these settings ranks by."""
-    fitted = make_terms(settings).fitted
+    fitted = make_options(settings).fitted
     assert fitted is not None
     assert fitted.ranker is not None
     return fitted.ranker.formula.name
@@ -234,7 +234,7 @@ def serving(loop: Loop, settings: Settings) -> Iterator[Client]:
     """Serve the folder that the settings name; yields a client."""
 
     async def start() -> tuple[Server, str]:
-        server = Server(settings, in_process(settings.data_dir, FakeEmbedder()))
+        server = Server(settings, in_process(settings, FakeEmbedder()), now_ms)
         return server, await server.start()
 
     server, address = loop.run(start())

@@ -12,7 +12,8 @@ from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.store.writes import Outcome
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, Matrix
-from recommender.serving.archive import Archive
+from recommender.serving.archive import Archive, Upsert
+from recommender.serving.following import Follower
 from tests.building import DIMENSION, FakeEmbedder, article, build_store, open_archive
 
 WIDE = FakeEmbedder("wide", 2 * DIMENSION)
@@ -21,15 +22,15 @@ WIDE = FakeEmbedder("wide", 2 * DIMENSION)
 class _OvertakenEncoder(Batcher):
     """Hands out its first vectors only after another model has taken its place."""
 
-    archive: Archive
+    follower: Follower
     overtaken = False
 
     async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
         encoded = await super().encode(texts, urgent=urgent, timeout_s=timeout_s)
         if not self.overtaken:
             self.overtaken = True
-            await asyncio.to_thread(reindex, self.archive.data_dir, WIDE)
-            while self.archive.encoder is self:  # noqa: ASYNC110 - the archive takes it up by itself
+            await asyncio.to_thread(reindex, self.follower.data_dir, WIDE)
+            while self.follower.encoder is self:  # noqa: ASYNC110 - the follower swaps it in by itself
                 await asyncio.sleep(0.01)
         return encoded
 
@@ -44,9 +45,10 @@ async def _overtaken(data_dir: Path) -> Archive:
         assert key == WIDE.info.key
         return Batcher(WIDE)
 
-    encoder.archive = Archive(data_dir, store, live, encoder, encoder_for)
-    await encoder.archive.follow()
-    return encoder.archive
+    encoder.follower = Follower(data_dir, store, live, encoder, encoder_for)
+    archive = Archive(encoder.follower)
+    await archive.follow()
+    return archive
 
 
 def test_what_was_embedded_by_the_model_before_is_embedded_again(tmp_path: Path) -> None:
@@ -54,8 +56,9 @@ def test_what_was_embedded_by_the_model_before_is_embedded_again(tmp_path: Path)
 
     async def run() -> None:
         archive = await _overtaken(tmp_path)
-        outcomes, revision = await archive.upsert([article("late", title="Ferry")], keep_rules=[True])
-        assert (outcomes, archive.live.revision, archive.encoder.info) == ([Outcome.ADDED], revision, WIDE.info)
+        outcomes, revision = await archive.upsert([Upsert(article("late", title="Ferry"), keep_rules=True)])
+        assert (outcomes, archive.live.revision) == ({"late": Outcome.ADDED}, revision)
+        assert archive.encoder.info == WIDE.info
         stored = archive.store.stored(["first", "late"])
         assert {id: len(one.vectors.main) for id, one in stored.items()} == {
             "first": 2 * DIMENSION,

@@ -19,7 +19,7 @@ import pytest
 
 from recommender.errors import StorageError, UnavailableError
 from recommender.serving import roster as roster_module
-from recommender.serving.roster import ROSTER, SEATS_MAX, Roster, Seat, opened
+from recommender.serving.roster import ROSTER, SEATS_MAX, Roster, Seat, open_roster
 
 ROOT = Path(__file__).parents[3]
 REVISION_AT = 480
@@ -33,7 +33,7 @@ async def main():
     seat = Seat(Path(sys.argv[1]), int(sys.argv[2]), "unix:encoder")
     if sys.argv[3] == "follows":
         loop = asyncio.get_running_loop()
-        seat.on_ring(lambda: loop.call_later(0.05, seat.report, int(sys.argv[2]) + 1))
+        seat.on_notify(lambda: loop.call_later(0.05, seat.report, int(sys.argv[2]) + 1))
     print("seated", flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
@@ -60,10 +60,10 @@ def taken_out(data_dir: Path, revision: int, timeout_s: float, *, rings: bool = 
 
     async def wait() -> tuple[list[int], float]:
         seat = Seat(data_dir, revision)
-        seat.on_ring(lambda: None)
+        seat.on_notify(lambda: None)
         begun = time.monotonic()
         if rings:
-            seat.ring_others()
+            seat.notify_others()
         try:
             return await seat.wait_for_others(revision, timeout_s), time.monotonic() - begun
         finally:
@@ -75,7 +75,7 @@ def taken_out(data_dir: Path, revision: int, timeout_s: float, *, rings: bool = 
 @pytest.fixture
 def roster(tmp_path: Path) -> Iterator[Roster]:
     """Return the roster of a folder that nobody serves, to look at it."""
-    with opened(tmp_path) as roster:
+    with open_roster(tmp_path) as roster:
         yield roster
 
 
@@ -96,10 +96,10 @@ def test_nobody_serves_a_new_folder(roster: Roster) -> None:
 def test_a_seat_says_who_sits_there_and_how_far_he_has_come(tmp_path: Path, roster: Roster) -> None:
     """Process, doorbell, encoder and revision are read by others; one's own seat is none of the others'."""
     with ExitStack() as stack:
-        mine, yours = (stack.enter_context(opened(tmp_path)) for _ in range(2))
+        mine, yours = (stack.enter_context(open_roster(tmp_path)) for _ in range(2))
         first, second = mine.take("bell", "unix:encoder", 7), yours.take("other", "", 8)
         assert (first, second) == (0, 1)
-        seats = [(s.number, s.pid, s.doorbell, s.encoder) for s in roster.others()]
+        seats = [(s.number, s.pid, s.socket_name, s.encoder) for s in roster.others()]
         assert seats == [(0, os.getpid(), "bell", "unix:encoder"), (1, os.getpid(), "other", "")]
         assert [seat.number for seat in mine.others(first)] == [second]
         assert (roster.revision(0), roster.revision(1)) == (7, 8)
@@ -121,7 +121,7 @@ def test_a_seat_is_free_however_its_process_ends(tmp_path: Path, roster: Roster,
         assert taken(roster) == []
         assert list(roster.others()) == []
         assert os.pread(os.open(tmp_path / ROSTER, os.O_RDONLY), 7, 0) == b'{"pid":', "it is still written there"
-    with opened(tmp_path) as next_one:
+    with open_roster(tmp_path) as next_one:
         assert next_one.take("bell", "", 1) == 0
 
 
@@ -134,9 +134,9 @@ def test_a_seat_counts_only_once_it_is_written(tmp_path: Path, roster: Roster, m
         seen.append([seat.pid for seat in roster.others()])
         return real(*arguments)  # type: ignore[arg-type]
 
-    with opened(tmp_path) as before:
+    with open_roster(tmp_path) as before:
         before.take("bell", "", 99)
-    with opened(tmp_path) as mine:
+    with open_roster(tmp_path) as mine:
         monkeypatch.setattr(os, "pwrite", look_first)
         mine.take("bell", "", 1)
         assert seen == [[], []]
@@ -146,9 +146,9 @@ def test_a_seat_counts_only_once_it_is_written(tmp_path: Path, roster: Roster, m
 def test_there_are_no_more_seats_than_there_are(tmp_path: Path) -> None:
     """The next one is told so; a seat that becomes free can be taken."""
     with ExitStack() as stack:
-        sitting = [stack.enter_context(opened(tmp_path)) for _ in range(SEATS_MAX)]
+        sitting = [stack.enter_context(open_roster(tmp_path)) for _ in range(SEATS_MAX)]
         assert [one.take(str(i), "", i) for i, one in enumerate(sitting)] == list(range(SEATS_MAX))
-        with opened(tmp_path) as late:
+        with open_roster(tmp_path) as late:
             with pytest.raises(UnavailableError) as caught:
                 late.take("bell", "", 1)
             assert str(caught.value) == (
@@ -161,7 +161,7 @@ def test_there_are_no_more_seats_than_there_are(tmp_path: Path) -> None:
 
 def test_a_revision_that_is_being_written_is_not_taken_for_one(tmp_path: Path, roster: Roster) -> None:
     """Two halves that differ are no revision: the reader looks again."""
-    with opened(tmp_path) as mine:
+    with open_roster(tmp_path) as mine:
         number = mine.take("bell", "", 7)
         with (tmp_path / ROSTER).open("r+b") as stream:
             stream.seek(REVISION_AT)
@@ -173,7 +173,7 @@ def test_a_revision_that_is_being_written_is_not_taken_for_one(tmp_path: Path, r
 
 def test_a_seat_with_rubbish_on_it_is_passed_over(tmp_path: Path, roster: Roster) -> None:
     """Whoever damaged the file: nothing that cannot be read is waited for, or killed."""
-    with opened(tmp_path) as mine:
+    with open_roster(tmp_path) as mine:
         mine.take("bell", "", 7)
         for rubbish in (b"\xff" * REVISION_AT, json.dumps({"pid": 1}).encode().ljust(REVISION_AT, b"\0"), b"3"):
             with (tmp_path / ROSTER).open("r+b") as stream:
@@ -281,7 +281,7 @@ def test_whoever_dies_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
 
         async def wait() -> tuple[list[int], float]:
             seat = Seat(tmp_path, 7)
-            seat.on_ring(lambda: None)
+            seat.on_notify(lambda: None)
             begun = time.monotonic()
             asyncio.get_running_loop().call_later(0.1, process.kill)
             pids = await seat.wait_for_others(7, 20.0)
@@ -298,7 +298,7 @@ def test_whoever_takes_a_seat_that_became_free_is_not_waited_for(tmp_path: Path)
 
         async def wait() -> list[int]:
             seat = Seat(tmp_path, 7)
-            seat.on_ring(lambda: None)
+            seat.on_notify(lambda: None)
 
             def replace() -> None:
                 late.kill()
@@ -322,7 +322,7 @@ def test_a_write_is_not_acknowledged_while_one_that_cannot_be_killed_is_behind(
     """In another container the same number is another process: whoever it is here must not be killed for it."""
     killed: list[Sequence[int]] = []
     monkeypatch.setattr(os, "kill", lambda *arguments: killed.append(arguments))
-    with opened(tmp_path) as mine, monkeypatch.context() as patch:
+    with open_roster(tmp_path) as mine, monkeypatch.context() as patch:
         if namespace:
             patch.setattr(roster_module, "_namespace", lambda: namespace)
             patch.setattr(os, "getpid", lambda: 1)
