@@ -73,7 +73,7 @@ def _plans(live: Live, ids: list[str], now_ms: int) -> Plans:
 
 def _apply(live: Live, article_id: str, stored: Stored | None) -> None:
     change = Change(live.revision + 1, article_id, deleted=stored is None)
-    live.apply([change], live.prepare([stored] if stored else []))
+    live.apply([change], live.row_values([stored] if stored else []))
 
 
 def _former(stored: Stored) -> Former:

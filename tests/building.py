@@ -141,7 +141,7 @@ def replayed(snapshot: Snapshot, articles: Sequence[Article]) -> Live:
     """Return the live view of a snapshot after `articles` were written; makes no file."""
     live = Live(snapshot)
     changes = [Change(live.revision + n, a.id, deleted=False) for n, a in enumerate(articles, 1)]
-    live.apply(changes, live.prepare(stored(articles).values()))
+    live.apply(changes, live.row_values(stored(articles).values()))
     return live
 
 

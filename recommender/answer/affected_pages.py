@@ -23,7 +23,7 @@ from recommender.answer.recommend import Recommender, Request
 from recommender.answer.retrieve import Found, retrieve
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.columns import Flag
-from recommender.catalog.snapshot.entry import make_entries
+from recommender.catalog.snapshot.row_values import make_row_values
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.writes import Before
@@ -59,7 +59,7 @@ class AffectedPages:
     def before(self, article_id: str, former: Former) -> AffectedPages:
         """Return the same for the archive in which the article is as it was."""
         stored = Stored(former.before.article(article_id), former.vectors, former.analysis)
-        live = self._live.with_article(*make_entries([stored], self._live.idf))
+        live = self._live.with_article(*make_row_values([stored], self._live.idf))
         return AffectedPages(live, self._recommender.ranker, self._layout, self._now_ms)
 
     def own_page(self, article_id: str) -> list[str]:

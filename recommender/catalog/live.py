@@ -1,9 +1,10 @@
-"""The live view: a snapshot, and every change since then replayed over it. Vectors are turned, see coding.py.
+"""The live view: a snapshot and every change since then, replayed over it.
 
-Rows of the snapshot come first, rows of the tail after them: row r >= len(snapshot) is row r - len(snapshot) of the
-tail. A row of the snapshot dies when its article is changed or withdrawn; searches never return dead rows.
+Rows of the snapshot come first, then those of the tail: row r >= snapshot.rows is row r - snapshot.rows of the tail. A
+row of the snapshot dies when its article is changed or withdrawn; searches never return dead rows. Vectors are rotated,
+see scalar_codes.py.
 
-Not for several threads: one thread applies changes and answers, so that each answer sees one revision.
+Not thread-safe: one thread applies changes and answers, so that each answer sees one revision.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.snapshot.columns import label_code
-from recommender.catalog.snapshot.entry import Entry, make_entries
 from recommender.catalog.snapshot.manifest import Manifest
 from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.row_values import RowValues, make_row_values
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import LiveRows
 from recommender.catalog.snapshot.segment import Segment
@@ -35,93 +36,83 @@ from recommender.catalog.vectors.scalar_codes import Vector
 T = TypeVar("T", bound=np.generic)
 
 DAY_MS = 86_400_000
+"""A day in milliseconds."""
 YEAR_MS = 365 * DAY_MS
-_BEGINNING, _END = 0, 2**63 - 1
+"""The time over which the publishing rate is counted."""
+_FIRST_MS = 0
+"""Before every article."""
+_LAST_MS = 2**63 - 1
+"""After every article."""
 _EVERYTHING = Scope()
+"""The scope of all articles that may be linked to."""
 
 
 class Live:
-    """The archive at one revision, which moves as changes are applied."""
+    """The archive at one revision, which grows as changes are applied.
+
+    Attributes are read-only for its users. revision: of the last applied change. manifest, folder, idf: the snapshot's.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         """Start at the snapshot's revision."""
-        self._base = snapshot
+        self._snapshot = snapshot
         self._tail = Tail(snapshot.manifest.dimension)
         self._dead = np.zeros(snapshot.rows, np.bool_)
         self._alive_bits = np.full(-(-snapshot.rows // 8), 255, np.uint8)
         self._dead_rows: list[int] = []
-        self._revision = snapshot.manifest.revision
+        self.revision = snapshot.manifest.revision
+        self.manifest: Manifest = snapshot.manifest
+        self.folder: Path = snapshot.folder
+        self.idf: Weights = snapshot.idf
 
     # State
 
     @property
-    def revision(self) -> int:
-        """Every change up to this revision is applied, none after it."""
-        return self._revision
-
-    @property
     def count(self) -> int:
         """Number of articles."""
-        return self._base.rows - len(self._dead_rows) + self._tail.living
+        return self._snapshot.rows - len(self._dead_rows) + self._tail.living
 
     @property
-    def manifest(self) -> Manifest:
-        """The snapshot's manifest."""
-        return self._base.manifest
-
-    @property
-    def folder(self) -> Path:
-        """The snapshot's folder."""
-        return self._base.folder
-
-    def recent_scopes(self) -> list[Scope]:
-        """Return the scopes that were asked for lately."""
-        return self._base.scoped.recent_scopes()
-
-    def warm_up(self, scopes: Iterable[Scope]) -> None:
-        """Find the rows of these scopes now, so that no request has to wait for it."""
-        self._base.scoped.warm_up(scopes)
-
-    @property
-    def changed(self) -> int:
-        """Number of rows that the snapshot lacks or has wrong."""
+    def changed_rows(self) -> int:
+        """Number of rows that the snapshot lacks or that are dead in it."""
         return self._tail.rows + len(self._dead_rows)
 
-    @property
-    def idf(self) -> Weights:
-        """The snapshot's idf table."""
-        return self._base.idf
+    def recent_scopes(self) -> list[Scope]:
+        """Return the scopes that were searched lately."""
+        return self._snapshot.index.recent_scopes()
 
-    def prepare(self, stored: Iterable[Stored]) -> dict[str, Entry]:
-        """Make what `apply` takes of articles, by id. Safe on any thread, at any time."""
-        return {entry.id: entry for entry in make_entries(list(stored), self.idf)}
+    def warm_up(self, scopes: Iterable[Scope]) -> None:
+        """Find the rows of these scopes now, so that no request has to wait for that."""
+        self._snapshot.index.warm_up(scopes)
 
-    def apply(self, changes: Sequence[Change], entries: Mapping[str, Entry]) -> None:
-        """Apply changes in order. entries: the present state of the changed articles; one that is missing is withdrawn.
+    def row_values(self, stored: Iterable[Stored]) -> dict[str, RowValues]:
+        """Return what `apply` needs of changed articles, by id. Safe on any thread, at any time."""
+        return {values.id: values for values in make_row_values(list(stored), self.idf)}
 
-        An article may be newer than its change: the later change, applied again, gives the same.
+    def apply(self, changes: Sequence[Change], values: Mapping[str, RowValues]) -> None:
+        """Apply changes in order. values: the present state of each changed article; one without it is withdrawn.
+
+        The state may be newer than the change: applying the later change again gives the same.
         """
-        for article_id in dict.fromkeys(change.article_id for change in changes):
-            self._bury(article_id)
-            if found := entries.get(article_id):
-                self._tail.put(found)
-            else:
-                self._tail.remove(article_id)
+        ids = dict.fromkeys(change.article_id for change in changes)
+        for article_id in ids:
+            self._mark_dead(article_id)
+        self._tail.update({article_id: values.get(article_id) for article_id in ids})
         if changes:
-            self._revision = changes[-1].revision
+            self.revision = changes[-1].revision
 
-    def with_article(self, entry: Entry) -> Live:
-        """Return a view of its own in which one article is there, or another; it shares the snapshot."""
+    def with_article(self, values: RowValues) -> Live:
+        """Return an independent view in which one article is added or replaced; it shares the snapshot."""
         other = copy(self)
         other._tail = self._tail.copy()
         other._dead, other._alive_bits = self._dead.copy(), self._alive_bits.copy()
         other._dead_rows = self._dead_rows.copy()
-        other._bury(entry.id)
-        other._tail.put(entry)
+        other._mark_dead(values.id)
+        other._tail.update({values.id: values})
         return other
 
-    def _bury(self, article_id: str) -> None:
-        row = self._base.find(article_id)
+    def _mark_dead(self, article_id: str) -> None:
+        row = self._snapshot.find(article_id)
         if row is not None and not self._dead[row]:
             self._dead[row] = True
             self._alive_bits[row >> 3] &= np.uint8(255 ^ (1 << (row & 7)))
@@ -131,10 +122,10 @@ class Live:
 
     def find(self, article_id: str) -> int | None:
         """Return the row of an article, or None."""
-        in_tail = self._tail.find(article_id)
-        if in_tail is not None:
-            return self._base.rows + in_tail
-        row = self._base.find(article_id)
+        tail_row = self._tail.find(article_id)
+        if tail_row is not None:
+            return self._snapshot.rows + tail_row
+        row = self._snapshot.find(article_id)
         return None if row is None or self._dead[row] else row
 
     def record(self, row: int) -> Record:
@@ -159,7 +150,7 @@ class Live:
         return packed
 
     def _place(self, row: int) -> tuple[Segment, int]:
-        return (self._base, row) if row < self._base.rows else (self._tail, row - self._base.rows)
+        return (self._snapshot, row) if row < self._snapshot.rows else (self._tail, row - self._snapshot.rows)
 
     # Reading many: `rows` ascending
 
@@ -172,7 +163,7 @@ class Live:
         return self._gather(rows, lambda segment, local: segment.signatures.take(local, axis=0))
 
     def tag_overlaps(self, rows: Rows, tags: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),): the Jaccard coefficient of each row's tags with `tags`; 0 if those are none."""
+        """Return float32 (len(rows),): the Jaccard similarity of each row's tags to `tags`; 0 without `tags`."""
         if not tags:
             return np.zeros(len(rows), np.float32)
         wanted = np.unique(np.array([label_code(tag) for tag in tags], np.uint32))
@@ -191,35 +182,35 @@ class Live:
         return self._gather(rows, lambda segment, local: segment.main_vectors(local))
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),)."""
+        """Return float32 (len(rows),): cosines of the rows' head vectors with `head`."""
         return self._gather(rows, lambda segment, local: segment.head_cosines(local, head))
 
     def _split(self, rows: Rows) -> tuple[Rows, Rows]:
-        cut = int(np.searchsorted(rows, self._base.rows))
-        return rows[:cut], rows[cut:] - self._base.rows
+        cut = int(np.searchsorted(rows, self._snapshot.rows))
+        return rows[:cut], rows[cut:] - self._snapshot.rows
 
     def _gather(self, rows: Rows, read: Callable[[Segment, Rows], npt.NDArray[T]]) -> npt.NDArray[T]:
-        base, tail = self._split(rows)
-        if not len(tail):
-            return read(self._base, base)
-        return np.concatenate((read(self._base, base), read(self._tail, tail)))
+        of_snapshot, of_tail = self._split(rows)
+        if not len(of_tail):
+            return read(self._snapshot, of_snapshot)
+        return np.concatenate((read(self._snapshot, of_snapshot), read(self._tail, of_tail)))
 
     # Searching
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms], best first."""
         alive = LiveRows(self._alive_bits, len(self._dead_rows)) if self._dead_rows else None
-        hits = self._base.search(query, k, from_ms, until_ms, scope, alive=alive)
+        hits = self._snapshot.index.search(query, k, from_ms, until_ms, scope, alive=alive)
         tail = self._tail.search(query, k, from_ms, until_ms, scope)
         if not len(tail.rows):
             return hits
-        rows = np.concatenate((hits.rows, tail.rows + self._base.rows))
+        rows = np.concatenate((hits.rows, tail.rows + self._snapshot.rows))
         return best_of(np.concatenate((hits.scores, tail.scores)), rows, k)
 
     def window(self, scope: Scope, at_ms: int, until_ms: int, n: int) -> tuple[int, int]:
-        """Return the times between which the n articles in `scope` before `at_ms`, and n / 2 after it, became public.
+        """Return the period in which the n articles in `scope` before `at_ms`, and n / 2 after it, became public.
 
-        Nothing after `until_ms` counts.
+        Articles after `until_ms` do not count. Returns (first, last) in milliseconds.
         """
         at_ms = min(at_ms, until_ms)
         before = self.latest(scope, n, at_ms)
@@ -230,33 +221,34 @@ class Live:
 
     def latest(self, scope: Scope, n: int, until_ms: int) -> Rows:
         """Return the n rows in `scope` that became public last, up to `until_ms`, the latest first."""
-        base = self._base.scoped.latest(scope, n + len(self._dead_rows), until_ms)[::-1]
-        return self._merge_by_time(base, scope, n, _BEGINNING, until_ms, newest_first=True)
+        rows = self._snapshot.index.latest(scope, n + len(self._dead_rows), until_ms)[::-1]
+        return self._merge_by_time(rows, scope, n, _FIRST_MS, until_ms, newest_first=True)
 
     def earliest(self, scope: Scope, n: int, from_ms: int, until_ms: int) -> Rows:
         """Return the n rows in `scope` that became public first in [from_ms, until_ms], the earliest first."""
-        base = self._base.scoped.earliest(scope, n + len(self._dead_rows), from_ms, until_ms)
-        return self._merge_by_time(base, scope, n, from_ms, until_ms, newest_first=False)
+        rows = self._snapshot.index.earliest(scope, n + len(self._dead_rows), from_ms, until_ms)
+        return self._merge_by_time(rows, scope, n, from_ms, until_ms, newest_first=False)
 
     def _merge_by_time(
-        self, base: Rows, scope: Scope, n: int, from_ms: int, until_ms: int, *, newest_first: bool
+        self, rows: Rows, scope: Scope, n: int, from_ms: int, until_ms: int, *, newest_first: bool
     ) -> Rows:
-        """Return the first n of the living among `base`, already in order, and the tail's rows in time and scope."""
+        """Return the first n living rows: of `rows`, which are the snapshot's in order, and of the tail."""
         if self._dead_rows:
-            base = base[~self._dead[base]]
+            rows = rows[~self._dead[rows]]
         tail = self._tail.public_in(from_ms, until_ms, scope)
         if not len(tail):
-            return base[:n]
-        times = np.concatenate((self._base.columns.public_at_ms[base], self._tail.columns.public_at_ms[tail]))
+            return rows[:n]
+        times = np.concatenate((self._snapshot.columns.public_at_ms[rows], self._tail.columns.public_at_ms[tail]))
         order = np.argsort(-times if newest_first else times, kind="stable")[:n]
-        return np.concatenate((base, tail + self._base.rows))[order]
+        return np.concatenate((rows, tail + self._snapshot.rows))[order]
 
     def rows(self) -> Rows:
         """Return the rows of all articles, ascending."""
-        return np.concatenate((np.flatnonzero(~self._dead), self._tail.public_in(_BEGINNING, _END) + self._base.rows))
+        tail = self._tail.public_in(_FIRST_MS, _LAST_MS)
+        return np.concatenate((np.flatnonzero(~self._dead), tail + self._snapshot.rows))
 
     def published_at_ms(self, row: int) -> int:
-        """Return the date that the article of `row` carries."""
+        """Return the publication date of the article of `row`."""
         segment, local = self._place(row)
         return int(segment.columns.published_at_ms[local])
 
@@ -271,12 +263,13 @@ class Live:
         return int(segment.columns.flags[local])
 
     def label_share(self, column: str, label: str) -> float:
-        """Return the share of all articles with this label; column: "section", "site"; 0 for no label."""
+        """Return the share of all articles that has a label in a column, "section" or "site"; 0 for an empty label."""
         if not label or not self.count:
             return 0.0
-        code = label_code(label)
-        dead = np.count_nonzero(getattr(self._base.columns, column)[self._dead_rows] == code) if self._dead_rows else 0
-        return (self._base.label_count(column, code) - dead + self._tail.label_count(column, code)) / self.count
+        code, dead = label_code(label), 0
+        if self._dead_rows:
+            dead = int(np.count_nonzero(getattr(self._snapshot.columns, column)[self._dead_rows] == code))
+        return (self._snapshot.label_count(column, code) - dead + self._tail.label_count(column, code)) / self.count
 
     def newest_ms(self, until_ms: int) -> int | None:
         """Return when the newest article up to `until_ms` became public; None if there is none."""
@@ -285,14 +278,17 @@ class Live:
 
     def next_public_ms(self, after_ms: int) -> int:
         """Return when the next article becomes public after `after_ms`, changed or withdrawn ones included."""
-        times = self._base.columns.public_at_ms
+        times = self._snapshot.columns.public_at_ms
         at = int(np.searchsorted(times, after_ms, "right"))
-        waiting = self._tail.columns.public_at_ms
-        later = waiting[waiting > after_ms]
-        return min(int(times[at]) if at < len(times) else _END, int(later.min(initial=_END)))
+        tail_times = self._tail.columns.public_at_ms
+        later = tail_times[tail_times > after_ms]
+        return min(int(times[at]) if at < len(times) else _LAST_MS, int(later.min(initial=_LAST_MS)))
 
     def published_per_day(self, until_ms: int) -> float:
-        """Return articles a day over the last year up to `until_ms`, or over the archive's age if it is younger."""
+        """Return articles a day over the last year up to the newest one, or over the archive's age if that is less.
+
+        Articles after `until_ms` do not count.
+        """
         end = self.newest_ms(until_ms)
         if end is None:
             return 0.0
@@ -302,7 +298,7 @@ class Live:
 
     def _count_since(self, from_ms: int, until_ms: int) -> tuple[int, int]:
         """Return how many living articles became public in [from_ms, until_ms], and when the first of them did."""
-        times = self._base.columns.public_at_ms
+        times = self._snapshot.columns.public_at_ms
         low = int(np.searchsorted(times, from_ms, "left"))
         high = int(np.searchsorted(times, until_ms, "right"))
         dead = self._dead[low:high]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from recommender.catalog.live import Live
-from recommender.catalog.snapshot.entry import Entry
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, finished_snapshots
+from recommender.catalog.snapshot.row_values import RowValues
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.verified import check
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
@@ -123,7 +123,7 @@ def replay(store: Store, live: Live) -> None:
         live.apply(*changes)
 
 
-def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, Entry]] | None:
+def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, RowValues]] | None:
     """Return some changes after the live view's revision with their articles' present state, or None if there are none.
 
     Safe on any thread, as long as `live` is not applied to on another.
@@ -131,7 +131,7 @@ def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, Entr
     changes = store.changes_after(live.revision, CHANGES_AT_ONCE)
     if not changes:
         return None
-    return changes, live.prepare(store.stored(list({change.article_id for change in changes})).values())
+    return changes, live.row_values(store.stored(list({change.article_id for change in changes})).values())
 
 
 def _fits(manifest: Manifest, path: Path, store: Store) -> bool:

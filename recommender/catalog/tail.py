@@ -1,12 +1,13 @@
 """The tail: articles changed since the snapshot, in memory, searched exactly.
 
-Vectors are encoded and compared as the snapshot's are, so that a score is the same to the bit on either side of the
-border, and an answer the same before and after the next snapshot, unless what is left out of the candidates ties with
-what is in.
+Vectors are quantised and compared as the snapshot's are, so that an article has the same score, to the bit, in either.
+A plan is therefore the same before and after the next snapshot, unless the last candidate ties with the first one that
+is left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
 from functools import partial
@@ -16,21 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.snapshot.columns import COLUMN_TYPES, Columns, Tags, Times
-from recommender.catalog.snapshot.entry import Entry
 from recommender.catalog.snapshot.record import Record
+from recommender.catalog.snapshot.row_values import RowValues
 from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
-from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed
+from recommender.catalog.text.near_copies import SKETCH_SIZE
+from recommender.catalog.text.terms import SIGNATURE_TERMS
 from recommender.catalog.vectors.index import Hits, RowMask, Rows, Vectors4Bit, Vectors8Bit
 from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit
 
-_SCOPES_CACHED = 64
+_SCOPES_CACHED_MAX = 64
+"""Scopes whose rows are cached between two changes."""
 
 
-class _Growing:
+class _GrowingArray:
     """A NumPy array that grows at its end in amortised constant time."""
 
     def __init__(self, kind: npt.DTypeLike, *shape: int) -> None:
+        """Start empty; shape: of one element."""
         self._buffer: npt.NDArray[Any] = np.empty((64, *shape), kind)
         self._size = 0
 
@@ -42,126 +45,98 @@ class _Growing:
 
     @property
     def array(self) -> npt.NDArray[Any]:
+        """A view of the elements; it does not grow."""
         return self._buffer[: self._size]
 
-    def copy(self) -> _Growing:
+    def copy(self) -> _GrowingArray:
         other = copy(self)
         other._buffer = self._buffer.copy()
         return other
 
 
 class Tail:
-    """A Segment that grows. Rows are in the order of arrival; a row that was replaced or withdrawn is dead."""
+    """A Segment that grows, with its attributes; `rows` counts all rows, `living` those that are not dead.
+
+    Rows are in order of arrival. A row dies when its article is changed again or withdrawn.
+    """
 
     def __init__(self, dimension: int) -> None:
-        """Start empty."""
-        self._mains = _Growing(np.uint8, dimension)
-        self._heads = _Growing(np.uint8, -(-dimension // 2))
+        """Start empty; dimension: of the vectors."""
         self._dimension = dimension
-        self._signatures = _Growing(np.uint32, SIGNATURE_TERMS)
-        self._sketches = _Growing(np.uint8, SKETCH_SIZE)
-        self._id_hashes = _Growing(np.uint64)
-        self._columns = {name: _Growing(kind) for name, kind in COLUMN_TYPES.items()}
-        self._alive = _Growing(np.bool_)
+        self._mains = _GrowingArray(np.uint8, dimension)
+        self._heads = _GrowingArray(np.uint8, -(-dimension // 2))
+        self._signatures = _GrowingArray(np.uint32, SIGNATURE_TERMS)
+        self._sketches = _GrowingArray(np.uint8, SKETCH_SIZE)
+        self._id_hashes = _GrowingArray(np.uint64)
+        self._columns = {name: _GrowingArray(kind) for name, kind in COLUMN_TYPES.items()}
+        self._tag_codes = _GrowingArray(np.uint32)
+        self._tag_offsets = _GrowingArray(np.int64)
+        self._tag_offsets.append(0)
+        self._alive = _GrowingArray(np.bool_)
         self._records: list[Record] = []
-        self._tag_codes: list[tuple[int, ...]] = []
         self._row_of: dict[str, int] = {}
-        self._changed()
+        self._refresh()
 
-    def _changed(self) -> None:
-        """Forget what was read off the rows: a page asks for the same some ten times."""
-        self._columns_read: Columns | None = None
-        self._tags: Tags | None = None
-        self._living: dict[Scope | None, tuple[Rows, Times]] = {}
+    def _refresh(self) -> None:
+        """Set what is read of the rows after a change of them."""
+        self.rows = len(self._records)
+        self.living = len(self._row_of)
+        self.columns = Columns(*(self._columns[f.name].array for f in fields(Columns)))
+        self.tags = Tags(self._tag_offsets.array, self._tag_codes.array)
+        self.signatures = self._signatures.array
+        self.sketches = self._sketches.array
+        self.id_hashes = self._id_hashes.array
+        self._rows_by_scope: dict[Scope | None, tuple[Rows, Times]] = {}
 
     def copy(self) -> Tail:
-        """Return a tail of its own with the same rows."""
+        """Return an independent tail with the same rows."""
         other = copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, _Growing | list | dict):
+            if isinstance(value, _GrowingArray | list | dict):
                 setattr(other, name, value.copy())
-        other._columns = {name: growing.copy() for name, growing in self._columns.items()}
+        other._columns = {name: column.copy() for name, column in self._columns.items()}
+        other._refresh()
         return other
 
-    def put(self, entry: Entry) -> None:
-        """Add an article; an earlier row of the same id dies."""
-        self.remove(entry.id)
-        self._mains.append(entry.main)
-        self._heads.append(entry.head)
-        self._signatures.append(entry.signature)
-        self._sketches.append(entry.sketch)
-        self._id_hashes.append(entry.id_hash)
-        for growing, value in zip(self._columns.values(), entry.columns, strict=True):
-            growing.append(value)
-        self._alive.append(True)
-        self._row_of[entry.id] = len(self._records)
-        self._records.append(entry.record)
-        self._tag_codes.append(entry.tag_codes)
-        self._changed()
+    def update(self, changes: Mapping[str, RowValues | None]) -> None:
+        """Add articles by id, or with None withdraw them; an earlier row of the same id dies."""
+        for article_id, values in changes.items():
+            self._kill(article_id)
+            if values is not None:
+                self._append(values)
+        self._refresh()
 
-    def remove(self, article_id: str) -> None:
-        """Let the row of an article die, if there is one."""
+    def _append(self, values: RowValues) -> None:
+        self._mains.append(values.main)
+        self._heads.append(values.head)
+        self._signatures.append(values.signature)
+        self._sketches.append(values.sketch)
+        self._id_hashes.append(values.id_hash)
+        for column, value in zip(self._columns.values(), values.columns, strict=True):
+            column.append(value)
+        for code in values.tag_codes:
+            self._tag_codes.append(code)
+        self._tag_offsets.append(len(self._tag_codes.array))
+        self._alive.append(True)
+        self._row_of[values.id] = len(self._records)
+        self._records.append(values.record)
+
+    def _kill(self, article_id: str) -> None:
         row = self._row_of.pop(article_id, None)
         if row is not None:
             self._alive.array[row] = False
-            self._changed()
-
-    @property
-    def rows(self) -> int:
-        """Number of rows, dead ones included."""
-        return len(self._records)
-
-    @property
-    def living(self) -> int:
-        """Number of rows that are not dead."""
-        return len(self._row_of)
-
-    @property
-    def columns(self) -> Columns:
-        """The columns of all rows."""
-        if self._columns_read is None:
-            self._columns_read = Columns(*(self._columns[f.name].array for f in fields(Columns)))
-        return self._columns_read
-
-    @property
-    def tags(self) -> Tags:
-        """The tags of all rows."""
-        if self._tags is None:
-            counts = np.fromiter(map(len, self._tag_codes), np.int64, len(self._tag_codes))
-            codes = np.fromiter((code for codes in self._tag_codes for code in codes), np.uint32, int(counts.sum()))
-            self._tags = Tags(np.concatenate(([0], np.cumsum(counts))), codes)
-        return self._tags
 
     def label_count(self, column: str, code: int) -> int:
         """Return the number of living rows whose column of that name holds `code`."""
-        return int(np.count_nonzero((self._columns[column].array == code) & self._alive.array))
-
-    @property
-    def signatures(self) -> Packed:
-        """Return uint32 (rows, SIGNATURE_TERMS)."""
-        return self._signatures.array
-
-    @property
-    def sketches(self) -> Sketch:
-        """Return uint8 (rows, SKETCH_SIZE)."""
-        return self._sketches.array
-
-    @property
-    def id_hashes(self) -> npt.NDArray[np.uint64]:
-        """Return uint64 (rows,)."""
-        return self._id_hashes.array
+        return int(np.count_nonzero((getattr(self.columns, column) == code) & self._alive.array))
 
     def find(self, article_id: str) -> int | None:
-        """Return the living row of an article."""
+        """Return the living row of an article, or None."""
         return self._row_of.get(article_id)
 
     def record(self, row: int) -> Record:
-        """Read one record."""
+        """Return one record."""
         return self._records[row]
-
-    def main_vectors(self, rows: Rows) -> Vector:
-        """Return float32 (len(rows), dimension)."""
-        return Vectors8Bit(self._mains.array).read(rows)
 
     def main_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
@@ -171,27 +146,34 @@ class Tail:
         """Return float32 (dimension,)."""
         return Vectors4Bit(self._heads.array, self._dimension).read(row)
 
+    def main_vectors(self, rows: Rows) -> Vector:
+        """Return float32 (len(rows), dimension)."""
+        return Vectors8Bit(self._mains.array).read(rows)
+
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
+        """Return float32 (len(rows),): cosines of the rows' head vectors with `head`."""
         return Vectors4Bit(self._heads.array, self._dimension).cosines(rows, head)
 
     def public_in(self, from_ms: int, until_ms: int, scope: Scope | None = None) -> Rows:
-        """Return the living rows, of those in `scope`, that became public in [from_ms, until_ms], ascending."""
-        rows, times = self._living_in(scope)
+        """Return the living rows that became public in [from_ms, until_ms], ascending; only those in `scope`, if given.
+
+        Without a scope, articles that are never a target count too.
+        """
+        rows, times = self._rows_in(scope)
         return rows[(times >= from_ms) & (times <= until_ms)]
 
-    def _living_in(self, scope: Scope | None) -> tuple[Rows, Times]:
-        """Return the living rows, ascending, and when each became public."""
-        found = self._living.get(scope)
-        if found is None:
-            living: RowMask = self._alive.array
+    def _rows_in(self, scope: Scope | None) -> tuple[Rows, Times]:
+        """Return the living rows in a scope, ascending, and when each became public. A page asks some ten times."""
+        cached = self._rows_by_scope.get(scope)
+        if cached is None:
+            allowed: RowMask = self._alive.array
             if scope is not None:
-                living = living & scope.allowed(partial(getattr, self.columns), self.tags)
-            rows = np.flatnonzero(living)
-            if len(self._living) == _SCOPES_CACHED:
-                self._living.clear()
-            found = self._living[scope] = rows, self.columns.public_at_ms[rows]
-        return found
+                allowed = allowed & scope.allowed(partial(getattr, self.columns), self.tags)
+            rows = np.flatnonzero(allowed)
+            if len(self._rows_by_scope) == _SCOPES_CACHED_MAX:
+                self._rows_by_scope.clear()
+            cached = self._rows_by_scope[scope] = rows, self.columns.public_at_ms[rows]
+        return cached
 
     def search(self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope) -> Hits:
         """Return the k best living rows in `scope` that became public in [from_ms, until_ms]."""

@@ -228,7 +228,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
             dimension=live.manifest.dimension,
             snapshot_revision=live.manifest.revision,
             snapshot_age=duration(max(0, now_ms - live.manifest.created_at_ms)),
-            tail_count=live.changed,
+            tail_count=live.changed_rows,
             version=importlib.metadata.version("related-news"),
             published_per_day=live.published_per_day(now_ms),
             layouts=sorted(self._options().layouts),

@@ -159,7 +159,7 @@ def test_a_run_stores_every_article_and_writes_a_snapshot(articles: Path, data_d
     assert report.snapshot == current_snapshot(data_dir / SNAPSHOTS)
     store, live = open_archive(data_dir)
     store.close()
-    assert (live.count, live.revision, live.changed) == (10, 10, 0)
+    assert (live.count, live.revision, live.changed_rows) == (10, 10, 0)
 
 
 def test_a_second_run_embeds_and_writes_nothing(

@@ -301,7 +301,7 @@ def test_refresh_swaps_in_a_newer_snapshot(folder: Path, store: Store) -> None:
         make_current(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))
         index.refresh()
         live = index._catalog.live
-        assert (live.manifest.revision, live.changed) == (store.revision(), 0)
+        assert (live.manifest.revision, live.changed_rows) == (store.revision(), 0)
         assert index.list_related("new").receipt.revision == store.revision()
 
 

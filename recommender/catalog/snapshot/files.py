@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.snapshot.columns import COLUMN_TYPES, Codes, Columns
-from recommender.catalog.snapshot.entry import Entry
+from recommender.catalog.snapshot.row_values import RowValues
 from recommender.catalog.snapshot.snapshot import RECORDS, Snapshot, map_array
 from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed, Weights
@@ -57,7 +57,7 @@ class Batch:
     records: bytes
 
 
-def batch_of(entries: Sequence[Entry]) -> Batch:
+def batch_of(entries: Sequence[RowValues]) -> Batch:
     """Return new rows; at least one."""
     records = [entry.record.to_bytes() for entry in entries]
     columns = zip(COLUMN_TYPES.values(), zip(*(entry.columns for entry in entries), strict=True), strict=True)

@@ -1,7 +1,7 @@
-"""An immutable, memory-mapped image of the store at one revision, opened; snapshot_writer.py writes them.
+"""An opened snapshot: an immutable, memory-mapped image of the store at one revision. writer.py writes snapshots.
 
-Rows are in the order of (public_at_ms, id), oldest first. A snapshot is a folder of plain NumPy files, the records, and
-a manifest. Worker processes share the mapped pages; each has an index of the codes of its own, 60 bytes a row.
+Rows are sorted by (public_at_ms, id), oldest first. A snapshot is a folder of plain NumPy files, the records, and a
+manifest. Processes share the mapped pages; each has an index of product codes of its own, 60 bytes a row.
 """
 
 from __future__ import annotations
@@ -21,54 +21,67 @@ import numpy.typing as npt
 from recommender.catalog.snapshot.columns import Columns, Tags, id_hash
 from recommender.catalog.snapshot.manifest import FIX, Manifest
 from recommender.catalog.snapshot.record import Record
-from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.snapshot.scoped_search import LiveRows, ScopedIndex, time_range
+from recommender.catalog.snapshot.scoped_search import ScopedIndex, time_range
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights
-from recommender.catalog.vectors.index import Hits, Rows, Vectors4Bit, Vectors8Bit
+from recommender.catalog.vectors.index import Rows, Vectors4Bit, Vectors8Bit
 from recommender.catalog.vectors.product_codes import ProductCodes, Quantizers
 from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit
 from recommender.errors import CorruptError
 
 RECORDS = "records.bin"
-_LABELS_CACHED = 10_000
-_one_at_a_time = threading.Lock()
-"""NumPy has Python parse a file's header, which fails now and then in two threads at once (cpython issue 106905)."""
+"""Name of the file of records."""
+_LABELS_CACHED_MAX = 10_000
+"""Labels whose number of rows is cached."""
+_header_lock = threading.Lock()
+"""Held while NumPy parses a file's header in Python, which can fail in two threads at once (cpython issue 106905)."""
 
 
 def map_array(path: Path) -> npt.NDArray[Any]:
-    """Map one array of a snapshot; its base is the map, unless the array is empty."""
-    with path.open("rb") as stream, _one_at_a_time:
+    """Map one array of a snapshot into memory; the array's base is the map, unless the array is empty."""
+    with path.open("rb") as stream, _header_lock:
         np.lib.format.read_magic(stream)
         shape, _, kind = np.lib.format.read_array_header_2_0(stream)
-        if 0 in shape:  # nothing cannot be mapped
+        if 0 in shape:  # no bytes cannot be mapped
             return np.empty(shape, kind)
         return np.ndarray(shape, kind, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), stream.tell())
 
 
 class Snapshot:
-    """An open snapshot; a Segment. Not safe for several threads at once: it caches the rows of recent scopes."""
+    """An open snapshot, a Segment. Not thread-safe: it caches the rows of recent scopes.
+
+    Its attributes are read-only for its users:
+    rows: number of rows.
+    columns, tags, signatures, sketches, id_hashes: see Segment.
+    mains: 8-bit codes of the main vectors, which are searched.
+    heads: 4-bit codes of the head vectors, which are compared.
+    compressed: product codes of the main vectors; None if the snapshot is too small to need them.
+    index: searches the main vectors by scope and time.
+    idf: float32 (TERM_BUCKETS,), the weights of the signatures' terms.
+    """
 
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
         """Map a snapshot. verify: also compare checksums, which reads every byte once.
 
-        Raises CorruptError naming the file that is not what was written.
+        Raises CorruptError naming a file that is missing or damaged.
         """
         self.folder = folder
         self.manifest = Manifest.read(folder)
         self.manifest.check_files(folder, verify=verify)
-        self._columns = Columns(*(self._array(f"column_{f.name}") for f in fields(Columns)))
-        self._tags = Tags(self._array("tag_offsets"), self._array("tag_codes"))
-        self._signatures = self._array("signatures")
-        self._sketches = self._array("sketches")
-        self._heads = Vectors4Bit(self._array("heads"), self.manifest.dimension)
+        self.rows = self.manifest.rows
+        self.columns = Columns(*(self._array(f"column_{f.name}") for f in fields(Columns)))
+        self.tags = Tags(self._array("tag_offsets"), self._array("tag_codes"))
+        self.signatures: Packed = self._array("signatures")
+        self.sketches: Sketch = self._array("sketches")
+        self.heads = Vectors4Bit(self._array("heads"), self.manifest.dimension)
         quantizers = Quantizers(self._array("centroids"), self._array("codebooks"))
         codes, lists = self._array("codes"), self._array("lists")
         self.compressed = ProductCodes(quantizers, codes, lists) if len(codes) else None
-        self.scoped = ScopedIndex(Vectors8Bit(self._array("mains")), self.compressed, self._columns, self._tags)
+        self.mains = Vectors8Bit(self._array("mains"))
+        self.index = ScopedIndex(self.mains, self.compressed, self.columns, self.tags)
         if isinstance(codes.base, mmap.mmap):
-            codes.base.madvise(mmap.MADV_DONTNEED)  # copied into lists; hardly any are read again
-        self._hashes = self._array("hashes")
+            codes.base.madvise(mmap.MADV_DONTNEED)  # the index has a copy of them in its inverted lists
+        self.id_hashes: npt.NDArray[np.uint64] = self._array("hashes")
         self._sorted_hashes = self._array("sorted_hashes")
         self._rows_by_hash = self._array("rows_by_hash")
         self._record_offsets = self._array("record_offsets")
@@ -80,64 +93,34 @@ class Snapshot:
     def _array(self, name: str) -> npt.NDArray[Any]:
         return map_array(self.folder / f"{name}.npy")
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.manifest.rows
-
-    @property
-    def columns(self) -> Columns:
-        """The columns of all rows."""
-        return self._columns
-
-    @property
-    def tags(self) -> Tags:
-        """The tags of all rows."""
-        return self._tags
-
-    @property
-    def signatures(self) -> Packed:
-        """Return uint32 (rows, SIGNATURE_TERMS)."""
-        return self._signatures
-
-    @property
-    def sketches(self) -> Sketch:
-        """Return uint8 (rows, SKETCH_SIZE)."""
-        return self._sketches
-
-    @property
-    def id_hashes(self) -> npt.NDArray[np.uint64]:
-        """Return uint64 (rows,)."""
-        return self._hashes
-
     def label_count(self, column: str, code: int) -> int:
         """Return the number of rows whose column of that name holds `code`."""
         count = self._label_counts.get((column, code))
         if count is None:
-            count = int(np.count_nonzero(getattr(self._columns, column) == code))
-            if len(self._label_counts) == _LABELS_CACHED:
+            count = int(np.count_nonzero(getattr(self.columns, column) == code))
+            if len(self._label_counts) == _LABELS_CACHED_MAX:
                 self._label_counts.clear()
             self._label_counts[column, code] = count
         return count
 
     def find(self, article_id: str) -> int | None:
-        """Return the row of an article."""
-        wanted = id_hash(article_id)
-        at = int(np.searchsorted(self._sorted_hashes, wanted))
-        while at < self.rows and self._sorted_hashes[at] == wanted:
+        """Return the row of an article, or None."""
+        wanted_hash = id_hash(article_id)
+        at = int(np.searchsorted(self._sorted_hashes, wanted_hash))
+        while at < self.rows and self._sorted_hashes[at] == wanted_hash:
             row = int(self._rows_by_hash[at])
             if Record.is_of(self._blob(row), article_id):
                 return row
             at += 1
         return None
 
-    def place_of(self, public_at_ms: int, article_id: str) -> int:
-        """Return how many rows come before a row with these values, which need not be here."""
-        low, high = time_range(self._columns.public_at_ms, public_at_ms, public_at_ms)
+    def insertion_row(self, public_at_ms: int, article_id: str) -> int:
+        """Return the row that keeps the order if an article with this key were inserted before it."""
+        low, high = time_range(self.columns.public_at_ms, public_at_ms, public_at_ms)
         return low + bisect_left(range(high - low), article_id, key=lambda at: self.record(low + at).id)
 
     def records(self, low: int, high: int) -> tuple[npt.NDArray[np.int64], bytes]:
-        """Return the records of rows [low, high) as they stand in the file: the bytes of each, and all together."""
+        """Return the serialised records of rows [low, high): the size of each in bytes, and all of them joined."""
         offsets = self._record_offsets[low : high + 1]
         return np.diff(offsets), self._read(int(offsets[0]), int(offsets[-1]))
 
@@ -149,40 +132,24 @@ class Snapshot:
         return self._read(*self._record_offsets[row : row + 2].tolist())
 
     def _read(self, start: int, end: int) -> bytes:
-        """Return bytes of the records' file. It is read, not mapped: half of a snapshot, of which little is needed."""
+        """Return bytes of the file of records, which is half of a snapshot and seldom needed: read, not mapped."""
         data = os.pread(self._records, end - start, start)
         if len(data) != end - start:
             raise CorruptError(f"{self.folder / RECORDS}: cut off before byte {end}", fix=FIX)
         return data
 
-    @property
-    def mains(self) -> Vectors8Bit:
-        """The main vectors, which are searched."""
-        return self.scoped.vectors
-
-    @property
-    def heads(self) -> Vectors4Bit:
-        """The head vectors, which are compared."""
-        return self._heads
-
     def main_vectors(self, rows: Rows) -> Vector:
         """Return float32 (len(rows), dimension)."""
-        return self.scoped.vectors.read(rows)
+        return self.mains.read(rows)
 
     def main_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        return dequantise_8bit(self.scoped.vectors.codes[row])
+        return dequantise_8bit(self.mains.codes[row])
 
     def head_vector(self, row: int) -> Vector:
         """Return float32 (dimension,)."""
-        return self._heads.read(row)
+        return self.heads.read(row)
 
     def head_cosines(self, rows: Rows, head: Vector) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),): inner products of the rows' head vectors with `head`."""
-        return self._heads.cosines(rows, head)
-
-    def search(
-        self, query: Vector, k: int, from_ms: int, until_ms: int, scope: Scope, *, alive: LiveRows | None = None
-    ) -> Hits:
-        """Return the k best rows in `scope` that became public in [from_ms, until_ms]; of those `alive`, if given."""
-        return self.scoped.search(query, k, from_ms, until_ms, scope, alive=alive)
+        """Return float32 (len(rows),): cosines of the rows' head vectors with `head`."""
+        return self.heads.cosines(rows, head)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from recommender.catalog.snapshot.entry import Entry, make_entries
 from recommender.catalog.snapshot.files import Batch, Carried, SnapshotFiles, batch_from, batch_of, flush, put_in_place
 from recommender.catalog.snapshot.manifest import (
     CURRENT,
@@ -35,6 +34,7 @@ from recommender.catalog.snapshot.manifest import (
     unfinished_snapshots,
 )
 from recommender.catalog.snapshot.progress import SILENT, Progress
+from recommender.catalog.snapshot.row_values import RowValues, make_row_values
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.locks import in_turn
 from recommender.catalog.store.reads import FrozenStore, Statistics
@@ -150,7 +150,7 @@ class _Writing:
             return rows
         changed = self.frozen.ids_changed_after(base.manifest.revision)
         gone = [row for row in map(base.find, changed) if row is not None]
-        entries = sorted(make_entries(list(self.frozen.stored(changed)), idf), key=lambda entry: entry.key)
+        entries = sorted(make_row_values(list(self.frozen.stored(changed)), idf), key=lambda entry: entry.key)
         source = _source(base, gone, entries)
         trained_rows = base.manifest.trained_rows
         same_words = base.manifest.statistics == self.statistics.version
@@ -172,19 +172,19 @@ class _Writing:
     def _from_store(self, idf: Weights) -> Iterator[Batch]:
         articles = self.frozen.in_time_order()
         while some := list(islice(articles, _BATCH_ROWS)):
-            yield batch_of(make_entries(some, idf))
+            yield batch_of(make_row_values(some, idf))
 
 
-def _source(base: Snapshot, gone: Sequence[int], entries: Sequence[Entry]) -> Rows:
+def _source(base: Snapshot, gone: Sequence[int], entries: Sequence[RowValues]) -> Rows:
     """Return for each row of the new snapshot its row in `base`, or -1 for the next one of `entries`."""
     kept = np.ones(base.rows, np.bool_)
     kept[list(gone)] = False
     before = np.concatenate(([0], np.cumsum(kept)))
-    places = [before[base.place_of(*entry.key)] for entry in entries]
+    places = [before[base.insertion_row(*entry.key)] for entry in entries]
     return np.insert(np.flatnonzero(kept), np.array(places, np.int64), -1)
 
 
-def _carried_over(base: Snapshot, source: Rows, entries: Sequence[Entry]) -> Iterator[Batch]:
+def _carried_over(base: Snapshot, source: Rows, entries: Sequence[RowValues]) -> Iterator[Batch]:
     new = iter(entries)
     for low, high in _runs(source):
         yield batch_of([next(new)]) if low < 0 else batch_from(base, low, high)

@@ -89,7 +89,8 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         assert (snapshot.compressed is not None) == ("compressed" in request.param)
         live = Live(snapshot)
         live.apply(
-            [Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)], live.prepare(made.values())
+            [Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)],
+            live.row_values(made.values()),
         )
         yield live
 

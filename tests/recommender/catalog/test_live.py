@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import YEAR_MS, Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
-from recommender.catalog.snapshot import columns, entry, files, snapshot, writer
+from recommender.catalog.snapshot import columns, files, row_values, snapshot, writer
 from recommender.catalog.snapshot.columns import Columns, Flag
 from recommender.catalog.snapshot.manifest import MANIFEST
 from recommender.catalog.snapshot.record import Record
@@ -66,7 +66,7 @@ def found_ids(live: Live, hits: Hits) -> list[str]:
 def replay(live: Live, store: Store, at_once: int = 200) -> None:
     """Apply what the store has committed since, as a worker does."""
     while changes := store.changes_after(live.revision, at_once):
-        live.apply(changes, live.prepare(store.stored([change.article_id for change in changes]).values()))
+        live.apply(changes, live.row_values(store.stored([change.article_id for change in changes]).values()))
 
 
 def image(store: Store, folder: Path) -> Live:
@@ -411,7 +411,7 @@ def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path
     live = build_live(tmp_path, [])
     for count, tags in enumerate((["gas"], ["talks"], ["gas", "talks"]), 1):
         one = article(f"{count}", tags=tags)
-        live.apply([written(live.revision + 1, one.id)], live.prepare(stored([one]).values()))
+        live.apply([written(live.revision + 1, one.id)], live.row_values(stored([one]).values()))
         expected = [1.0, 0.0, 0.5][:count]
         assert live.tag_overlaps(np.arange(count), ["gas"]).tolist() == expected
         with_gas = live.latest(Scope(tags=frozenset({"gas"})), 9, NOW_MS)
@@ -472,7 +472,7 @@ def test_a_changed_article_is_read_and_found_as_it_is_now(tmp_path: Path) -> Non
         assert old is not None
         assert new is not None
         assert new != old
-        assert (live.record(new).title, live.count, live.changed) == ("Gas flows again", 2, 2)
+        assert (live.record(new).title, live.count, live.changed_rows) == ("Gas flows again", 2, 2)
         assert found_ids(live, live.search(query("Gas flows again"), 1, *EVER, Scope())) == ["a"]
         assert len(live.search(query("Gas flows again"), 5, *EVER, Scope(sections=frozenset(["world"]))).rows) == 0
         assert ids_at(live, live.latest(Scope(), 5, NOW_MS)) == ["b", "a"]
@@ -503,7 +503,7 @@ def test_a_change_may_be_applied_again_and_late(tmp_path: Path) -> None:
         changes = store.changes_after(live.revision, 10)
         present = store.stored(["a", "b"])
         for change in changes:
-            live.apply([change], live.prepare(present.values()))
+            live.apply([change], live.row_values(present.values()))
             assert live.find("a") is None
             assert live.revision == change.revision
         assert (live.count, live.find("b") is not None) == (1, True)
@@ -513,14 +513,14 @@ def test_no_change_leaves_the_revision(tmp_path: Path) -> None:
     """Applying nothing is allowed."""
     live = build_live(tmp_path, [article("a")])
     live.apply([], {})
-    assert (live.revision, live.count, live.changed) == (1, 1, 0)
+    assert (live.revision, live.count, live.changed_rows) == (1, 1, 0)
 
 
 def test_rows_of_the_tail_are_in_the_order_of_the_log(tmp_path: Path) -> None:
     """Every process that applies the same changes has the same rows, and so breaks ties alike."""
     live = build_live(tmp_path, [])
     some = [article(f"x{i}", title="Talks resume", paragraphs=()) for i in range(50)]
-    live.apply([written(i + 1, a.id) for i, a in enumerate(some)], live.prepare(stored(some).values()))
+    live.apply([written(i + 1, a.id) for i, a in enumerate(some)], live.row_values(stored(some).values()))
     assert [live.find(a.id) for a in some] == list(range(50))
     newest_first = [a.id for a in reversed(some)]
     assert found_ids(live, live.search(query("Talks resume"), 7, *EVER, Scope())) == newest_first[:7]
@@ -531,14 +531,14 @@ def test_a_view_with_another_article_is_a_view_of_its_own(tmp_path: Path, id: st
     """Neither says what is applied to the other."""
     some = stored([article(id) for id in "abc"])
     with archive(tmp_path, some["a"].article, article("b", title="Before")) as (_, live):
-        live.apply([written(3, "b"), written(4, "c")], live.prepare([some["b"], some["c"]]))
+        live.apply([written(3, "b"), written(4, "c")], live.row_values([some["b"], some["c"]]))
         other = stored([article(id, title="Another", tags=["gas"], days_ago=3, paragraphs=())])
-        (entry,) = live.prepare(other.values()).values()
-        view = live.with_article(entry)
+        (values,) = live.row_values(other.values()).values()
+        view = live.with_article(values)
         assert_holds(view, some | other, 4)
         assert_holds(live, some, 4)
         late = stored([article("e", title="Late")])
-        live.apply([written(5, "e"), deleted(6, "a")], live.prepare(late.values()))
+        live.apply([written(5, "e"), deleted(6, "a")], live.row_values(late.values()))
         assert_holds(view, some | other, 4)
         view.apply([deleted(5, "c")], {})
         assert_holds(live, {id: one for id, one in (some | late).items() if id != "a"}, 6)
@@ -549,13 +549,13 @@ def test_what_is_withdrawn_in_one_view_is_not_in_another(tmp_path: Path, scope: 
     """Two views of one snapshot, each with as many withdrawals, and of others: what scopes remember is of one view."""
     some = [article(id, section="news") for id in "abc"] + [article("d", section="sport")]
     live = build_live(tmp_path, some)
-    (entry,) = live.prepare(stored([article("a", section="news", title="As it was")]).values()).values()
+    (values,) = live.row_values(stored([article("a", section="news", title="As it was")]).values()).values()
 
     def found(view: Live) -> set[str]:
         return set(found_ids(view, view.search(query("Talks"), 10, *EVER, scope))) - {"d"}
 
     assert found(live) == {"a", "b", "c"}
-    view = live.with_article(entry)
+    view = live.with_article(values)
     assert found(view) == {"a", "b", "c"}
     live.apply([deleted(5, "b")], {})
     assert found(live) == {"a", "c"}
@@ -570,8 +570,8 @@ def test_the_tail_grows_and_older_reads_stay_right(tmp_path: Path) -> None:
     for round_ in range(3):
         some = [article(f"x{i}", title=f"Title {i} {round_}", days_ago=i + 1, tags=[f"t{i % 7}"]) for i in range(100)]
         changes = [written(live.revision + 1 + i, a.id) for i, a in enumerate(some)]
-        live.apply(changes, live.prepare(stored(some).values()))
-    assert (live.count, live.changed) == (101, 300)
+        live.apply(changes, live.row_values(stored(some).values()))
+    assert (live.count, live.changed_rows) == (101, 300)
     rows = np.array([live.find(f"x{i}") for i in range(100)])
     assert [live.record(row).title for row in rows.tolist()] == [f"Title {i} 2" for i in range(100)]
     assert live.column("published_at_ms", rows).tolist() == [NOW_MS - (i + 1) * DAY_MS for i in range(100)]
@@ -619,7 +619,7 @@ def test_ids_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         return np.uint64(7)
 
     monkeypatch.setattr(snapshot, "id_hash", one_hash)
-    monkeypatch.setattr(entry, "id_hash", one_hash)
+    monkeypatch.setattr(row_values, "id_hash", one_hash)
     live = build_live(tmp_path, [article(f"x{i}", days_ago=5 - i) for i in range(5)])
     assert [live.find(f"x{i}") for i in range(5)] == list(range(5))
     assert live.find("y") is None

@@ -140,7 +140,7 @@ def test_every_change_empties_the_cache(tmp_path: Path) -> None:
         assert plans.ask(view, options=options) == number
         assert plans.ask(view, options=options) == number
     assert plans.ask(live) == 5
-    live.apply([Change(live.revision + 1, "b", deleted=False)], live.prepare(stored([piece("b")]).values()))
+    live.apply([Change(live.revision + 1, "b", deleted=False)], live.row_values(stored([piece("b")]).values()))
     assert plans.ask(live) == 6
 
 

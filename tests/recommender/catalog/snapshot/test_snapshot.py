@@ -206,9 +206,9 @@ def test_an_empty_store_has_a_snapshot(tmp_path: Path) -> None:
     assert (snapshot.mains.codes.shape, snapshot.compressed) == ((0, DIMENSION), None)
     assert snapshot.find("a") is None
     for scope in (Scope(), Scope(sections=frozenset(["world"]))):
-        snapshot.scoped.warm_up([scope])
-        assert snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows.tolist() == []
-        assert snapshot.search(QUERY, 5, 0, NOW_MS, scope, alive=LiveRows(bits_of([]), 0)).rows.tolist() == []
+        snapshot.index.warm_up([scope])
+        assert snapshot.index.search(QUERY, 5, 0, NOW_MS, scope).rows.tolist() == []
+        assert snapshot.index.search(QUERY, 5, 0, NOW_MS, scope, alive=LiveRows(bits_of([]), 0)).rows.tolist() == []
 
 
 def test_progress_is_reported_row_by_row(store: Store) -> None:
@@ -380,7 +380,7 @@ def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no
             assert snapshot.compressed is None
         else:
             assert_encoded(snapshot, train(snapshot.mains.codes, size))
-        found = snapshot.search(QUERY, 5, 0, NOW_MS, Scope())
+        found = snapshot.index.search(QUERY, 5, 0, NOW_MS, Scope())
         assert_best(found, exact(snapshot.mains.codes, QUERY, 5, range(size)))
     store.close()
 
@@ -396,9 +396,9 @@ def test_what_has_a_dimension_that_cannot_be_compressed_is_searched_exactly(
     snapshot = Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, 20))
     store.close()
     assert snapshot.compressed is None
-    snapshot.scoped.warm_up([Scope(), tagged(3)])
-    assert_best(snapshot.search(query, 5, 0, NOW_MS, Scope()), exact(matrix, query, 5, range(60)))
-    assert_best(snapshot.search(query, 5, 0, NOW_MS, tagged(3)), exact(matrix, query, 5, range(3, 60, 10)))
+    snapshot.index.warm_up([Scope(), tagged(3)])
+    assert_best(snapshot.index.search(query, 5, 0, NOW_MS, Scope()), exact(matrix, query, 5, range(60)))
+    assert_best(snapshot.index.search(query, 5, 0, NOW_MS, tagged(3)), exact(matrix, query, 5, range(3, 60, 10)))
 
 
 # Searches by scope and time
@@ -456,7 +456,7 @@ def test_few_rows_are_searched_exactly(many: Path, matrix: ScalarCodes, scope: s
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     for query in dequantise_8bit(unit_vectors(5, DIMENSION, seed=2, topics=TOPICS)):
-        found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
+        found = snapshot.index.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
         assert_best(found, exact(matrix, query, 20, inside))
 
 
@@ -482,7 +482,7 @@ def test_many_rows_are_searched_by_codes(
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     recalls = []
     for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=2, topics=TOPICS)):
-        found = snapshot.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
+        found = snapshot.index.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
         assert len(found.rows) == min(20, len(inside))
         assert np.isin(found.rows, inside).all()
         assert_best(found, exact(matrix, query, 20, found.rows))
@@ -502,7 +502,7 @@ def test_what_died_since_the_last_search_is_not_found_again(
     seen: list[int] = []
     for _ in range(12):
         for scope in (tagged(7), Scope()):
-            [best] = snapshot.search(QUERY, 1, 0, NOW_MS, scope, alive=alive_of(mask)).rows.tolist()
+            [best] = snapshot.index.search(QUERY, 1, 0, NOW_MS, scope, alive=alive_of(mask)).rows.tolist()
             assert best not in seen
             mask[best] = False
             seen.append(best)
@@ -513,7 +513,7 @@ def test_what_died_since_the_last_search_is_not_found_again(
 
 def listed(snapshot: Snapshot) -> list[Scope]:
     """Return the scopes that have codes of their own, the one that was asked for longest ago first."""
-    return [scope for scope, allowed in snapshot.scoped._scopes.items() if allowed.making]
+    return [scope for scope, allowed in snapshot.index._scopes.items() if allowed.making]
 
 
 def test_a_narrow_scope_gets_codes_of_its_own_when_it_comes_again(
@@ -524,9 +524,9 @@ def test_a_narrow_scope_gets_codes_of_its_own_when_it_comes_again(
     snapshot = Snapshot(many, verify=False)
     inside = inside_of(snapshot, tagged(7), (0, NOW_MS), np.ones(MANY, np.bool_))
     for search in range(4):
-        assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, tagged(7)), exact(matrix, QUERY, 5, inside))
+        assert_best(snapshot.index.search(QUERY, 5, 0, NOW_MS, tagged(7)), exact(matrix, QUERY, 5, inside))
         assert listed(snapshot) == ([tagged(7)] if search else [])
-        if making := snapshot.scoped._scopes[tagged(7)].making:
+        if making := snapshot.index._scopes[tagged(7)].making:
             assert making.result().rows == len(inside)
 
 
@@ -535,7 +535,7 @@ def test_a_wide_scope_is_searched_among_the_codes_of_all(many: Path, monkeypatch
     codes_alone(monkeypatch)
     snapshot = Snapshot(many, verify=False)
     for scope in 3 * [tagged(0, 1, 2, 3, 4), Scope(published_from_ms=int(snapshot.columns.public_at_ms[1]))]:
-        assert len(snapshot.search(QUERY, 5, 0, NOW_MS, scope).rows) == 5
+        assert len(snapshot.index.search(QUERY, 5, 0, NOW_MS, scope).rows) == 5
         assert listed(snapshot) == []
 
 
@@ -550,8 +550,8 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
     def ask(scope: Scope) -> None:
         inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
         for _ in range(2):
-            assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
-        held = [allowed.making.result().rows for allowed in snapshot.scoped._scopes.values() if allowed.making]
+            assert_best(snapshot.index.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
+        held = [allowed.making.result().rows for allowed in snapshot.index._scopes.values() if allowed.making]
         assert sum(held) <= 0.5 * MANY
 
     for scope in (tagged(1, 2), tagged(7), tagged(3, 4), tagged(1, 2)):
@@ -561,7 +561,7 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
     assert listed(snapshot) == [tagged(3, 4), tagged(1, 2), on(3)], "the first of them made room"
     ask(tagged(7))
     assert listed(snapshot) == [tagged(1, 2), on(3), tagged(7)], "and has its own again"
-    assert tagged(3, 4) in snapshot.scoped._scopes, "its rows are kept"
+    assert tagged(3, 4) in snapshot.index._scopes, "its rows are kept"
 
 
 def test_scopes_are_forgotten_while_they_hold_too_many_rows(
@@ -574,9 +574,9 @@ def test_scopes_are_forgotten_while_they_hold_too_many_rows(
     left = [1, 2, 3, 1, 2, 2]
     for scope, count in zip(scopes, left, strict=True):
         inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
-        assert_best(snapshot.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
-        assert len(snapshot.scoped._scopes) == count
-    assert list(snapshot.scoped._scopes) == [Scope(), tagged(0, 1, 2, 3)]
+        assert_best(snapshot.index.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
+        assert len(snapshot.index._scopes) == count
+    assert list(snapshot.index._scopes) == [Scope(), tagged(0, 1, 2, 3)]
 
 
 def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,12 +585,12 @@ def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeyp
     monkeypatch.setattr(scoped_search, "GATHERED_ROWS", MANY // 10 + 1)
     snapshot = Snapshot(many, verify=False)
     scopes = [Scope(), tagged(1, 2, 3), tagged(1, 2), tagged(1)]
-    snapshot.scoped.warm_up(scopes)
+    snapshot.index.warm_up(scopes)
     assert listed(snapshot) == [tagged(1, 2)]
-    made = snapshot.scoped._scopes[tagged(1, 2)].making
-    snapshot.search(QUERY, 5, 0, NOW_MS, tagged(1, 2))
-    assert snapshot.scoped._scopes[tagged(1, 2)].making is made
-    assert snapshot.scoped.recent_scopes() == [Scope(), tagged(1, 2)], "what was only warmed up is forgotten"
+    made = snapshot.index._scopes[tagged(1, 2)].making
+    snapshot.index.search(QUERY, 5, 0, NOW_MS, tagged(1, 2))
+    assert snapshot.index._scopes[tagged(1, 2)].making is made
+    assert snapshot.index.recent_scopes() == [Scope(), tagged(1, 2)], "what was only warmed up is forgotten"
 
 
 LABELLED = {
@@ -619,18 +619,18 @@ def test_labels_are_looked_up_once_they_have_been_listed(
     snapshot = Snapshot(many, verify=False)
     inside = inside_of(snapshot, LABELLED[scope], (0, NOW_MS), np.ones(MANY, np.bool_))
     assert len(inside) < MANY or scope == "all"
-    assert snapshot.scoped.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
-    snapshot.scoped.latest(on(10, 11), 1, NOW_MS)
-    snapshot.scoped._label_rows["section"].result()
-    snapshot.scoped._scopes.clear()
-    assert snapshot.scoped.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
+    assert snapshot.index.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
+    snapshot.index.latest(on(10, 11), 1, NOW_MS)
+    snapshot.index._label_rows["section"].result()
+    snapshot.index._scopes.clear()
+    assert snapshot.index.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
 
 
 def test_labels_are_not_listed_for_those_who_ask_for_one(many: Path) -> None:
     """Every page asks for its own language and site."""
     snapshot = Snapshot(many, verify=False)
-    snapshot.scoped.latest(on(5), 1, NOW_MS)
-    assert snapshot.scoped._label_rows == {}
+    snapshot.index.latest(on(5), 1, NOW_MS)
+    assert snapshot.index._label_rows == {}
 
 
 # Damage

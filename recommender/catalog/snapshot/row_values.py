@@ -1,4 +1,4 @@
-"""One article, ready to be a row of a segment: the same for a snapshot that is written and for the tail."""
+"""One article, ready to be a row of a segment: the same values in a snapshot and in the tail."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from recommender.catalog.vectors.scalar_codes import ScalarCodes, encode_4bit, e
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """What a segment holds of one article. main: coded; head: in short. columns: as of Columns.row_of."""
+class RowValues:
+    """All that a segment stores of one article.
+
+    main: 8-bit codes of the main vector.
+    head: 4-bit codes of the head vector.
+    columns: see Columns.row_of.
+    """
 
     id: str
     id_hash: np.uint64
@@ -32,23 +37,23 @@ class Entry:
 
     @property
     def key(self) -> tuple[int, str]:
-        """Rows of a snapshot are in this order."""
+        """The sort key of a snapshot's rows."""
         return (self.public_at_ms, self.id)
 
 
-def make_entries(stored: Sequence[Stored], idf: Weights) -> list[Entry]:
-    """Weigh articles' words by `idf` and put together what a segment holds of each. Safe on any thread."""
+def make_row_values(stored: Sequence[Stored], idf: Weights) -> list[RowValues]:
+    """Return the rows of articles, their terms weighed by `idf`. Safe on any thread."""
     if not stored:
         return []
     mains = encode_8bit(np.stack([one.vectors.main for one in stored]))
     heads = encode_4bit(np.stack([one.vectors.head for one in stored]))
-    return [_entry(*each, idf) for each in zip(stored, mains, heads, strict=True)]
+    return [_row_values(*each, idf) for each in zip(stored, mains, heads, strict=True)]
 
 
-def _entry(stored: Stored, main: ScalarCodes, head: ScalarCodes, idf: Weights) -> Entry:
+def _row_values(stored: Stored, main: ScalarCodes, head: ScalarCodes, idf: Weights) -> RowValues:
     article, terms = stored.article, stored.analysis.terms
     signature = make_signature(terms, idf)
-    return Entry(
+    return RowValues(
         id=article.id,
         id_hash=id_hash(article.id),
         public_at_ms=article.public_at_ms,
