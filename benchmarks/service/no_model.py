@@ -23,6 +23,7 @@ from recommender.encoding.embedder import Embedder, Matrix, ModelInfo, model_of
 from recommender.processes import supervisor
 from recommender.processes.child import run_child
 from recommender.processes.encoder import serve_encoder
+from recommender.processes.orders import StartEncoder
 
 MODULE = "benchmarks.service.no_model"
 _AS_ENCODER = "encoder"
@@ -60,7 +61,7 @@ def _load(name: str, settings: Settings) -> Embedder:
 
 if __name__ == "__main__":
     if sys.argv[1:] == [_AS_ENCODER]:
-        run_child(lambda orders: serve_encoder(orders, _load))
+        run_child(StartEncoder, lambda orders: serve_encoder(orders, _load))
     else:
         from indexer.cli.commands import main  # not for those who only want NoModel: it takes a second
 

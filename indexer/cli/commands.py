@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from recommender.config import Settings, address_of, find_config, load_settings,
 from recommender.encoding.embedder import Embedder, load_embedder
 from recommender.encoding.model_for import model_for
 from recommender.errors import InvalidInputError, RelatedNewsError
+from recommender.processes.logs import log_to_stderr
 
 EXIT_FAILED = 1
 EXIT_SOME_REFUSED = 3
@@ -61,7 +61,7 @@ def _options(
         arguments["data_dir"] = data_dir
     if verbose:
         arguments["log_level"] = "DEBUG"
-        _log("DEBUG")
+        log_to_stderr("DEBUG")
     context.obj = (config, arguments)
 
 
@@ -116,7 +116,7 @@ def serve(
     given = (("host", host), ("port", port), ("workers", workers))
     server = {name: value for name, value in given if value is not None}
     settings = _settings(context, server=server)
-    _log_to_stderr(settings)
+    log_to_stderr(settings.log_level)
     from recommender.processes.supervisor import supervise
 
     config, arguments = context.obj
@@ -377,15 +377,3 @@ def _plain_errors() -> Iterator[None]:
 def _fail(message: str, label: str = "error") -> NoReturn:
     err.print(f"[bold red]{label}:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_FAILED) from None
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    _log(settings.log_level)
-
-
-def _log(level: str) -> None:
-    """Log our own modules from `level` on, the libraries' warnings and errors beside them."""
-    libraries = max(logging.WARNING, logging.getLevelNamesMapping()[level])
-    logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for package in ("indexer", "recommender"):
-        logging.getLogger(package).setLevel(level)

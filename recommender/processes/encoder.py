@@ -1,12 +1,11 @@
-"""The process that has the model: encodes for all workers of a service, their texts together.
+"""The process that has the model: it encodes for all workers of a service, the texts of many calls in one batch.
 
-Started by supervisor.py as `python -m recommender.processes.encoder`; see child.py for how the two talk.
+The supervisor runs it as `python -m recommender.processes.encoder`; see child.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -21,25 +20,24 @@ from recommender.encoding.embedder import Embedder, load_embedder, model_of
 from recommender.encoding.remote import UNBOUNDED
 from recommender.errors import MismatchError
 from recommender.processes.child import Orders, run_child
+from recommender.processes.orders import EncoderReady, StartEncoder
 from recommender.rpc.interceptor import Guard
 
-log = logging.getLogger(__name__)
-
 MODELS_MAX = 3
-"""Models held at once: the active one, and those of a switch there and back; the one not used longest makes way."""
+"""Most models in memory: the active one, and those of a switch there and back. The least recently used is evicted."""
 
 _LAST_CALLS_S = 1.0
-"""Workers that lose their supervisor at the same moment finish the calls that they have begun, and need this one."""
+"""How long to go on after the supervisor is gone: workers that lose it at the same moment finish their calls first."""
 
 Load = Callable[[str, Settings], Embedder]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EncoderService(encoder_grpc.EncoderServiceServicer):
-    """Loads models and encodes by them."""
+    """Loads models and encodes with them."""
 
     def __init__(self, settings: Settings, load: Load) -> None:
-        """load: makes an encoder of a model's name."""
+        """load: returns the embedder of a model's name."""
         self._settings = settings
         self._load = load
         self._loading = asyncio.Lock()
@@ -64,18 +62,18 @@ class EncoderService(encoder_grpc.EncoderServiceServicer):
     ) -> encoder_pb.EncodeResponse:
         """Encode texts."""
         del context
-        batcher = await self._of_key(request.model_key)
+        batcher = await self._batcher_of_key(request.model_key)
         vectors = await batcher.encode(list(request.texts), urgent=request.urgent)
         return encoder_pb.EncodeResponse(vectors=vectors.astype("<f4", copy=False).tobytes())
 
     async def batcher(self, name: str) -> Batcher:
-        """Return the batcher of a model, which is loaded if it was not; the one not used longest makes way for it."""
-        if name not in self._by_name:  # a model that is here does not wait for one that is being loaded
-            await self._load_one(name)
+        """Return the batcher of a model. Load the model if need be, and evict the least recently used one for it."""
+        if name not in self._by_name:  # a loaded model does not wait for one that is being loaded
+            await self._load_model(name)
         self._by_name.move_to_end(name)
         return self._by_name[name]
 
-    async def _load_one(self, name: str) -> None:
+    async def _load_model(self, name: str) -> None:
         async with self._loading:
             if name in self._by_name:
                 return
@@ -90,24 +88,24 @@ class EncoderService(encoder_grpc.EncoderServiceServicer):
         for batcher in self._by_name.values():
             await batcher.close()
 
-    async def _of_key(self, key: str) -> Batcher:
-        """Return the batcher of a model by its key. An encoder that was started again may not have it yet."""
-        found = await self.batcher(model_of(key))
-        if found.info.key != key:
-            raise MismatchError(f"the model is {found.info.key} now, not {key}", fix="run `related-news reindex`")
-        return found
+    async def _batcher_of_key(self, key: str) -> Batcher:
+        """Return the batcher of a ModelInfo's key. An encoder that was restarted may have to load the model first."""
+        batcher = await self.batcher(model_of(key))
+        if batcher.info.key != key:
+            raise MismatchError(f"the model is {batcher.info.key} now, not {key}", fix="run `related-news reindex`")
+        return batcher
 
 
-async def serve_encoder(orders: Orders, load: Load) -> None:
-    """Listen where the first order says, with the model that it names; until told to stop."""
-    settings = Settings.model_validate(orders.first["settings"])
+async def serve_encoder(orders: Orders[StartEncoder], load: Load) -> None:
+    """Load the model that the order names, and answer calls until told to finish."""
+    settings = orders.first.settings
     service = EncoderService(settings, load)
-    info = (await service.batcher(orders.first["model"])).info
+    info = (await service.batcher(orders.first.model)).info
     server = grpc.aio.server(interceptors=[Guard()], options=UNBOUNDED)
     encoder_grpc.add_EncoderServiceServicer_to_server(service, server)
-    server.add_insecure_port(orders.first["address"])
+    server.add_insecure_port(orders.first.address)
     await server.start()
-    orders.ready({"dimension": info.dimension, "key": info.key})
+    orders.ready(EncoderReady(key=info.key, dimension=info.dimension))
     async for _ in orders:
         pass
     if orders.orphaned:
@@ -117,9 +115,9 @@ async def serve_encoder(orders: Orders, load: Load) -> None:
 
 
 def load_configured(name: str, settings: Settings) -> Embedder:
-    """Load a model as the settings say."""
+    """Load a model with the precision, device and threads of the settings."""
     return load_embedder(name, settings.model.computing)
 
 
 if __name__ == "__main__":
-    run_child(lambda orders: serve_encoder(orders, load_configured))
+    run_child(StartEncoder, lambda orders: serve_encoder(orders, load_configured))

@@ -15,6 +15,7 @@ from recommender.encoding.embedder import Embedder, Matrix
 from recommender.errors import NotFoundError
 from recommender.processes.child import run_child
 from recommender.processes.encoder import serve_encoder
+from recommender.processes.orders import StartEncoder
 from tests.building import DIMENSION, FakeEmbedder
 
 GATE = "gate"
@@ -43,4 +44,4 @@ def load(name: str, settings: Settings) -> Embedder:
 
 
 if __name__ == "__main__":
-    run_child(lambda orders: serve_encoder(orders, load))
+    run_child(StartEncoder, lambda orders: serve_encoder(orders, load))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
 from recommender.config import Settings, load_settings
 from recommender.errors import RelatedNewsError
 from recommender.processes import supervisor
+from recommender.processes.logs import log_to_stderr
 from recommender.processes.supervisor import Commands, supervise
 
 ENCODER = (sys.executable, "-m", "tests.service.fake_encoder")
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--compact-again-s", type=float, help="Wait so long after a compaction that failed.")
     given = parser.parse_args()
     if given.compact_again_s is not None:
-        supervisor._AFTER_FAILURE_S = given.compact_again_s
-    logging.basicConfig(level=given.log_level, stream=sys.stderr)
+        supervisor._COMPACTION_RETRY_S = given.compact_again_s
+    log_to_stderr(given.log_level)
 
     def settings() -> Settings:
         server = {"port": given.port, "workers": given.workers, "takedown_timeout_s": given.takedown_timeout_s}

@@ -21,6 +21,7 @@ from recommender.encoding.embedder import Embedder
 from recommender.encoding.remote import TEXTS_PER_CALL, RemoteEncoder, connect_encoder
 from recommender.errors import DeadlineError, MismatchError, NotFoundError, OverloadError, UnavailableError
 from recommender.processes.encoder import MODELS_MAX, EncoderService
+from recommender.processes.orders import EncoderReady, StartEncoder
 from recommender.processes.process import Process
 from tests.building import DIMENSION, FakeEmbedder
 from tests.service.fake_encoder import GATE
@@ -36,17 +37,17 @@ class Rig:
     def __init__(self, host: Host, folder: Path) -> None:
         self.folder = folder
         self.address = f"unix-abstract:related-news-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self.processes: list[Process] = []
+        self.processes: list[Process[EncoderReady]] = []
         self.clients: list[RemoteEncoder] = []
         self._host = host
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._host.loop.run(work)
 
-    async def start(self, model: str = "fake") -> Process:
-        settings = Settings(data_dir=self.folder, log_level="ERROR").model_dump(mode="json")
-        order = {"settings": settings, "model": model, "address": self.address}
-        self.processes.append(await Process.start("encoder", ENCODER, order))
+    async def start(self, model: str = "fake") -> Process[EncoderReady]:
+        settings = Settings(data_dir=self.folder, log_level="ERROR")
+        order = StartEncoder(settings=settings, model=model, address=self.address)
+        self.processes.append(await Process.start("encoder", ENCODER, order, EncoderReady))
         return self.processes[-1]
 
     async def connect(self, model: str = "fake", timeout_s: float = 10.0) -> RemoteEncoder:
@@ -81,7 +82,7 @@ def test_vectors_come_through_the_socket_as_they_are(rig: Rig) -> None:
         process = await rig.start()
         encoder = await rig.connect()
         assert encoder.info == replace(FakeEmbedder().info, languages=frozenset())
-        assert process.about == {"dimension": DIMENSION, "key": FakeEmbedder().info.key}
+        assert process.ready == EncoderReady(key=FakeEmbedder().info.key, dimension=DIMENSION)
         for count in (0, 1, 3, TEXTS_PER_CALL, 2 * TEXTS_PER_CALL + 7):
             for urgent in (True, False):
                 found = await encoder.encode(texts(count), urgent=urgent)
