@@ -33,8 +33,10 @@ from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
 from recommender.answer import rank, recommend, slots
 from recommender.answer.rank import Ranker, Scored
 from recommender.answer.recommend import Recommender
+from recommender.answer.records import RecordCache
 from recommender.answer.retrieve import WINDOWS
-from recommender.answer.suppression import PageJudge
+from recommender.answer.shared_terms import ParagraphFit, SharedTerms
+from recommender.answer.suppression import Suppression
 from recommender.catalog.live import Live
 from recommender.catalog.opening import STORE_FILE
 from recommender.catalog.store.store import open_store
@@ -56,8 +58,8 @@ _SEARCHES = (*(f"search: of the last {articles:,}" for articles, _ in WINDOWS), 
 
 STAGES = (
     Stage(recommend, "_find_page", ("page: find and read it",)),
-    Stage(PageJudge, "__init__", ("page: make its terms ready to compare",)),
-    Stage(recommend._Answer, "__init__", ("page: scope and exclusions",)),
+    Stage(SharedTerms, "__init__", ("page: make its terms ready to compare",)),
+    Stage(Recommender, "_read_page", ("page: scope and exclusions",)),
     Stage(Live, "window", ("search: bounds of the windows",)),
     Stage(Live, "search", _SEARCHES),
     Stage(recommend, "retrieve", ("search: unite candidates",)),
@@ -70,20 +72,20 @@ STAGES = (
     Stage(recommend, "default_half_life_days", ("score: publishing rate",)),
     Stage(Ranker, "score", ("score: log-odds",)),
     Stage(Scored, "order", ("score: order",)),
-    Stage(PageJudge, "prepare", ("slots: read what may clash",)),
+    Stage(Suppression, "prefetch", ("slots: read what may clash",)),
     Stage(Live, "main_vectors", ("slots: read vectors",)),
-    Stage(PageJudge, "clash", ("slots: clashes",)),
-    Stage(PageJudge, "shared", ("slots and reasons: shared terms",)),
-    Stage(PageJudge, "fit", ("slots: fit of paragraphs",)),
+    Stage(Suppression, "rule_against", ("slots: suppression",)),
+    Stage(SharedTerms, "shared", ("slots and reasons: shared terms",)),
+    Stage(ParagraphFit, "fit", ("slots: fit of paragraphs",)),
     Stage(slots, "_put_in_place", ("slots: inline positions",)),
     Stage(recommend, "fill", ("slots: choose by MMR",)),
-    Stage(PageJudge, "record", ("answer: read records",)),
-    Stage(PageJudge, "subjects", ("answer: reasons, subjects",)),
+    Stage(RecordCache, "record", ("answer: read records",)),
+    Stage(SharedTerms, "subjects", ("answer: reasons, subjects",)),
     Stage(recommend, "reason", ("answer: reasons, words",)),
     Stage(Scored, "explain", ("answer: score parts",)),
-    Stage(recommend._Answer, "pool", ("slots: pools of candidates",)),
-    Stage(recommend._Answer, "_explain", ("answer: explained links",)),
-    Stage(recommend._Answer, "receipt", ("answer: receipt",)),
+    Stage(Recommender, "_fill", ("slots: pools of candidates",)),
+    Stage(Recommender, "_explain_link", ("answer: explained links",)),
+    Stage(Recommender, "_receipt", ("answer: receipt",)),
     Stage(Recommender, "fill_slots", ("answer: what is left of the recommender",)),
     Stage(services, "plan_to", ("answer: message",)),
 )

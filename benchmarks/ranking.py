@@ -23,7 +23,7 @@ from benchmarks.machine import keep
 from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.page import stored_page
 from recommender.answer.rank import Ranker, default_half_life_days
-from recommender.answer.retrieve import Found, retrieve
+from recommender.answer.retrieve import Candidates, retrieve
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.vectors.index import limit_threads
@@ -67,7 +67,7 @@ def _one(live: Live, ranker: Ranker, row: int) -> tuple[float, float, float, flo
     retrieved = time.perf_counter()
     if len(found.rows) < CANDIDATES:
         return None
-    first = Found(found.rows[:CANDIDATES], found.cosines[:CANDIDATES], {})
+    first = Candidates(found.rows[:CANDIDATES], found.cosines[:CANDIDATES], {})
     start, start_cpu = time.perf_counter(), time.thread_time()
     half_life_days = default_half_life_days(live, page.published_at_ms)
     ranker.score(ranker.gather(live, page, first, page.published_at_ms), half_life_days).order()

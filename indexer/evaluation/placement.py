@@ -10,8 +10,9 @@ import numpy.typing as npt
 from indexer.evaluation.links import GoldPage
 from recommender.answer.layout import DEFAULT_LAYOUT, Layout, Placement
 from recommender.answer.page import stored_page
+from recommender.answer.records import RecordCache
+from recommender.answer.shared_terms import ParagraphFit, SharedTerms
 from recommender.answer.slots import Pool, allowed_positions, fill
-from recommender.answer.suppression import PageJudge
 from recommender.catalog.live import Live
 
 NEAR = 1
@@ -19,13 +20,6 @@ NEAR = 1
 
 _SLOT = next(slot for slot in DEFAULT_LAYOUT.slots if slot.placement is Placement.INLINE)
 _ONE_LINK = Layout(name="one", slots=(_SLOT.model_copy(update={"count": 1, "min_score": 0.0}),))
-
-
-class _AnyMay(PageJudge):
-    """Knows where links fit, and forbids none."""
-
-    def clash(self, row: int, chosen: Sequence[int]) -> None:
-        """Return None: the editor has decided."""
 
 
 def measure(live: Live, pages: Sequence[GoldPage]) -> dict[str, float | int]:
@@ -41,21 +35,26 @@ def measure(live: Live, pages: Sequence[GoldPage]) -> dict[str, float | int]:
         placed = [link for link in gold.links if link.paragraph is not None]
         if not len(allowed) or not placed:
             continue
-        judge = _AnyMay(live, page)
+        paragraph_fit = ParagraphFit(page, SharedTerms(live, page, RecordCache(live)))
         for link in placed:
             near = np.abs(allowed - (link.paragraph or 0)) <= NEAR
             row = live.find(link.target_id)
             if row is not None:
-                chosen = _position(live, judge, row, page.kinds)
+                chosen = _position(live, paragraph_fit, row, page.kinds)
                 hits.append((float(near[allowed == chosen].any()), float(near.mean()), float(near[0])))
     shares = np.mean(hits, axis=0).tolist() if hits else [0.0, 0.0, 0.0]
     return {"pairs": len(hits), **dict(zip(("within_one", "random", "first_allowed"), shares, strict=True))}
 
 
-def _position(live: Live, judge: PageJudge, row: int, kinds: str) -> int | None:
+def _position(live: Live, paragraph_fit: ParagraphFit, row: int, kinds: str) -> int | None:
     vectors = live.main_vectors(np.array([row]))
-    plan = fill(_ONE_LINK, [_pool(row, vectors)], [_pool(None, vectors[:0])], kinds, judge)
-    return plan.slots[0].places[0].after_paragraph
+    candidates, none = _pool(row, vectors), _pool(None, vectors[:0])
+    page_links = fill(_ONE_LINK, [candidates], [none], kinds, _no_rule, paragraph_fit.fit)
+    return page_links.slots[0].links[0].after_paragraph
+
+
+def _no_rule(_row: int, _links: Sequence[int]) -> None:
+    """Return None: the editor has decided."""
 
 
 def _pool(row: int | None, vectors: npt.NDArray[np.float32]) -> Pool:

@@ -20,7 +20,7 @@ from recommender.answer.layout import Layout, Slot
 from recommender.answer.page import Page, stored_page
 from recommender.answer.rank import Ranker, default_half_life_days
 from recommender.answer.recommend import Recommender, Request
-from recommender.answer.retrieve import Found, retrieve
+from recommender.answer.retrieve import Candidates, retrieve
 from recommender.catalog.live import Live
 from recommender.catalog.snapshot.columns import Flag
 from recommender.catalog.snapshot.row_values import make_row_values
@@ -79,7 +79,7 @@ class AffectedPages:
         scope = Scope(languages=frozenset({article.labels.language, ""}), sites=frozenset({article.labels.site, ""}))
         pages = retrieve(self._live, article, scope, self._now_ms, excluded={row: "page_itself"})
         scores = self._scores(article, pages)
-        passing = scores >= _LIKELY * min(slot.least_score for slot in slots)
+        passing = scores >= _LIKELY * min(slot.threshold for slot in slots)
         passing &= (self._live.column("flags", pages.rows) & Flag.NEVER_SOURCE) == 0
         order = np.argsort(-scores, kind="stable")
         return [self._live.record(int(page)).id for page in pages.rows[order[passing[order]]][:PLANNED_MOST]]
@@ -93,7 +93,7 @@ class AffectedPages:
     def _is_shown(self, row: int) -> bool:
         return not self._live.flags(row) & Flag.NEVER_TARGET and self._live.public_at_ms(row) <= self._now_ms
 
-    def _scores(self, article: Page, pages: Found) -> Floats:
+    def _scores(self, article: Page, pages: Candidates) -> Floats:
         """Return the article's score as a candidate of each page. Most evidence is the same both ways."""
         evidence = self._formula.gather(self._live, article, pages, self._now_ms)
         assert evidence.detail is not None

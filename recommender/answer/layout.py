@@ -99,8 +99,8 @@ class Slot(_Policy):
     """Inline: a page with fewer text paragraphs gets none."""
 
     @property
-    def least_score(self) -> float:
-        """Return min_score, or the placement's default."""
+    def threshold(self) -> float:
+        """Return the least score of a link: min_score, or the placement's default."""
         if self.min_score is not None:
             return self.min_score
         return INLINE_MIN_SCORE if self.placement is Placement.INLINE else END_MIN_SCORE

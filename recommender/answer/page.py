@@ -1,4 +1,4 @@
-"""The page to fill: what retrieval and ranking know of it, whether it is stored or a draft."""
+"""The page to fill, stored or draft: what retrieval and ranking read of it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from recommender.catalog.snapshot.columns import Flag
 from recommender.catalog.snapshot.record import kinds_of
 from recommender.catalog.text.derived import Analysis, Vectors
 from recommender.catalog.text.near_copies import Sketch
-from recommender.catalog.text.terms import Ids, Masks, Weights, make_signature, unpack
+from recommender.catalog.text.terms import MASKED_PARAGRAPHS, Ids, Masks, Weights, make_signature, unpack
 from recommender.catalog.vectors.scalar_codes import round_trip_4bit, round_trip_8bit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """One page. row: its row in the live view, None for a draft. kinds: as Record.kinds.
+    """One page.
 
-    main and head are turned, see coding.py. ids, weights, surfaces and masks are parallel; see wording.Signature.
+    row: its row in the live view; None for a draft.
+    main, head: vectors, rotated and rounded as stored ones are; see scalar_codes.py.
+    ids, weights, surfaces, masks: of the signature's terms, parallel; see terms.Signature and Record.
+    kinds: one character a paragraph; see Record.
     """
 
     row: int | None
@@ -41,10 +44,15 @@ class Page:
     never_source: bool = False
     never_with: tuple[str, ...] = ()
 
+    @property
+    def masked_paragraphs(self) -> int:
+        """Number of paragraphs, from the first, that `masks` tell apart."""
+        return min(len(self.kinds), MASKED_PARAGRAPHS)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """A page that is not stored, read and embedded. Labels may be empty: unknown."""
+    """A page that is not stored, analysed and embedded. An empty label is unknown."""
 
     body: Body
     vectors: Vectors
@@ -80,7 +88,7 @@ def stored_page(live: Live, row: int) -> Page:
 
 
 def draft_page(live: Live, draft: Draft) -> Page:
-    """Return the page of a draft; its words are weighed, its vectors rounded, as the archive's are."""
+    """Return the page of a draft. Terms are weighted and vectors rounded as those of stored articles are."""
     terms = draft.analysis.terms
     signature = make_signature(terms, live.idf)
     return Page(

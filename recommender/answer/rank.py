@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from recommender.answer.evidence import WORDING_OFFSET, Detail, Evidence, Extras, Floats
 from recommender.answer.page import Page
-from recommender.answer.retrieve import Found
+from recommender.answer.retrieve import Candidates
 from recommender.catalog.live import DAY_MS, Live
 from recommender.catalog.snapshot.columns import Flag, label_code
 from recommender.catalog.text.overlap import Overlap, TermTable, overlap_detail, overlaps
@@ -138,7 +138,7 @@ class Ranker:
         self._extras = extras or self.formula.extras
         self._table = TermTable()
 
-    def gather(self, live: Live, page: Page, found: Found, as_of_ms: int) -> Evidence:
+    def gather(self, live: Live, page: Page, found: Candidates, as_of_ms: int) -> Evidence:
         """Read the evidence of every candidate, as it was known at `as_of_ms`."""
         rows = found.rows
         published_at_ms = live.column("published_at_ms", rows)

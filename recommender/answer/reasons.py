@@ -1,4 +1,4 @@
-"""Why a link was chosen, in words for editors: "same story: JCPOA, Vienna talks; 2 days older"."""
+"""Why a link was chosen, for editors: "same story: JCPOA, Vienna talks; 2 days older"."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SAME_STORY_WORDING = 0.20
+"""Overlap of wording (TF-IDF cosine) from which two articles tell the same story, if they are near in time."""
 SAME_STORY_DAYS = 45
+"""Most days between two articles of the same story."""
 RELATED_WORDING = 0.12
-_NAMED_MOST = 3
-_LOOKED_AT = 8
+"""Overlap of wording from which two articles have the same subject, not only a related one."""
+_NAMES_MAX = 3
+"""Number of shared terms that a reason names."""
+_SUBJECTS_MAX = 8
+"""Number of shared terms, the most telling first, that are considered for names."""
 
 
 @dataclass(slots=True)
 class Subject:
-    """A term that two texts share: as written, how well it tells what they are about, and its paragraphs as bits."""
+    """A term that two texts share.
+
+    surface: as written. weight: how well it names their subject. mask: the page's paragraphs that have it, as bits.
+    """
 
     surface: str
     weight: float
@@ -22,57 +30,61 @@ class Subject:
 
 
 class _Name:
-    """What stands for one or several subjects. words: in lower case, no possessives, in order; known: as a set."""
+    """One subject, or several as one. words: in lower case, no possessives, in order; word_set: the same as a set."""
 
-    __slots__ = ("known", "mask", "surface", "words")
+    __slots__ = ("mask", "surface", "word_set", "words")
 
     def __init__(self, surface: str, mask: int) -> None:
         self.surface, self.mask = surface, mask
         self.words = [word.removesuffix("'s").removesuffix("’s") for word in surface.lower().split()]
-        self.known = set(self.words)
+        self.word_set = set(self.words)
 
 
-def reason(subjects: Sequence[Subject], *, wording: float, gap_days: float, evergreen: bool, fallback: bool) -> str:
-    """Return a short English phrase.
+def reason(subjects: Sequence[Subject], *, wording: float, gap_days: float, evergreen: bool) -> str:
+    """Return why a related article was chosen, as a short English phrase.
 
-    subjects: the terms that page and article share. gap_days: the page's date less the article's; negative if the
-    article is newer.
+    subjects: the terms that page and article share.
+    wording: TF-IDF cosine of their texts.
+    gap_days: the page's date minus the article's; negative if the article is newer.
     """
-    if fallback:
-        return f"latest in section; {_age(gap_days)}"
-    words = ", ".join(telling(subjects))
+    names = ", ".join(names_of(subjects))
     relation = _relation(wording, gap_days, evergreen)
     age = "background" if evergreen else _age(gap_days)
-    return f"{relation}: {words}; {age}" if words else f"{relation}; {age}"
+    return f"{relation}: {names}; {age}" if names else f"{relation}; {age}"
 
 
-def telling(subjects: Sequence[Subject]) -> list[str]:
-    """Return at most three shared terms, the weightiest first, names before common words, none inside another.
+def fallback_reason(gap_days: float) -> str:
+    """Return why the article of a fallback was chosen. gap_days: as in `reason`."""
+    return f"latest in section; {_age(gap_days)}"
 
-    "Hong" and "Hong Kong" are one name; so are "World Health" and "Health Organization" where they stand in the same
+
+def names_of(subjects: Sequence[Subject]) -> list[str]:
+    """Return at most _NAMES_MAX shared terms, most telling first, names before common words, none inside another.
+
+    "Hong" and "Hong Kong" are one name. So are "World Health" and "Health Organization" if they stand in the same
     paragraphs.
     """
-    chosen: list[_Name] = []
-    for subject in sorted(subjects, key=_telling_least)[:_LOOKED_AT]:
-        _add(chosen, _Name(subject.surface, subject.mask))
-    return [name.surface for name in chosen[:_NAMED_MOST]]
+    names: list[_Name] = []
+    for subject in sorted(subjects, key=_sort_key)[:_SUBJECTS_MAX]:
+        _add(names, _Name(subject.surface, subject.mask))
+    return [name.surface for name in names[:_NAMES_MAX]]
 
 
-def _add(chosen: list[_Name], name: _Name) -> None:
-    """Add a name to those chosen: alone, joined to one that it overlaps, or in place of its parts."""
-    for at, other in enumerate(chosen):
-        if not other.known.isdisjoint(name.known):
+def _add(names: list[_Name], name: _Name) -> None:
+    """Add a name: as it is, merged with one that it overlaps, or in place of its parts."""
+    for index, other in enumerate(names):
+        if not other.word_set.isdisjoint(name.word_set):
             if merged := _merged(other, name):
-                chosen[at] = merged
-                chosen[:] = [one for one in chosen if one is merged or not one.known <= merged.known]
+                names[index] = merged
+                names[:] = [one for one in names if one is merged or not one.word_set <= merged.word_set]
             return
-    chosen.append(name)
+    names.append(name)
 
 
 def _merged(first: _Name, second: _Name) -> _Name | None:
-    """Return the longer of two names that holds the other, or both as one where one goes on as the other begins."""
+    """Return the longer name if it contains the other, or both joined if one begins with the last word of the other."""
     for one, other in ((first, second), (second, first)):
-        if other.known <= one.known:
+        if other.word_set <= one.word_set:
             return one
     if first.mask != second.mask:
         return None
@@ -82,8 +94,8 @@ def _merged(first: _Name, second: _Name) -> _Name | None:
     return None
 
 
-def _telling_least(subject: Subject) -> float:
-    """Return what sorts the most telling subject first: a name tells twice as much as a word, a mere number little."""
+def _sort_key(subject: Subject) -> float:
+    """Return a key that sorts the most telling subject first: a name counts double, a mere number a tenth."""
     surface = subject.surface
     if surface[0].isupper():
         return -2.0 * subject.weight

@@ -26,7 +26,7 @@ archive 100 candidates of all time hold .60 of the editors' links, with 30 and 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Candidates:
     """Candidates. rows ascending; cosines of the main vectors, parallel. excluded: rows left out as told, by rule."""
 
     rows: Rows
@@ -36,7 +36,7 @@ class Found:
 
 def retrieve(
     live: Live, page: Page, scope: Scope, as_of_ms: int, *, oldest_ms: int = 0, excluded: dict[int, str] | None = None
-) -> Found:
+) -> Candidates:
     """Return the candidates for `page` that were public at `as_of_ms`.
 
     oldest_ms: nothing that became public before, evergreen articles apart. excluded: rows to leave out, each with the
@@ -60,7 +60,7 @@ def retrieve(
     search(CANDIDATES, oldest_ms, as_of_ms, scope)
     kept = _union(hits, CANDIDATES)
     rules = Counter(excluded[row] for row in set(np.concatenate(left_out).tolist()))
-    return Found(kept.rows, kept.scores, dict(rules))
+    return Candidates(kept.rows, kept.scores, dict(rules))
 
 
 def _is_among(rows: Rows, some: Rows) -> npt.NDArray[np.bool_]:

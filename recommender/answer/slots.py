@@ -1,18 +1,17 @@
-"""From scored candidates to the page plan. Pure: everything it needs comes in as values.
+"""From scored candidates to the links of a page. Pure: everything it needs comes in as values.
 
-Slots are filled in the layout's order. Within a slot, places are filled one by one by maximal marginal relevance
-(Carbonell and Goldstein 1998): the next is the one with the largest (1 - diversity) * score - diversity * likeness,
-likeness being the largest cosine with a link that the page already has.
+Slots are filled in the layout's order, places of a slot one by one by maximal marginal relevance (Carbonell and
+Goldstein 1998): the next link has the largest (1 - diversity) * score - diversity * similarity, where similarity is the
+largest cosine with a link that the page already has.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +20,18 @@ from recommender.answer.layout import Layout, Placement, Slot
 from recommender.catalog.articles import ParagraphKind
 
 SHORTLIST = 64
-"""So many of a slot's best candidates are considered for its places: over-fetch for diversity and suppression, and more
-than all places of a layout, which may all draw on the same candidates."""
-JOINT_LINKS = 4
-"""So many inline links of a slot get the best positions for all of them together."""
+"""Number of a slot's best candidates that are considered for its places. More than all places of a layout, which may
+all draw on the same candidates: over-fetch for diversity and suppression."""
+JOINT_LINKS_MAX = 4
+"""Up to this many inline links of a slot get exactly the best positions for all of them together."""
 
 _LINKABLE = {str(int(ParagraphKind.TEXT)), str(int(ParagraphKind.QUOTE))}
 _TEXT = str(int(ParagraphKind.TEXT))
+
+RuleAgainst = Callable[[int, Sequence[int]], str | None]
+"""From a candidate's row and the rows of the page's links: the rule that keeps it off the page, or None."""
+ParagraphFit = Callable[[int], npt.NDArray[np.float32]]
+"""From a candidate's row: float32 (paragraphs,), how well it continues each paragraph's subject; 0 or more."""
 
 
 class Empty(enum.Enum):
@@ -60,7 +64,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PlacedLink:
-    """One place with a link. after_paragraph: 0-based, None for an end slot. fallback: not related by content."""
+    """A link in its place. after_paragraph: 0-based, None in an end slot. fallback: not related by content."""
 
     row: int
     score: float
@@ -70,68 +74,70 @@ class PlacedLink:
 
 @dataclass(frozen=True, slots=True)
 class SlotLinks:
-    """One slot. places: those filled, inline in the order of the page, end best first; empty: why each other stayed."""
+    """The links of one slot.
+
+    links: inline in the order of the page, end best first.
+    empty: for each place without a link, why.
+    """
 
     slot: Slot
-    places: tuple[PlacedLink, ...]
+    links: tuple[PlacedLink, ...]
     empty: tuple[Empty, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PageLinks:
-    """All slots in the layout's order, and how many candidates each rule kept off the page while it was filled."""
+    """The links of all slots, in the layout's order. removed: number of candidates that each rule kept off the page."""
 
     slots: tuple[SlotLinks, ...]
     removed: dict[str, int]
 
 
-class Judge(Protocol):
-    """What is known of single candidates; asked only about those that are about to be chosen."""
-
-    def clash(self, row: int, chosen: Sequence[int]) -> str | None:
-        """Return the rule by which `row` must not stand on a page with `chosen`, or None."""
-        ...
-
-    def fit(self, row: int) -> npt.NDArray[np.float32]:
-        """Return float32 (paragraphs,): how well each paragraph's subject is continued by `row`; 0 or more."""
-        ...
-
-
 @dataclass(slots=True)
 class _Board:
-    """What the page holds while it is being filled."""
+    """The links that the page has so far, and what decides on more."""
 
     kinds: str
+    rule_against: RuleAgainst
+    paragraph_fit: ParagraphFit
     rows: list[int] = field(default_factory=list)
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     removed: Counter[str] = field(default_factory=Counter)
 
 
-def fill(layout: Layout, pools: Sequence[Pool], latest: Sequence[Pool], kinds: str, judge: Judge) -> PageLinks:
+def fill(
+    layout: Layout,
+    pools: Sequence[Pool],
+    fallbacks: Sequence[Pool],
+    kinds: str,
+    rule_against: RuleAgainst,
+    paragraph_fit: ParagraphFit,
+) -> PageLinks:
     """Fill every slot of `layout`.
 
-    pools, latest: one for each slot: its related candidates, and those of its fallback (empty where it has none).
+    pools, fallbacks: one for each slot: its related candidates, and those of its fallback (empty without one).
     kinds: one character for each paragraph of the page, as Record.kinds.
+    rule_against, paragraph_fit: asked only about candidates that are about to be chosen.
     """
-    board = _Board(kinds)
+    board = _Board(kinds, rule_against, paragraph_fit)
     slots = tuple(
-        _fill_slot(slot, pool, spare, board, judge)
-        for slot, pool, spare in zip(layout.slots, pools, latest, strict=True)
+        _fill_slot(slot, pool, fallback, board)
+        for slot, pool, fallback in zip(layout.slots, pools, fallbacks, strict=True)
     )
     return PageLinks(slots, dict(board.removed))
 
 
 def nothing(layout: Layout, reason: Empty) -> PageLinks:
-    """Return a plan whose every place is empty for the same reason."""
+    """Return a page without links, every place empty for the same reason."""
     return PageLinks(tuple(SlotLinks(slot, (), (reason,) * slot.count) for slot in layout.slots), {})
 
 
 def allowed_positions(kinds: str, slot: Slot, taken: Sequence[int]) -> list[int]:
-    """Return the paragraphs that an inline link of `slot` may stand after, ascending.
+    """Return the paragraphs that an inline link of `slot` may follow, ascending.
 
-    Not after a heading or media, not before the slot's first text paragraph, not after the last paragraph of all, and
-    with enough text paragraphs between it and those in `taken`. None on a page that is too short.
+    Not a heading, media or the last paragraph, none before the slot's first text paragraph, and none with too few text
+    paragraphs between it and those in `taken`. A page that is too short has no position.
     """
     before = _text_before(kinds)
     if not before or before[-1] < slot.min_text_paragraphs:
@@ -145,61 +151,59 @@ def allowed_positions(kinds: str, slot: Slot, taken: Sequence[int]) -> list[int]
     ]
 
 
-def _fill_slot(slot: Slot, pool: Pool, latest: Pool, board: _Board, judge: Judge) -> SlotLinks:
+def _fill_slot(slot: Slot, pool: Pool, fallback: Pool, board: _Board) -> SlotLinks:
     positions = allowed_positions(board.kinds, slot, board.positions)
     room = slot.count
     if slot.placement is Placement.INLINE:
         room = min(room, len(_spaced(positions, board.kinds, slot)))
         if not room:
             return SlotLinks(slot, (), (_why_no_room(slot, board),) * slot.count)
-    good = int(np.count_nonzero(pool.scores >= slot.least_score))
-    board.removed[f"below_min_score:{slot.name}"] += len(pool.rows) - good
-    clashes = board.removed.total()
-    chosen = _choose(slot, _first(pool, good), room, board, judge, fallback=False)
-    clashes = board.removed.total() - clashes
-    chosen += _choose(slot, latest, room - len(chosen), board, judge, fallback=True)
+    passing = int(np.count_nonzero(pool.scores >= slot.threshold))
+    board.removed[f"below_min_score:{slot.name}"] += len(pool.rows) - passing
+    suppressed = board.removed.total()
+    links = _choose(slot, _first(pool, passing), room, board, is_fallback=False)
+    suppressed = board.removed.total() - suppressed
+    links += _choose(slot, fallback, room - len(links), board, is_fallback=True)
     if slot.placement is Placement.INLINE:
-        chosen = _put_in_place(chosen, positions, slot, board, judge)
-    why = Empty.NO_POSITION if len(chosen) == room else _why_empty(len(pool.rows), good, clashes)
-    return SlotLinks(slot, tuple(chosen), (why,) * (slot.count - len(chosen)))
+        links = _put_in_place(links, positions, slot, board)
+    why = Empty.NO_POSITION if len(links) == room else _why_empty(len(pool.rows), passing, suppressed)
+    return SlotLinks(slot, tuple(links), (why,) * (slot.count - len(links)))
 
 
-def _choose(slot: Slot, pool: Pool, count: int, board: _Board, judge: Judge, *, fallback: bool) -> list[PlacedLink]:
-    """Choose at most `count` of the pool's shortlist, best first; what is chosen goes on the board.
+def _choose(slot: Slot, pool: Pool, count: int, board: _Board, *, is_fallback: bool) -> list[PlacedLink]:
+    """Choose at most `count` of the pool's shortlist, best first, and add them to the board.
 
-    A fallback is the latest of its pool: diversity has no say there.
+    Diversity does not apply to a fallback, whose links are the latest of its pool.
     """
     if count <= 0 or not len(pool.rows):
         return []
-    diversity = 0.0 if fallback else slot.diversity
-    chosen: list[PlacedLink] = []
+    diversity = 0.0 if is_fallback else slot.diversity
+    links: list[PlacedLink] = []
     rows, scores, vectors = pool.rows[:SHORTLIST].tolist(), pool.scores[:SHORTLIST], pool.vectors[: len(pool.rows)]
-    likeness = diversity * _likeness(vectors, board.vectors)
-    worth = (1 - diversity) * scores
-    worth[[row in board.rows for row in rows]] = -np.inf
-    while len(chosen) < count and worth[index := int((worth - likeness).argmax())] != -np.inf:
-        worth[index] = -np.inf
-        if rule := judge.clash(rows[index], board.rows):
+    penalty = diversity * _similarity(vectors, board.vectors)
+    relevance = (1 - diversity) * scores
+    relevance[[row in board.rows for row in rows]] = -np.inf
+    while len(links) < count and relevance[index := int((relevance - penalty).argmax())] != -np.inf:
+        relevance[index] = -np.inf
+        if rule := board.rule_against(rows[index], board.rows):
             board.removed[rule] += 1
             continue
         board.rows.append(rows[index])
         board.vectors.append(vectors[index])
-        np.maximum(likeness, diversity * (vectors @ vectors[index]), out=likeness)
-        chosen.append(PlacedLink(rows[index], 0.0 if fallback else float(scores[index]), fallback=fallback))
-    chosen.sort(key=lambda place: (place.fallback, -place.score))
-    return chosen
+        np.maximum(penalty, diversity * (vectors @ vectors[index]), out=penalty)
+        links.append(PlacedLink(rows[index], 0.0 if is_fallback else float(scores[index]), fallback=is_fallback))
+    links.sort(key=lambda link: (link.fallback, -link.score))
+    return links
 
 
-def _put_in_place(
-    chosen: Sequence[PlacedLink], positions: list[int], slot: Slot, board: _Board, judge: Judge
-) -> list[PlacedLink]:
-    """Give every chosen link a position, all together: the largest sum of fits that the spacing allows."""
-    if not chosen:
+def _put_in_place(links: Sequence[PlacedLink], positions: list[int], slot: Slot, board: _Board) -> list[PlacedLink]:
+    """Give every link a position: together the largest sum of fits that the spacing allows."""
+    if not links:
         return []
-    fits = np.stack([judge.fit(place.row) for place in chosen])[:, positions]
-    placed = {link: positions[at] for link, at in _best_spots(positions, fits, board.kinds, slot)}
+    fits = np.stack([board.paragraph_fit(link.row) for link in links])[:, positions]
+    placed = {link: positions[spot] for link, spot in _best_spots(positions, fits, board.kinds, slot)}
     board.positions.extend(sorted(placed.values()))
-    return [replace(chosen[link], after_paragraph=placed[link]) for link in sorted(placed, key=placed.__getitem__)]
+    return [replace(links[link], after_paragraph=placed[link]) for link in sorted(placed, key=placed.__getitem__)]
 
 
 def _best_spots(
@@ -207,13 +211,15 @@ def _best_spots(
 ) -> Sequence[tuple[int, int]]:
     """Return (link, index of its position) for each link, with enough text between them and the largest sum of fits.
 
-    fits: float32 (links, positions). best[i] holds, of the choices among the first i positions, the best for each set
-    of links, the earliest among equals; sets are bits. Of more than JOINT_LINKS links only the number counts at first,
-    as if every position got the link that fits it best; there is room for them all.
+    fits: float32 (links, positions).
+
+    Dynamic programming: best[i] maps each set of links, as bits, to its best placement on the first i positions, the
+    earliest among equals. Of more than JOINT_LINKS_MAX links only their number is tracked, as if every position got
+    its best-fitting link; `_assigned` then gives out the positions. There is room for all links.
     """
-    joint = len(fits) <= JOINT_LINKS
-    worth = (fits if joint else fits.max(axis=0, keepdims=True)).tolist()
-    every = (1 << len(fits)) - 1 if joint else len(fits)
+    is_joint = len(fits) <= JOINT_LINKS_MAX
+    values = (fits if is_joint else fits.max(axis=0, keepdims=True)).tolist()
+    all_links = (1 << len(fits)) - 1 if is_joint else len(fits)
     text_before = _text_before(kinds)
     before = [text_before[position] for position in positions]
     best: list[dict[int, tuple[float, tuple[tuple[int, int], ...]]]] = [{0: (0.0, ())}]
@@ -221,45 +227,45 @@ def _best_spots(
     for index in range(len(positions)):
         while before[index] - before[earlier] >= slot.spacing_text_paragraphs:
             earlier += 1
-        held = dict(best[index])
+        placements = dict(best[index])
         for links, (total, spots) in best[earlier].items():
-            for link, values in enumerate(worth):
-                more = links | 1 << link if joint else links + 1
-                value = total + values[index]
-                if links != more <= every and (more not in held or value > held[more][0]):
-                    held[more] = (value, (*spots, (link, index)))
-        best.append(held)
-    spots = best[-1][every][1]
-    return spots if joint else _assigned([at for _, at in spots], fits)
+            for link, fit_at in enumerate(values):
+                more = links | 1 << link if is_joint else links + 1
+                value = total + fit_at[index]
+                if links != more <= all_links and (more not in placements or value > placements[more][0]):
+                    placements[more] = (value, (*spots, (link, index)))
+        best.append(placements)
+    spots = best[-1][all_links][1]
+    return spots if is_joint else _assigned([spot for _, spot in spots], fits)
 
 
 def _assigned(spots: list[int], fits: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Give each of many links one of as many spots, with the largest sum of fits."""
+    """Give each link one of as many spots, with the largest sum of fits."""
     from scipy.optimize import linear_sum_assignment  # takes long to import, and few layouts need it
 
-    links, at = linear_sum_assignment(fits[:, spots], maximize=True)
-    return [(link, spots[i]) for link, i in zip(links.tolist(), at.tolist(), strict=True)]
+    links, chosen = linear_sum_assignment(fits[:, spots], maximize=True)
+    return [(link, spots[i]) for link, i in zip(links.tolist(), chosen.tolist(), strict=True)]
 
 
 def _spaced(positions: list[int], kinds: str, slot: Slot) -> list[int]:
-    """Return as many of `positions` as fit with the slot's spacing, the earliest first."""
+    """Return the longest choice of `positions` that keeps the slot's spacing: greedy from the first."""
     before = _text_before(kinds)
-    kept: list[int] = []
+    spaced: list[int] = []
     for position in positions:
-        if not kept or before[position] - before[kept[-1]] >= slot.spacing_text_paragraphs:
-            kept.append(position)
-    return kept
+        if not spaced or before[position] - before[spaced[-1]] >= slot.spacing_text_paragraphs:
+            spaced.append(position)
+    return spaced
 
 
 def _text_before(kinds: str) -> list[int]:
-    """Return for each paragraph how many text paragraphs there are up to it, itself included."""
+    """Return for each paragraph the number of text paragraphs up to it, itself included."""
     return list(accumulate(kind == _TEXT for kind in kinds))
 
 
-def _likeness(vectors: npt.NDArray[np.float32], chosen: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    if not chosen:
+def _similarity(vectors: npt.NDArray[np.float32], links: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    if not links:
         return np.zeros(len(vectors), np.float32)
-    largest: npt.NDArray[np.float32] = (vectors @ np.stack(chosen).T).max(axis=1)
+    largest: npt.NDArray[np.float32] = (vectors @ np.stack(links).T).max(axis=1)
     return largest
 
 
@@ -271,9 +277,9 @@ def _why_no_room(slot: Slot, board: _Board) -> Empty:
     return Empty.NO_POSITION if board.kinds.count(_TEXT) >= slot.min_text_paragraphs else Empty.PAGE_TOO_SHORT
 
 
-def _why_empty(candidates: int, good: int, clashes: int) -> Empty:
-    if clashes and clashes >= good:
+def _why_empty(candidates: int, passing: int, suppressed: int) -> Empty:
+    if suppressed and suppressed >= passing:
         return Empty.TOO_SIMILAR
-    if candidates > good:
+    if candidates > passing:
         return Empty.BELOW_MIN_SCORE
-    return Empty.TOO_SIMILAR if clashes else Empty.NO_CANDIDATES
+    return Empty.TOO_SIMILAR if suppressed else Empty.NO_CANDIDATES

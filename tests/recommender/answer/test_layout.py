@@ -26,7 +26,7 @@ def test_the_default_layout_is_a_news_page() -> None:
     assert DEFAULT_LAYOUT.name == "default"
     assert (inline.name, inline.placement, inline.count) == ("related_news", Placement.INLINE, 2)
     assert (end.name, end.placement, end.count) == ("read_more", Placement.END, 3)
-    assert inline.least_score > end.least_score
+    assert inline.threshold > end.threshold
     assert {inline.fallback, end.fallback} == {Fallback.NONE}
 
 
@@ -61,7 +61,7 @@ def test_a_slot_s_defaults() -> None:
 )
 def test_the_least_score(values: dict[str, Any], expected: float) -> None:
     """A slot's own bar counts, zero included; without one that of its placement."""
-    assert Slot.model_validate({**END, **values}).least_score == expected
+    assert Slot.model_validate({**END, **values}).threshold == expected
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recommender.answer.evidence import FEATURES, PARTS, Evidence, Floats
 from recommender.answer.page import stored_page
 from recommender.answer.rank import FRESHNESS_ARTICLES, DefaultFormula, Ranker, Scored, default_half_life_days
-from recommender.answer.retrieve import Found
+from recommender.answer.retrieve import Candidates
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
 from tests.building import DAY_MS, NOW_MS, article, build_live
@@ -328,7 +328,7 @@ def gathered(live: Live, page_id: str, **labels: Any) -> dict[str, dict[str, flo
     rows = np.arange(live.count)
     stored = stored_page(live, row)
     asked = replace(stored, labels=replace(stored.labels, **labels))
-    found = Found(rows, live.main_vectors(rows) @ asked.main, {})
+    found = Candidates(rows, live.main_vectors(rows) @ asked.main, {})
     read = Ranker().gather(live, asked, found, NOW_MS)
     return {live.record(r).id: {**read.values(r), "evergreen": float(read.evergreen[r])} for r in rows.tolist()}
 
@@ -425,7 +425,7 @@ def test_evidence_does_not_depend_on_what_was_ranked_before(live: Live) -> None:
 
     def wording(row: int) -> list[float]:
         page = stored_page(live, row)
-        read = ranker.gather(live, page, Found(rows, live.main_vectors(rows) @ page.main, {}), NOW_MS)
+        read = ranker.gather(live, page, Candidates(rows, live.main_vectors(rows) @ page.main, {}), NOW_MS)
         values: list[float] = read.wording.tolist()
         return values
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from recommender.answer.reasons import Subject, reason, telling
+from recommender.answer.reasons import Subject, fallback_reason, names_of, reason
 
 SURFACES = ("Vienna talks", "JCPOA", "enrichment")
 SHARED = (0.02, 0.03, 0.01)
@@ -27,9 +27,9 @@ def said(
     fallback: bool = False,
 ) -> str:
     """Return the reason for a link."""
-    return reason(
-        subjects(surfaces, shared), wording=wording, gap_days=gap_days, evergreen=evergreen, fallback=fallback
-    )
+    if fallback:
+        return fallback_reason(gap_days)
+    return reason(subjects(surfaces, shared), wording=wording, gap_days=gap_days, evergreen=evergreen)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
 )
 def test_telling_words(surfaces: tuple[str, ...], shared: tuple[float, ...], expected: list[str]) -> None:
     """The shared terms that say most, as they are written."""
-    assert telling(subjects(surfaces, shared)) == expected
+    assert names_of(subjects(surfaces, shared)) == expected
 
 
 def test_words_of_a_script_without_case_are_named_by_weight() -> None:
     """The weightier comes first where nothing is a capital."""
-    assert telling(subjects(("東京", "会談"), (0.2, 0.3))) == ["会談", "東京"]
+    assert names_of(subjects(("東京", "会談"), (0.2, 0.3))) == ["会談", "東京"]
 
 
 def test_names_that_stand_apart_are_not_joined() -> None:
     """Two names that overlap are one only where they stand in the same paragraphs."""
     surfaces, weights = ("Ida Holm", "Holm Ferries", "strait"), (0.4, 0.3, 0.2)
-    assert telling(subjects(surfaces, weights, (6, 6, 1))) == ["Ida Holm Ferries", "strait"]
-    assert telling(subjects(surfaces, weights, (6, 4, 1))) == ["Ida Holm", "strait"]
+    assert names_of(subjects(surfaces, weights, (6, 6, 1))) == ["Ida Holm Ferries", "strait"]
+    assert names_of(subjects(surfaces, weights, (6, 4, 1))) == ["Ida Holm", "strait"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recommender.answer import retrieve as module
 from recommender.answer.page import Page, stored_page
-from recommender.answer.retrieve import Found, retrieve
+from recommender.answer.retrieve import Candidates, retrieve
 from recommender.catalog.articles import Article, Rules
 from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
@@ -115,7 +115,7 @@ def rows_of(live: Live, ids: Sequence[str]) -> list[int]:
     return [row for id in ids if (row := live.find(id)) is not None]
 
 
-def ids_of(live: Live, found: Found) -> list[str]:
+def ids_of(live: Live, found: Candidates) -> list[str]:
     """Return the ids of the candidates, sorted."""
     return sorted(live.record(row).id for row in found.rows.tolist())
 
@@ -179,10 +179,10 @@ def test_an_embargoed_article_is_a_candidate_from_its_hour_on(live: Live, days_a
 @pytest.mark.parametrize(
     ("scope", "allows"),
     [
-        (Scope(sections=frozenset({"even"})), lambda a: a.section == "even"),
-        (Scope(tags=frozenset({"tag-1", "tag-2"})), lambda a: {"tag-1", "tag-2"} & set(a.tags)),
-        (Scope(languages=frozenset({"de"})), lambda a: a.language == "de"),
-        (Scope(sites=frozenset({"one.example"})), lambda a: a.site == "one.example"),
+        (Scope(sections=frozenset({"even"})), lambda a: a.labels.section == "even"),
+        (Scope(tags=frozenset({"tag-1", "tag-2"})), lambda a: {"tag-1", "tag-2"} & set(a.labels.tags)),
+        (Scope(languages=frozenset({"de"})), lambda a: a.labels.language == "de"),
+        (Scope(sites=frozenset({"one.example"})), lambda a: a.labels.site == "one.example"),
         (Scope(published_before_ms=NOW_MS - 20 * DAY_MS), lambda a: a.published_at_ms < NOW_MS - 20 * DAY_MS),
         (Scope(published_from_ms=NOW_MS - 20 * DAY_MS), lambda a: a.published_at_ms >= NOW_MS - 20 * DAY_MS),
         (Scope(evergreen_only=True), lambda a: a.rules.evergreen),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recommender.answer.layout import Layout, Placement, Slot
 from recommender.answer.slots import (
-    JOINT_LINKS,
+    JOINT_LINKS_MAX,
     SHORTLIST,
     Empty,
     PageLinks,
@@ -36,20 +36,23 @@ LONG = TEXT * 12
 
 
 @dataclass
-class FakeJudge:
-    """A Judge. clashes: by row, the rule that keeps it off; pairs that clash with "pair"; fits by row, else zeros."""
+class FakeRules:
+    """What decides on candidates.
+
+    clashes: by row, the rule against it. pairs: rows with the rule "pair" against each other. fits: by row, else zeros.
+    """
 
     paragraphs: int
     clashes: Mapping[int, str] | None = None
     pairs: frozenset[frozenset[int]] = frozenset()
     fits: Mapping[int, Sequence[float]] | None = None
 
-    def clash(self, row: int, chosen: Sequence[int]) -> str | None:
+    def rule_against(self, row: int, chosen: Sequence[int]) -> str | None:
         if row in (self.clashes or {}):
             return (self.clashes or {})[row]
         return "pair" if any(frozenset((row, other)) in self.pairs for other in chosen) else None
 
-    def fit(self, row: int) -> Floats:
+    def paragraph_fit(self, row: int) -> Floats:
         return np.array((self.fits or {}).get(row, [0.0] * self.paragraphs), np.float32)
 
 
@@ -72,9 +75,9 @@ def end(count: int = 3, **values: Any) -> Slot:
     return Slot.model_validate({"name": "end", "placement": "end", "count": count, "min_score": 0.0, **values})
 
 
-def fill_one(slot: Slot, candidates: Pool, latest: Pool | None = None, kinds: str = LONG, **judge: Any) -> SlotLinks:
+def fill_one(slot: Slot, candidates: Pool, latest: Pool | None = None, kinds: str = LONG, **rules: Any) -> SlotLinks:
     """Fill a page of one slot."""
-    return fill_all([slot], [candidates], [latest or pool()], kinds, **judge).slots[0]
+    return fill_all([slot], [candidates], [latest or pool()], kinds, **rules).slots[0]
 
 
 def fill_all(
@@ -82,16 +85,18 @@ def fill_all(
     pools: Sequence[Pool],
     latest: Sequence[Pool] | None = None,
     kinds: str = LONG,
-    **judge: Any,
+    **rules: Any,
 ) -> PageLinks:
     """Fill a page."""
     layout = Layout(name="page", slots=tuple(slots))
-    return fill(layout, pools, latest or [pool()] * len(slots), kinds, FakeJudge(len(kinds), **judge))
+    fake = FakeRules(len(kinds), **rules)
+    fallbacks = latest or [pool()] * len(slots)
+    return fill(layout, pools, fallbacks, kinds, fake.rule_against, fake.paragraph_fit)
 
 
 def rows_of(filled: SlotLinks) -> list[int]:
     """Return the chosen rows in order."""
-    return [place.row for place in filled.places]
+    return [place.row for place in filled.links]
 
 
 def text_before(kinds: str, position: int) -> int:
@@ -110,11 +115,12 @@ class Case:
     pools: tuple[Pool, ...]
     latest: tuple[Pool, ...]
     kinds: str
-    judge: FakeJudge
+    rules: FakeRules
 
     def fill(self) -> PageLinks:
         """Fill it."""
-        return fill(self.layout, self.pools, self.latest, self.kinds, self.judge)
+        rules = self.rules
+        return fill(self.layout, self.pools, self.latest, self.kinds, rules.rule_against, rules.paragraph_fit)
 
 
 NONE = Pool(np.empty(0, np.int64), np.empty(0, np.float32), np.empty((0, 4), np.float32))
@@ -151,7 +157,7 @@ def cases(draw: st.DrawFn) -> Case:
         return Pool(rows, scores if scored else np.zeros_like(scores), vectors[rows[:SHORTLIST]])
 
     rows = list(range(articles))
-    judge = FakeJudge(
+    rules = FakeRules(
         len(kinds),
         {row: "rule" for row in rows if random.random() < 0.1},
         frozenset(frozenset((a, b)) for a, b in itertools.combinations(rows, 2) if random.random() < 0.05),
@@ -162,7 +168,7 @@ def cases(draw: st.DrawFn) -> Case:
         tuple(candidates(scored=True) for _ in named),
         tuple(candidates(scored=False) if draw(st.booleans()) else NONE for _ in named),
         kinds,
-        judge,
+        rules,
     )
 
 
@@ -179,7 +185,7 @@ def test_every_place_is_filled_or_has_a_reason(case: Case) -> None:
     plan = case.fill()
     assert [filled.slot for filled in plan.slots] == list(case.layout.slots)
     for filled in plan.slots:
-        assert len(filled.places) + len(filled.empty) == filled.slot.count
+        assert len(filled.links) + len(filled.empty) == filled.slot.count
         assert all(isinstance(why, Empty) and why is not Empty.NEVER_SOURCE for why in filled.empty)
 
 
@@ -190,10 +196,10 @@ def test_inline_links_stand_where_they_may(case: Case) -> None:
     for filled in case.fill().slots:
         slot = filled.slot
         if slot.placement is Placement.END:
-            assert all(place.after_paragraph is None for place in filled.places)
+            assert all(place.after_paragraph is None for place in filled.links)
             continue
-        own: list[int] = [place.after_paragraph for place in filled.places if place.after_paragraph is not None]
-        assert len(own) == len(filled.places)
+        own: list[int] = [place.after_paragraph for place in filled.links if place.after_paragraph is not None]
+        assert len(own) == len(filled.links)
         assert not own or case.kinds.count(TEXT) >= slot.min_text_paragraphs
         for index, position in enumerate(own):
             assert case.kinds[position] in (TEXT, QUOTE)
@@ -210,10 +216,10 @@ def test_places_are_in_page_order_or_best_first(case: Case) -> None:
     """Inline places follow the page; those at the end fall in score, fallbacks last."""
     for filled in case.fill().slots:
         if filled.slot.placement is Placement.INLINE:
-            positions = [place.after_paragraph or 0 for place in filled.places]
+            positions = [place.after_paragraph or 0 for place in filled.links]
             assert positions == sorted(set(positions))
         else:
-            keys = [(place.fallback, -place.score) for place in filled.places]
+            keys = [(place.fallback, -place.score) for place in filled.links]
             assert keys == sorted(keys)
 
 
@@ -222,20 +228,20 @@ def test_links_reach_the_least_score_and_come_from_their_slot_s_candidates(case:
     """A related link has its pool's score, which is enough; a fallback comes from the latest and scores 0."""
     for filled, candidates, latest in zip(case.fill().slots, case.pools, case.latest, strict=True):
         scores = dict(zip(candidates.rows.tolist(), candidates.scores.tolist(), strict=True))
-        for place in filled.places:
+        for place in filled.links:
             if place.fallback:
                 assert place.row in latest.rows
                 assert place.score == 0
             else:
-                assert place.score == scores[place.row] >= np.float32(filled.slot.least_score)
+                assert place.score == scores[place.row] >= np.float32(filled.slot.threshold)
 
 
 @given(cases())
 def test_nothing_that_clashes_is_on_the_page(case: Case) -> None:
     """No link breaks a rule, alone or beside another one."""
     rows = [row for filled in case.fill().slots for row in rows_of(filled)]
-    assert not set(rows) & set(case.judge.clashes or {})
-    assert not {frozenset(pair) for pair in itertools.combinations(rows, 2)} & case.judge.pairs
+    assert not set(rows) & set(case.rules.clashes or {})
+    assert not {frozenset(pair) for pair in itertools.combinations(rows, 2)} & case.rules.pairs
 
 
 @given(cases())
@@ -252,8 +258,8 @@ def test_a_place_at_the_end_stays_empty_only_when_nothing_is_left(case: Case) ->
         used += rows_of(filled)
         if filled.slot.placement is Placement.INLINE or not filled.empty:
             continue
-        good = candidates.rows[candidates.scores >= filled.slot.least_score][:SHORTLIST].tolist()
-        assert all(row in used or case.judge.clash(row, used) for row in good)
+        good = candidates.rows[candidates.scores >= filled.slot.threshold][:SHORTLIST].tolist()
+        assert all(row in used or case.rules.rule_against(row, used) for row in good)
 
 
 @given(cases())
@@ -261,9 +267,9 @@ def test_the_receipt_counts_what_is_below_each_slot_s_bar(case: Case) -> None:
     """`removed` holds, by slot, how many candidates were below its least score, and the clashes by rule."""
     plan = case.fill()
     for filled, candidates in zip(plan.slots, case.pools, strict=True):
-        if filled.empty and filled.empty[0] in (Empty.PAGE_TOO_SHORT, Empty.NO_POSITION) and not filled.places:
+        if filled.empty and filled.empty[0] in (Empty.PAGE_TOO_SHORT, Empty.NO_POSITION) and not filled.links:
             continue
-        below = int((candidates.scores < filled.slot.least_score).sum())
+        below = int((candidates.scores < filled.slot.threshold).sum())
         assert plan.removed[f"below_min_score:{filled.slot.name}"] == below
     below_keys = {f"below_min_score:{slot.name}" for slot in case.layout.slots}
     assert set(plan.removed) <= below_keys | {"rule", "pair"}
@@ -329,7 +335,7 @@ def test_allowed_positions(kinds: str, values: dict[str, int], taken: list[int],
 def test_as_many_inline_links_as_the_spacing_allows(kinds: str, spacing: int, room: int) -> None:
     """With candidates to spare a slot fills all the room there is, and the other places have no position."""
     filled = fill_one(inline(6, spacing_text_paragraphs=spacing), pool([0.9] * 20), kinds=kinds)
-    assert len(filled.places) == room
+    assert len(filled.links) == room
     assert filled.empty == (Empty.NO_POSITION,) * (6 - room)
 
 
@@ -338,8 +344,8 @@ def test_inline_slots_keep_their_distance_from_each_other() -> None:
     first, second = inline(1), inline(3, name="second")
     fits = {0: [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]}
     plan = fill_all([first, second], [pool([0.9]), pool([0.8] * 5, rows=range(10, 15))], fits=fits)
-    assert [place.after_paragraph for place in plan.slots[0].places] == [5]
-    positions = [place.after_paragraph or 0 for place in plan.slots[1].places]
+    assert [place.after_paragraph for place in plan.slots[0].links] == [5]
+    positions = [place.after_paragraph or 0 for place in plan.slots[1].links]
     assert len(positions) == 3
     assert all(abs(position - 5) >= 2 for position in positions)
 
@@ -378,8 +384,8 @@ EMPTY_CASES: dict[str, tuple[Slot, Pool, str, dict[str, Any], list[Empty]]] = {
 @pytest.mark.parametrize("name", EMPTY_CASES)
 def test_why_a_place_stays_empty(name: str) -> None:
     """The reason is the one that an editor can act on."""
-    slot, candidates, kinds, judge, expected = EMPTY_CASES[name]
-    assert list(fill_one(slot, candidates, kinds=kinds, **judge).empty) == expected
+    slot, candidates, kinds, rules, expected = EMPTY_CASES[name]
+    assert list(fill_one(slot, candidates, kinds=kinds, **rules).empty) == expected
 
 
 def test_what_an_earlier_slot_took_is_no_repetition() -> None:
@@ -393,7 +399,7 @@ def test_nothing_gives_every_place_the_same_reason() -> None:
     """A page that gets no links has all its places, each with the reason."""
     layout = Layout(name="page", slots=(inline(2), end(3)))
     plan = nothing(layout, Empty.NEVER_SOURCE)
-    assert [(filled.slot.name, filled.places, filled.empty) for filled in plan.slots] == [
+    assert [(filled.slot.name, filled.links, filled.empty) for filled in plan.slots] == [
         ("inline", (), (Empty.NEVER_SOURCE,) * 2),
         ("end", (), (Empty.NEVER_SOURCE,) * 3),
     ]
@@ -416,7 +422,7 @@ def test_nothing_gives_every_place_the_same_reason() -> None:
 def test_a_score_that_equals_the_bar_is_enough(slot: Slot, kept: list[float]) -> None:
     """Candidates from the bar upwards are taken; a slot without a bar of its own has its placement's."""
     filled = fill_one(slot, pool([0.75, 0.5, 0.25, 0.125]))
-    assert sorted((place.score for place in filled.places), reverse=True) == kept
+    assert sorted((place.score for place in filled.links), reverse=True) == kept
 
 
 def test_a_candidate_that_clashes_makes_way_for_the_next() -> None:
@@ -427,7 +433,7 @@ def test_a_candidate_that_clashes_makes_way_for_the_next() -> None:
     assert plan.removed == {"below_min_score:end": 0, "near_copy_of_page": SHORTLIST - 1}
 
 
-def test_clashes_are_judged_beside_all_that_the_page_holds() -> None:
+def test_a_candidate_is_checked_against_all_links_of_the_page() -> None:
     """A candidate of the second slot that clashes with a link of the first does not come in."""
     plan = fill_all(
         [end(1), end(2, name="more")],
@@ -448,7 +454,7 @@ def test_an_earlier_slot_has_the_first_choice() -> None:
 def test_a_fallback_fills_what_related_articles_do_not() -> None:
     """Related links first, then the latest in their order, none twice, marked, without a score."""
     filled = fill_one(end(4, min_score=0.5), pool([0.75, 0.25]), pool([0.9] * 4, rows=[7, 0, 1, 8]))
-    assert filled.places == (
+    assert filled.links == (
         PlacedLink(0, 0.75),
         PlacedLink(7, 0.0, fallback=True),
         PlacedLink(1, 0.0, fallback=True),
@@ -543,7 +549,7 @@ def inline_pages(draw: st.DrawFn, links: int) -> tuple[str, Slot, list[list[floa
 def placed(kinds: str, slot: Slot, fits: Sequence[Sequence[float]]) -> dict[int, int]:
     """Fill the slot with one link for each row of `fits`; returns the position of each."""
     filled = fill_one(slot, pool([0.9] * len(fits)), kinds=kinds, fits=dict(enumerate(fits)))
-    return {place.row: place.after_paragraph for place in filled.places if place.after_paragraph is not None}
+    return {place.row: place.after_paragraph for place in filled.links if place.after_paragraph is not None}
 
 
 @given(st.integers(1, 3).flatmap(inline_pages))
@@ -569,14 +575,14 @@ def test_a_link_that_fits_everywhere_leaves_the_one_good_place_to_another() -> N
 
 def test_many_links_are_placed_where_the_page_is_continued_best() -> None:
     """More links than are placed jointly get the positions with the best fits, each position the link that fits it."""
-    links = JOINT_LINKS + 2
+    links = JOINT_LINKS_MAX + 2
     spots = [2, 5, 7, 10, 12, 14]
     kinds = TEXT * 20
     fits = [[1.0 if position == spots[(link + 1) % links] else 0.0 for position in range(20)] for link in range(links)]
     assert placed(kinds, inline(links), fits) == {link: spots[(link + 1) % links] for link in range(links)}
 
 
-@pytest.mark.parametrize("links", [1, 2, JOINT_LINKS, JOINT_LINKS + 1])
+@pytest.mark.parametrize("links", [1, 2, JOINT_LINKS_MAX, JOINT_LINKS_MAX + 1])
 def test_of_equal_positions_the_earliest_are_taken(links: int) -> None:
     """Links that fit nowhere stand as early as they may."""
     at = placed(TEXT * 20, inline(links), [[0.0] * 20] * links)
@@ -587,4 +593,4 @@ def test_an_inline_fallback_is_placed_like_any_other_link() -> None:
     """A fallback has a position, by its own fit."""
     fits = {9: [0.0] * 7 + [1.0] + [0.0] * 4}
     filled = fill_one(inline(1), pool(), pool([0.0], rows=[9]), fits=fits)
-    assert filled.places == (PlacedLink(9, 0.0, after_paragraph=7, fallback=True),)
+    assert filled.links == (PlacedLink(9, 0.0, after_paragraph=7, fallback=True),)

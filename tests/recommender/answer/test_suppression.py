@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from recommender.answer.page import Draft, draft_page, stored_page
-from recommender.answer.suppression import PageJudge
+from recommender.answer.page import Draft, Page, draft_page, stored_page
+from recommender.answer.records import RecordCache
+from recommender.answer.shared_terms import ParagraphFit, SharedTerms
+from recommender.answer.suppression import Suppression
 from recommender.catalog.articles import Article, Body, Paragraph, ParagraphKind, Rules
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.text.derived import analyse
@@ -47,15 +49,26 @@ class Archive:
         assert row is not None
         return row
 
-    def judge(self, page_id: str, on_page: Sequence[str] = ()) -> PageJudge:
-        """Return the judge of a stored page."""
-        return PageJudge(self.live, stored_page(self.live, self.row(page_id)), map(self.row, on_page))
+    def page(self, page_id: str) -> Page:
+        """Return a stored page."""
+        return stored_page(self.live, self.row(page_id))
 
-    def clash(
-        self, page_id: str, article_id: str, chosen: Sequence[str] = (), on_page: Sequence[str] = ()
+    def shared_terms(self, page_id: str) -> SharedTerms:
+        """Return what finds the terms that other articles share with a stored page."""
+        return SharedTerms(self.live, self.page(page_id), RecordCache(self.live))
+
+    def fits(self, page_id: str, article_id: str) -> list[float]:
+        """Return how well an article continues each paragraph of a stored page."""
+        paragraph_fit = ParagraphFit(self.page(page_id), self.shared_terms(page_id))
+        fits: list[float] = paragraph_fit.fit(self.row(article_id)).tolist()
+        return fits
+
+    def rule_against(
+        self, page_id: str, article_id: str, links: Sequence[str] = (), on_page: Sequence[str] = ()
     ) -> str | None:
-        """Return why an article must not stand on a page beside others."""
-        return self.judge(page_id, on_page).clash(self.row(article_id), [self.row(id) for id in chosen])
+        """Return the rule by which an article must not stand on a page beside others."""
+        suppression = Suppression(self.live, self.page(page_id), map(self.row, on_page), RecordCache(self.live))
+        return suppression.rule_against(self.row(article_id), [self.row(id) for id in links])
 
 
 # Against the page
@@ -110,12 +123,12 @@ class Archive:
 )
 def test_clash_with_the_page(page: Article, candidate: Article, rule: str | None, empty: Snapshot) -> None:
     """The page's copies, versions and forbidden pairs do not stand on it."""
-    assert Archive(empty, page, candidate).clash("page", "a") == rule
+    assert Archive(empty, page, candidate).rule_against("page", "a") == rule
 
 
 def test_the_page_never_links_to_itself(empty: Snapshot) -> None:
     """Its own row clashes, by its address."""
-    assert Archive(empty, other("page")).clash("page", "page") == "same_url_as_page"
+    assert Archive(empty, other("page")).rule_against("page", "page") == "same_url_as_page"
 
 
 def test_a_draft_is_judged_like_a_stored_page(empty: Snapshot) -> None:
@@ -130,8 +143,8 @@ def test_a_draft_is_judged_like_a_stored_page(empty: Snapshot) -> None:
     body = Body("Ports agree on a price", "", tuple(map(Paragraph, BODY)))
     vectors = embed([body], FakeEmbedder())[0]
     page = draft_page(archive.live, Draft(body, vectors, analyse(body), NOW_MS, url="https://x.example/1"))
-    judge = PageJudge(archive.live, page)
-    rules = {id: judge.clash(archive.row(id), []) for id in ("copy", "version", "itself", "pair")}
+    suppression = Suppression(archive.live, page, (), RecordCache(archive.live))
+    rules = {id: suppression.rule_against(archive.row(id), []) for id in ("copy", "version", "itself", "pair")}
     assert rules == {
         "copy": "near_copy_of_page",
         "version": "same_headline_as_page",
@@ -162,7 +175,7 @@ def test_clash_with_a_link(first: Article, second: Article, rule: str | None, ho
     archive = Archive(empty, other("page"), first, second)
     for one, two in (("a", "b"), ("b", "a")):
         chosen, on_page = ([one], []) if how == "chosen" else ([], [one])
-        assert archive.clash("page", two, chosen, on_page) == rule
+        assert archive.rule_against("page", two, chosen, on_page) == rule
 
 
 def test_every_link_counts_not_only_the_first(empty: Snapshot) -> None:
@@ -171,15 +184,15 @@ def test_every_link_counts_not_only_the_first(empty: Snapshot) -> None:
         empty, other("page"), other("x"), other("y"), other("a", paragraphs=BODY), other("b", paragraphs=BODY)
     )
     for chosen in (["a", "x", "y"], ["x", "a", "y"], ["y", "x", "a"]):
-        assert archive.clash("page", "b", chosen) == "near_copy_of_link"
-    assert archive.clash("page", "b", ["y"], on_page=["x", "a"]) == "near_copy_of_link"
-    assert archive.clash("page", "b", ["x", "y"]) is None
+        assert archive.rule_against("page", "b", chosen) == "near_copy_of_link"
+    assert archive.rule_against("page", "b", ["y"], on_page=["x", "a"]) == "near_copy_of_link"
+    assert archive.rule_against("page", "b", ["x", "y"]) is None
 
 
 def test_the_page_s_rule_is_named_before_a_link_s(empty: Snapshot) -> None:
     """A candidate that repeats both is counted as the page's copy."""
     copies = [other(id, paragraphs=BODY) for id in ("page", "a", "b")]
-    assert Archive(empty, *copies).clash("page", "b", ["a"]) == "near_copy_of_page"
+    assert Archive(empty, *copies).rule_against("page", "b", ["a"]) == "near_copy_of_page"
 
 
 # Headlines
@@ -212,8 +225,7 @@ def paragraph_fits(empty: Snapshot, paragraphs: Sequence[str | Paragraph], candi
     """Return how well each paragraph of a page is continued by another article."""
     filler = [other(f"filler{n}") for n in range(6)]
     archive = Archive(empty, other("page", paragraphs=paragraphs), other("a", paragraphs=candidate), *filler)
-    fits: list[float] = archive.judge("page").fit(archive.row("a")).tolist()
-    return fits
+    return archive.fits("page", "a")
 
 
 def test_a_link_fits_the_paragraph_that_it_shares_words_with(empty: Snapshot) -> None:
@@ -251,32 +263,29 @@ def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: 
     body = [f"{NUMBERS[n % 12]}{n} waited." for n in range(MASKED_PARAGRAPHS + 3)]
     page = other("page", title="Hail over Ostmark", paragraphs=body)
     archive = Archive(empty, page, other("a", paragraphs=["Hail over Ostmark."]), *(other(f"f{n}") for n in range(6)))
-    judge = archive.judge("page")
-    assert len(judge.shared(archive.row("a")).added)
-    assert judge.fit(archive.row("a")).tolist() == [0.0] * len(body)
+    assert len(archive.shared_terms("page").shared(archive.row("a")).added)
+    assert archive.fits("page", "a") == [0.0] * len(body)
 
 
 def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot) -> None:
     """The title takes no part of it away."""
     page = other("page", title="Hail", paragraphs=["Nothing here.", "Hail fell."])
     archive = Archive(empty, page, other("a", paragraphs=["Hail."]), *(other(f"f{n}") for n in range(6)))
-    judge = archive.judge("page")
-    shared = judge.shared(archive.row("a")).added.sum()
+    shared = archive.shared_terms("page").shared(archive.row("a")).added.sum()
     assert shared > 0
-    assert judge.fit(archive.row("a")).tolist() == pytest.approx([0.0, shared])
+    assert archive.fits("page", "a") == pytest.approx([0.0, shared])
 
 
 def test_a_page_without_words_fits_nothing(empty: Snapshot) -> None:
     """No terms, no fit, no error."""
     archive = Archive(empty, article("page", title="?", paragraphs=["!", "..."]), other("a"))
-    assert archive.judge("page").fit(archive.row("a")).tolist() == [0.0, 0.0]
+    assert archive.fits("page", "a") == [0.0, 0.0]
 
 
 def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
     """What each term adds sums to the TF-IDF cosine, which is 1 for the same text."""
     archive = Archive(empty, other("page"), other("b", title="Headline page", paragraphs=other("page").paragraphs))
-    judge = archive.judge("page")
-    added = judge.shared(archive.row("b")).added
+    added = archive.shared_terms("page").shared(archive.row("b")).added
     assert added.sum() == pytest.approx(1, abs=0.01)
     assert added.min() >= 0
 
@@ -284,39 +293,41 @@ def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
 # What tells why
 
 
-def told(judge: PageJudge, row: int) -> dict[str, float]:
-    """Return how well each shared term tells, by how it is written."""
-    return {subject.surface: subject.weight for subject in judge.subjects(row)}
+def subject_weights(shared_terms: SharedTerms, row: int) -> dict[str, float]:
+    """Return how well each shared term names the subject, by how it is written."""
+    return {subject.surface: subject.weight for subject in shared_terms.subjects(row)}
 
 
-def beside(empty: Snapshot, page: Article, one: Article) -> tuple[PageJudge, int]:
-    """Return the judge of a page and the row of another article, in an archive of some more."""
+def beside(empty: Snapshot, page: Article, one: Article) -> tuple[SharedTerms, int]:
+    """Return what a page shares with others and the row of one other article, in an archive of some more."""
     archive = Archive(empty, page, one, *(other(f"f{n}") for n in range(6)))
-    return archive.judge(page.id), archive.row(one.id)
+    return archive.shared_terms(page.id), archive.row(one.id)
 
 
 def test_a_term_that_either_text_writes_small_is_a_word(empty: Snapshot) -> None:
     """The capital of a sentence's start is not taken for a name's."""
     page = other("page", title="Duties", paragraphs=["Tariffs rose. Ostmark waited."])
-    judge, row = beside(empty, page, other("a", title="Prices", paragraphs=["Old tariffs and Ostmark rose."]))
-    assert told(judge, row).keys() == {"tariffs", "Ostmark", "rose"}
+    shared_terms, row = beside(empty, page, other("a", title="Prices", paragraphs=["Old tariffs and Ostmark rose."]))
+    assert subject_weights(shared_terms, row).keys() == {"tariffs", "Ostmark", "rose"}
 
 
 def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
     """In the page's or in the other's; elsewhere a term tells as much as it adds to the overlap."""
     page = other("page", title="Hail again", paragraphs=["Then frost and sleet and hail."])
-    judge, row = beside(empty, page, other("a", title="Frost warning", paragraphs=["There was hail and sleet."]))
-    shared = judge.shared(row)
-    theirs = [judge.record(row).surfaces[at].lower() for at in shared.theirs.tolist()]
+    one = other("a", title="Frost warning", paragraphs=["There was hail and sleet."])
+    archive = Archive(empty, page, one, *(other(f"f{n}") for n in range(6)))
+    shared_terms, row = archive.shared_terms("page"), archive.row("a")
+    shared = shared_terms.shared(row)
+    theirs = [archive.live.record(row).surfaces[at].lower() for at in shared.theirs.tolist()]
     added = dict(zip(theirs, shared.added.tolist(), strict=True))
-    factors = {surface: weight / added[surface] for surface, weight in told(judge, row).items()}
+    factors = {surface: weight / added[surface] for surface, weight in subject_weights(shared_terms, row).items()}
     assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
 
 
 def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
     """What stands in every second paragraph of a long page, but not in its title, is no subject."""
     body = [f"WN asks {number}." if n % 2 else f"Answer {number} on sleet." for n, number in enumerate(NUMBERS)]
-    judge, row = beside(
+    shared_terms, row = beside(
         empty, other("page", title="Talk", paragraphs=body), other("a", title="Prices", paragraphs=["WN on hail."])
     )
-    assert told(judge, row) == pytest.approx({"WN": judge.shared(row).added.sum() / 5})
+    assert subject_weights(shared_terms, row) == pytest.approx({"WN": shared_terms.shared(row).added.sum() / 5})
