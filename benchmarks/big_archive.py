@@ -38,6 +38,7 @@ from recommender.catalog.text.derived import ANALYSIS
 from recommender.catalog.text.near_copies import SKETCH_SIZE, VALUES
 from recommender.catalog.text.terms import TITLE_TERMS, Packed, headline_key
 from recommender.catalog.vectors.scalar_codes import encode_4bit, encode_8bit, rotate
+from recommender.clock import DAY_MS, now_ms
 
 _BATCH_ROWS = 20_000
 _OWN_WORDS = 0.67
@@ -87,8 +88,8 @@ def _write(vectors: Half, data_dir: Path, real: Live, seed: int) -> int:
             files.append(batch)
         files.finish(None)
     entries = {p.name: FileEntry(p.stat().st_size, crc32_of(p)) for p in sorted(folder.iterdir())}
-    encoder, now_ms = real.manifest.encoder, time.time_ns() // 1_000_000
-    manifest = Manifest(FORMAT, rows, encoder, ANALYSIS, 1, dimension, rows, rows, now_ms, entries)
+    encoder, at_ms = real.manifest.encoder, now_ms()
+    manifest = Manifest(FORMAT, rows, encoder, ANALYSIS, 1, dimension, rows, rows, at_ms, entries)
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
     create_store(data_dir / STORE_FILE, encoder).close()
     with closing(connect(data_dir / STORE_FILE)) as connection:
@@ -99,8 +100,8 @@ def _write(vectors: Half, data_dir: Path, real: Live, seed: int) -> int:
 
 def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator[Batch]:
     """Yield rows in the order of time, one every 24 h / ARTICLES_PER_DAY, up to now."""
-    step_ms = 86_400_000 // ARTICLES_PER_DAY
-    first_ms = time.time_ns() // 1_000_000 - len(vectors) * step_ms
+    step_ms = DAY_MS // ARTICLES_PER_DAY
+    first_ms = now_ms() - len(vectors) * step_ms
     living = real.rows()
     mains = real.main_vectors(living)
     for low in range(0, len(vectors), _BATCH_ROWS):

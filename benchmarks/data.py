@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from indexer.sources.base import RawArticle
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
 from recommender.catalog.opening import open_catalog
+from recommender.clock import now_ms
 from recommender.errors import NotFoundError
 
 
@@ -28,7 +28,7 @@ def open_live(data_dir: Path) -> Live:
 
 def read_articles(path: Path) -> Iterator[Article]:
     """Yield the good records of any input that `index` reads, cleaned and checked as it does."""
-    clock_ms = time.time_ns() // 1_000_000
+    clock_ms = now_ms()
     for record in open_source(path).records():
         if isinstance(record, RawArticle):
             yield check(record, clock_ms).article

@@ -18,9 +18,9 @@ from benchmarks.peers.corpus import ARTICLES_PER_DAY
 from recommender.catalog.articles import Article, Paragraph
 from recommender.catalog.checks import make_article
 from recommender.catalog.text.derived import Vectors
+from recommender.clock import DAY_MS
 from recommender.encoding.text_recipe import Vector
 
-_DAY_MS = 86_400_000
 _MAIN_NOISE, _HEAD_NOISE = 0.7, 0.35
 
 
@@ -40,7 +40,7 @@ class Mixed:
         like = int(random.integers(len(self.real)))
         shape = self.real[like]
         drawn = random.integers(len(self._paragraphs), size=len(shape.paragraphs))
-        step_ms = min(_DAY_MS // ARTICLES_PER_DAY, self.now_ms // (self.articles + 1))
+        step_ms = min(DAY_MS // ARTICLES_PER_DAY, self.now_ms // (self.articles + 1))
         mixed = make_article(
             id=f"n{number}",
             url=f"https://mixed.example/{number}",

@@ -36,6 +36,7 @@ from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import create_store, open_store
 from recommender.catalog.store.writes import Write
 from recommender.catalog.text.derived import analyse
+from recommender.clock import now_ms
 from recommender.config import IndexSettings
 from recommender.encoding.embedder import Matrix, ModelInfo
 
@@ -90,7 +91,7 @@ def main(
     if scratch:
         scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        plan = Plan(Path(folder), like, articles, min(changed, articles // 2), time.time_ns() // 1_000_000, seed)
+        plan = Plan(Path(folder), like, articles, min(changed, articles // 2), now_ms(), seed)
         values = measure(plan, in_own_process)
     print(json.dumps(values, indent=1))
     print(keep(f"reindexing-{articles}", values, seed=seed))

@@ -28,6 +28,7 @@ from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, create_store
 from recommender.catalog.store.writes import Outcome, Write
 from recommender.catalog.text.derived import Vectors, analyse
+from recommender.clock import now_ms
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Embedder
 from recommender.errors import InvalidInputError
@@ -158,7 +159,7 @@ class _Run:
 
     def checked(self, records: Iterable[RawArticle | BadRecord]) -> Iterator[Checked]:
         """Yield the records that pass cleaning and checks; refuse the others."""
-        clock_ms = time.time_ns() // 1_000_000
+        clock_ms = now_ms()
         for record in records:
             self.report.read += 1
             try:

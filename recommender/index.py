@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from recommender.catalog.opening import SNAPSHOTS, open_catalog, replay
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.text.derived import Vectors, analyse
+from recommender.clock import now_ms
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Embedder, load_embedder, model_of
 from recommender.errors import MismatchError
@@ -129,7 +129,7 @@ class Index:
             body=body,
             vectors=self._embed(body),
             analysis=analyse(body),
-            published_at_ms=_now_ms() if published_at_ms is None else published_at_ms,
+            published_at_ms=now_ms() if published_at_ms is None else published_at_ms,
             url=clean_label(url, "url", URL_BYTES_MAX),
             labels=checked,
         )
@@ -168,8 +168,4 @@ class Index:
 
 
 def _request(page: str | Draft, as_of_ms: int | None, scope: Scope, on_page_ids: Sequence[str]) -> Request:
-    return Request(page, _now_ms() if as_of_ms is None else as_of_ms, scope, tuple(on_page_ids))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return Request(page, now_ms() if as_of_ms is None else as_of_ms, scope, tuple(on_page_ids))

@@ -23,12 +23,12 @@ from recommender.catalog.store.store import Change, Store, create_store, open_st
 from recommender.catalog.store.writes import Write
 from recommender.catalog.text.derived import analyse
 from recommender.catalog.text.terms import words_of
+from recommender.clock import DAY_MS
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Matrix, ModelInfo
 
 NOW_MS = 1_780_000_000_000
 """The clock of tests: 2026-05-28."""
-DAY_MS = 86_400_000
 DIMENSION = 32
 
 

@@ -18,7 +18,7 @@ LAYERS = (
     "recommender.serving",
     ("recommender.answer", "recommender.encoding"),
     "recommender.catalog",
-    "recommender.errors",
+    ("recommender.errors", "recommender.clock"),
 )
 """Packages of the recommender, top first: each imports only those below it, never one beside it."""
 CATALOG_LAYERS = (
@@ -211,7 +211,8 @@ def test_a_library_is_known_to_few(packages: tuple[str, ...], allowed: set[str])
 @pytest.mark.parametrize("module", sorted(under("recommender.answer")))
 def test_the_stages_of_an_answer_are_plain_functions_of_values(module: str) -> None:
     """They know neither clock, environment, disk, network nor threads: what they need comes in."""
-    outside = ("time", "datetime", "os", "pathlib", "io", "socket", "threading", "asyncio", "random", "logging", "grpc")
+    clock = ("time", "datetime", "recommender.clock.now_ms")
+    outside = (*clock, "os", "pathlib", "io", "socket", "threading", "asyncio", "random", "logging", "grpc")
     assert [name for name in sorted(imported(module)) if any(_is_in(name, package) for package in outside)] == []
 
 

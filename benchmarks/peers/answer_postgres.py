@@ -13,6 +13,7 @@ from benchmarks.peers.answer import Question
 from benchmarks.peers.peer import Setting, Vector
 from benchmarks.peers.server import SERVER_SETTINGS, start
 from recommender.catalog.articles import Article
+from recommender.clock import DAY_MS
 
 CANDIDATES = 100
 EF_SEARCH = 200
@@ -78,7 +79,7 @@ class Peer:
             labels=" ".join(f"AND {name} = %({name})s" for name in labels),
             candidates=CANDIDATES,
             weight=FRESHNESS_WEIGHT,
-            half_life_ms=HALF_LIFE_DAYS * 86_400_000.0,
+            half_life_ms=HALF_LIFE_DAYS * DAY_MS,
         )
         values = {"id": question.article_id, "as_of_ms": question.as_of_ms, "k": k, **labels}
         return [row[0] for row in self._connection.execute(statement, values, prepare=True).fetchall()]

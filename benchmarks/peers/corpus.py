@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.peers.generator import BLOCK, Generator, normalised
 from benchmarks.peers.peer import Columns, Half, Rows
+from recommender.clock import DAY_MS
 
 SECTIONS = 1_024
 """k-means clusters of the real vectors: a section follows content, so that filters on it correlate with the query."""
@@ -121,7 +122,7 @@ def _write_columns(folder: Path, vectors: Half, centroids: npt.NDArray[np.float3
     sites = np.random.default_rng((seed, 2)).choice(len(shares), rows, p=shares)
     np.savez(
         folder / "columns.npz",
-        published_at_ms=FIRST_MS + np.arange(rows) * (86_400_000 // ARTICLES_PER_DAY),
+        published_at_ms=FIRST_MS + np.arange(rows) * (DAY_MS // ARTICLES_PER_DAY),
         section=np.concatenate([part.argmax(axis=1) for part in parts]).astype(np.int32),
         site=sites.astype(np.int32),
         centroids=centroids,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from recommender.catalog.checks import make_body
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.store.sqlite import copy_database
 from recommender.catalog.store.store import open_store
+from recommender.clock import now_ms
 from recommender.encoding.text_recipe import select_texts
 from recommender.errors import InvalidInputError
 from recommender.rpc.messages import kind_to, paragraphs_from
@@ -143,7 +143,7 @@ def texts_of(draft: related_pb.Draft) -> list[str]:
 
 def _read(path: Path, seed: int) -> list[Article]:
     """Return the readable articles of a file, shuffled."""
-    clock_ms, articles = time.time_ns() // 1_000_000, []
+    clock_ms, articles = now_ms(), []
     for record in open_source(path).records():
         try:
             articles += [check(record, clock_ms).article] if isinstance(record, RawArticle) else []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -31,6 +30,7 @@ from recommender.catalog.snapshot.writer import make_current
 from recommender.catalog.store.locks import only_run
 from recommender.catalog.store.sqlite import copy_database
 from recommender.catalog.store.store import open_store
+from recommender.clock import now_ms
 from recommender.errors import (
     CorruptError,
     DiskFullError,
@@ -75,7 +75,7 @@ def back_up(data_dir: Path, target: Path) -> About:
         for path in files:
             flush(path)
         entries = {str(p.relative_to(folder)): FileEntry(p.stat().st_size, crc32_of(p)) for p in files}
-        about = About(FORMAT, time.time_ns() // 1_000_000, revision, articles, encoder, entries)
+        about = About(FORMAT, now_ms(), revision, articles, encoder, entries)
         (folder / ABOUT).write_text(json.dumps(asdict(about), indent=1) + "\n", "utf-8")
         flush(folder / ABOUT)
         return about

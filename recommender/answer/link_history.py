@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.snapshot.columns import id_hash
+from recommender.clock import DAY_MS
 
-KNOWN_AFTER_MS = 86_400_000
+KNOWN_AFTER_MS = DAY_MS
 """A page's links are known a day after the page, when the ranker was fitted again."""
 
 Floats = npt.NDArray[np.float32]

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from recommender.answer.evidence import WORDING_OFFSET, Detail, Evidence, Extras, Floats
 from recommender.answer.page import Page
 from recommender.answer.retrieve import Candidates
-from recommender.catalog.live import DAY_MS, Live
+from recommender.catalog.live import Live
 from recommender.catalog.snapshot.columns import Flag, label_code
 from recommender.catalog.text.overlap import Overlap, TermTable, overlap_detail, overlaps
 from recommender.catalog.text.terms import IN_TITLE, Packed
+from recommender.clock import DAY_MS
 
 FRESHNESS_ARTICLES = 60
 """Freshness is measured in the time in which the archive publishes this many articles: on a daily newspaper with 66

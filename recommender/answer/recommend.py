@@ -26,9 +26,10 @@ from recommender.answer.shared_terms import ParagraphFit, SharedTerms
 from recommender.answer.slots import SHORTLIST, Empty, PageLinks, Pool, SlotLinks, fill, nothing
 from recommender.answer.suppression import Suppression
 from recommender.catalog.checks import check_id
-from recommender.catalog.live import DAY_MS, Live
+from recommender.catalog.live import Live
 from recommender.catalog.snapshot.columns import Flag
 from recommender.catalog.snapshot.scope import Scope
+from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError, NotFoundError
 
 K_MAX = 100

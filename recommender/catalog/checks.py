@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from recommender.catalog.articles import NO_LABELS, Article, Body, Labels, Paragraph, Rules
+from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError
 
 ID_BYTES_MAX = 512
@@ -22,7 +23,7 @@ PAIRS_MAX = 1_000
 RAW_TIMES = 4
 """What is so many times as long as it may be is refused as it is sent: to normalise it first would take seconds."""
 _RAW_TAGS_MAX = 10_000
-FUTURE_MS_MAX = 366 * 86_400_000
+FUTURE_MS_MAX = 366 * DAY_MS
 """A publication date may lie ahead (scheduled articles), but more than a year is a broken clock or format."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")

@@ -32,13 +32,10 @@ from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights
 from recommender.catalog.vectors.index import Hits, Rows, best_of
 from recommender.catalog.vectors.scalar_codes import Vector
+from recommender.clock import DAY_MS, YEAR_MS
 
 T = TypeVar("T", bound=np.generic)
 
-DAY_MS = 86_400_000
-"""A day in milliseconds."""
-YEAR_MS = 365 * DAY_MS
-"""The time over which the publishing rate is counted."""
 _FIRST_MS = 0
 """Before every article."""
 _LAST_MS = 2**63 - 1

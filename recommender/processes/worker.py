@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 
 from recommender.catalog.opening import open_catalog
 from recommender.catalog.vectors.index import limit_threads
+from recommender.clock import now_ms
 from recommender.encoding.embedder import Encoder, model_of
 from recommender.encoding.remote import connect_encoder
 from recommender.errors import MismatchError
@@ -41,15 +41,11 @@ async def serve(orders: Orders[StartWorker]) -> None:
         takedown_timeout_s=settings.server.takedown_timeout_s,
         concurrent_calls_max=settings.server.concurrent_calls_max,
     )
-    server = Server(settings, archive, _now_ms, reuse_port=True)
+    server = Server(settings, archive, now_ms, reuse_port=True)
     orders.ready(WorkerReady(address=await server.start(address)))
     async for order in orders:
         server.reload(order.settings)
     await server.stop()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ from benchmarks.peers.cases import make_cases, recalls
 from benchmarks.peers.corpus import ARTICLES_PER_DAY, FIRST_MS, Corpus
 from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Postings, where
 from benchmarks.peers.run import PEERS, NotInstalledError, open_peer
+from recommender.clock import DAY_MS
 from tests.benchmarks.corpora import small_corpus
 
 LEAST = {"faiss_flat": 1.0, "related_news": 0.97}
 """Recall; of an approximate index .9 on so few vectors."""
 K = 100
-STEP_MS = 86_400_000 // ARTICLES_PER_DAY
+STEP_MS = DAY_MS // ARTICLES_PER_DAY
 
 
 @pytest.fixture(scope="module")

@@ -437,7 +437,7 @@ ARTICLES = st.builds(
     title=st.sampled_from(["A title", "", HEADLINE]),
     summary=TEXTS,
     blocks=st.lists(BLOCKS, max_size=8).map(tuple),
-    language=st.sampled_from(["", "en", "de", "xx"]),
+    labels=st.sampled_from([Labels(language=code) for code in ("", "en", "de", "xx")]),
 )
 
 

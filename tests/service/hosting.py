@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from related_news.v1 import related_news_service_pb2_grpc as related_grpc
 from recommender.answer.layout import Layout, Placement, Slot
 from recommender.catalog.articles import Article
 from recommender.catalog.opening import open_catalog
+from recommender.clock import now_ms
 from recommender.config import ServerSettings, Settings
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Embedder, Matrix
@@ -267,11 +267,6 @@ def _detail_values(packed: Any) -> dict[str, Any]:
 
 
 # A server on a background loop
-
-
-def now_ms() -> int:
-    """Return the present time, as a served process does."""
-    return time.time_ns() // 1_000_000
 
 
 class Loop:

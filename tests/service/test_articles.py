@@ -18,8 +18,9 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.catalog.opening import STORE_FILE
 from recommender.catalog.store.store import Store, open_store
+from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
-from tests.building import DAY_MS, NOW_MS, FakeEmbedder, article, writes
+from tests.building import NOW_MS, FakeEmbedder, article, writes
 from tests.service.hosting import (
     PAGE,
     SECTIONS,

@@ -17,6 +17,7 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.catalog.opening import STORE_FILE
 from recommender.catalog.store.store import create_store
+from recommender.clock import DAY_MS, now_ms
 from recommender.encoding.embedder import ModelInfo
 from recommender.errors import MismatchError, NotFoundError
 from recommender.rpc.messages import timestamp
@@ -33,7 +34,6 @@ from tests.service.hosting import (
     draft,
     ids_of,
     message,
-    now_ms,
     refusal,
 )
 from tests.service.test_fill_slots import end_slot, inline_slot, layout
@@ -360,7 +360,7 @@ def sent(**fields: Any) -> common_pb.Article:
 
 
 def _ahead(days: int) -> Timestamp:
-    return timestamp(now_ms() + days * 86_400_000)
+    return timestamp(now_ms() + days * DAY_MS)
 
 
 PROBLEMS: dict[str, tuple[common_pb.Article, str, str, str]] = {

@@ -13,8 +13,9 @@ import pytest
 from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
+from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
-from tests.building import DAY_MS, NOW_MS
+from tests.building import NOW_MS
 from tests.service.crew import eventually
 from tests.service.hosting import (
     PAGE,

@@ -14,8 +14,9 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.answer.layout import DEFAULT_LAYOUT
 from recommender.answer.recommend import Recommender
+from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
-from tests.building import DAY_MS, NOW_MS
+from tests.building import NOW_MS
 from tests.service.hosting import (
     NOW,
     PAGE,

@@ -12,8 +12,9 @@ from google.protobuf import json_format
 from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.catalog.checks import format_time
+from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
-from tests.building import DAY_MS, NOW_MS
+from tests.building import NOW_MS
 from tests.service.hosting import PAGE, TIMEOUT_S, Client, draft, equal, ids_of
 from tests.service.node.packages import FOLDER, install
 

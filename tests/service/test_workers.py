@@ -17,9 +17,10 @@ from related_news.v1 import article_service_pb2 as articles_pb
 from related_news.v1 import common_pb2 as common_pb
 
 from indexer.maintenance.reindex import reindex
+from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
 from recommender.serving.roster import open_roster
-from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder
+from tests.building import DIMENSION, NOW_MS, FakeEmbedder
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, connections, end, eventually, runs
 from tests.service.hosting import (
     PAGE,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,6 +41,7 @@ from recommender.catalog.store.store import Store
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.catalog.text.terms import TermStatistics, Weights
 from recommender.catalog.vectors.index import Rows
+from recommender.clock import DAY_MS, now_ms
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
 
 KEPT_SNAPSHOTS = 2
@@ -58,7 +58,6 @@ CHANGED_SHARE = 0.5
 """With more changes than this share of the rows, a snapshot made from nothing is the cheaper one."""
 _WRITER_LOCK = "writer.lock"
 _BATCH_ROWS = 1_024
-_DAY_MS = 86_400_000
 
 PROGRESS_STAGE = "snapshot"
 """Name of the stage that a Progress gets to see; its steps are rows."""
@@ -123,7 +122,7 @@ def _statistics(store: Store) -> Statistics:
     """Return the store's term statistics, counted anew if the archive has outgrown them."""
     found, count = store.statistics(), store.count()
     if found is not None:
-        documents, days = found.terms.documents, (_now_ms() - found.counted_at_ms) / _DAY_MS
+        documents, days = found.terms.documents, (now_ms() - found.counted_at_ms) / DAY_MS
         if documents / STATISTICS_DRIFT <= count <= documents * STATISTICS_DRIFT and days <= STATISTICS_DAYS:
             return found
     with store.frozen() as frozen:
@@ -216,7 +215,7 @@ def _manifest(
         dimension=dimension,
         rows=frozen.count,
         trained_rows=trained_rows,
-        created_at_ms=_now_ms(),
+        created_at_ms=now_ms(),
         files={path.name: FileEntry(path.stat().st_size, crc32_of(path)) for path in files},
     )
 
@@ -266,10 +265,6 @@ def _disk_errors(folder: Path) -> Iterator[None]:
                 fix="free space, then try again",
             ) from error
         raise StorageError(f"{folder}: cannot write a snapshot: {error.strerror}", fix="check the folder") from error
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _silent(done: int, total: int) -> None:

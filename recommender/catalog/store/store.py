@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from recommender.catalog.store.writes import (
 )
 from recommender.catalog.text.derived import ANALYSIS, Analysis, Vectors, analyse
 from recommender.catalog.text.terms import TermStatistics
+from recommender.clock import now_ms
 from recommender.errors import NotFoundError, StorageError
 
 
@@ -207,14 +207,14 @@ class Store:
 
     # Writing
 
-    def write(self, writes: Sequence[Write], now_ms: int | None = None) -> list[Outcome]:
+    def write(self, writes: Sequence[Write], at_ms: int | None = None) -> list[Outcome]:
         """Add or replace articles in one transaction, durable on return; the outcomes are in the order of `writes`.
 
         Raises EncoderChangedError if another encoder has become the active one; then nothing is written.
         """
         if not writes:
             return []
-        at_ms = _now_ms() if now_ms is None else now_ms
+        at_ms = now_ms() if at_ms is None else at_ms
         with self._transaction() as connection:
             check_encoder(connection, self.path, self.encoder)
             stored: dict[str, Article | None] = dict(self.get_many([w.article.id for w in writes]))
@@ -245,15 +245,15 @@ class Store:
                     write_analysis(connection, text_hash, analysis)
             done += len(made)
 
-    def delete(self, ids: Sequence[str], now_ms: int | None = None) -> list[bool]:
+    def delete(self, ids: Sequence[str], at_ms: int | None = None) -> list[bool]:
         """Withdraw articles in one transaction, durable on return; False for each id that was not there."""
-        at_ms = _now_ms() if now_ms is None else now_ms
+        at_ms = now_ms() if at_ms is None else at_ms
         with self._transaction() as connection:
             return [delete_article(connection, article_id, at_ms) for article_id in ids]
 
-    def add_statistics(self, terms: TermStatistics, now_ms: int | None = None) -> Statistics:
+    def add_statistics(self, terms: TermStatistics, at_ms: int | None = None) -> Statistics:
         """Keep new term statistics; the ones before the last few are dropped."""
-        at_ms = _now_ms() if now_ms is None else now_ms
+        at_ms = now_ms() if at_ms is None else at_ms
         sql = "INSERT INTO statistics (analysis, counted_at_ms, data) VALUES (?, ?, ?) RETURNING version"
         with self._transaction() as connection:
             (version,) = connection.execute(sql, (ANALYSIS, at_ms, terms.to_bytes())).fetchone()
@@ -382,7 +382,3 @@ _WITHOUT_VECTORS = (
 
 def _nothing_indexed(path: Path) -> NotFoundError:
     return NotFoundError("data folder", str(path.parent), fix="run `related-news index ARTICLES` first")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

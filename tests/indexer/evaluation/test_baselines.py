@@ -17,7 +17,8 @@ from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store
-from tests.building import DAY_MS, DIMENSION, NOW_MS, article, build_store
+from recommender.clock import DAY_MS
+from tests.building import DIMENSION, NOW_MS, article, build_store
 from tests.service.hosting import newsroom
 
 PAGES = ["harbour-0", "orchards-3", "glaciers-5", "theatre-7", "unsectioned"]

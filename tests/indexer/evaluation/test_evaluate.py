@@ -24,11 +24,12 @@ from recommender.answer.rank import Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.catalog.articles import Article
 from recommender.catalog.checks import format_time
-from recommender.catalog.live import DAY_MS, Live
+from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
+from recommender.clock import DAY_MS
 from recommender.config import Settings
 from recommender.errors import InvalidInputError
 from recommender.serving.ranker_file import read_ranker

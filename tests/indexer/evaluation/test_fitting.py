@@ -32,8 +32,9 @@ from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
+from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError
-from tests.building import DAY_MS, NOW_MS, RecordingProgress, article, build_live
+from tests.building import NOW_MS, RecordingProgress, article, build_live
 
 ENCODER = "fake"
 AUTHORS = 20

@@ -16,8 +16,9 @@ from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import create_store
+from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError, NotFoundError
-from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article, build_live, writes
+from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_live, writes
 
 # Files
 

@@ -17,12 +17,13 @@ from recommender.answer.evidence import FEATURES, FEATURES_VERSION
 from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import DefaultFormula
 from recommender.catalog.text.derived import ANALYSIS
+from recommender.clock import now_ms
 from recommender.config import ServerSettings, Settings, load_settings
 from recommender.errors import CorruptError, MismatchError
 from recommender.rpc.server import Server, make_options
 from recommender.serving.ranker_file import read_ranker
 from tests.building import FakeEmbedder, article, build_store, make_parameters
-from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process, now_ms
+from tests.service.hosting import ROOT, TIMEOUT_S, Client, Loop, connected, environment, fake_server, in_process
 
 ENCODER = FakeEmbedder().info.key
 AGAIN = "run `related-news fit` again"

@@ -18,7 +18,8 @@ from recommender.answer.rank import FRESHNESS_ARTICLES, DefaultFormula, Ranker, 
 from recommender.answer.retrieve import Candidates
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
-from tests.building import DAY_MS, NOW_MS, article, build_live
+from recommender.clock import DAY_MS
+from tests.building import NOW_MS, article, build_live
 
 NAMES = (
     *("wording", "meaning", "headline", "title", "freshness"),

@@ -23,10 +23,11 @@ from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.store import Change
 from recommender.catalog.text.derived import analyse
+from recommender.clock import DAY_MS
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Matrix
 from recommender.errors import InvalidInputError, NotFoundError
-from tests.building import DAY_MS, NOW_MS, FakeEmbedder, article, build_live, build_snapshot, replayed
+from tests.building import NOW_MS, FakeEmbedder, article, build_live, build_snapshot, replayed
 
 BEATS = {
     "harbour": "pier crane tide cargo pilot dredging berth customs tonnage breakwater mooring tug ferry quay container",

@@ -24,7 +24,8 @@ from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.store import Change, create_store
 from recommender.catalog.store.writes import Write
 from recommender.catalog.text.derived import Vectors, analyse
-from tests.building import DAY_MS, DIMENSION, NOW_MS, FakeEmbedder, article
+from recommender.clock import DAY_MS
+from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article
 from tests.searching import everything_compressed
 
 COUNT = 40

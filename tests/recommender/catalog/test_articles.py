@@ -27,8 +27,9 @@ from recommender.catalog.checks import (
     make_tags,
     parse_time_ms,
 )
+from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError
-from tests.building import DAY_MS, NOW_MS, article
+from tests.building import NOW_MS, article
 
 LABELS = {field.name for field in fields(Labels)}
 

@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from recommender.catalog.articles import Article, Rules
-from recommender.catalog.live import YEAR_MS, Live
+from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot import columns, files, row_values, snapshot, writer
 from recommender.catalog.snapshot.columns import Columns, Flag
@@ -29,8 +29,8 @@ from recommender.catalog.store.store import Change, Store, create_store
 from recommender.catalog.text.terms import make_signature
 from recommender.catalog.vectors.index import Hits, Rows
 from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit, round_trip_4bit, round_trip_8bit
+from recommender.clock import DAY_MS, YEAR_MS
 from tests.building import (
-    DAY_MS,
     DIMENSION,
     NOW_MS,
     FakeEmbedder,

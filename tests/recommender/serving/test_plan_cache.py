@@ -20,11 +20,12 @@ from recommender.catalog.live import Live
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.store.store import Change
 from recommender.catalog.text.derived import analyse
+from recommender.clock import DAY_MS
 from recommender.encoding.embed_articles import embed
 from recommender.rpc.messages import plan_to
 from recommender.serving.options import FittedRanker, ServingOptions
 from recommender.serving.plan_cache import NAMES_MAX, PlanCache, same_until_ms
-from tests.building import DAY_MS, NOW_MS, FakeEmbedder, build_live, build_snapshot, replayed, stored
+from tests.building import NOW_MS, FakeEmbedder, build_live, build_snapshot, replayed, stored
 from tests.recommender.answer.test_recommend import piece
 
 HOUR_MS = 3_600_000

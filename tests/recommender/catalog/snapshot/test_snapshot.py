@@ -42,9 +42,9 @@ from recommender.catalog.text.terms import TERM_BUCKETS, TermStatistics, make_si
 from recommender.catalog.vectors import index, product_codes
 from recommender.catalog.vectors.product_codes import Quantizers, train
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit, round_trip_4bit, round_trip_8bit
+from recommender.clock import DAY_MS
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
 from tests.building import (
-    DAY_MS,
     DIMENSION,
     NOW_MS,
     FakeEmbedder,

@@ -31,6 +31,7 @@ from recommender.catalog.store.schema import SCHEMA_VERSION
 from recommender.catalog.store.store import Change, Store, create_store, open_store
 from recommender.catalog.store.writes import Outcome, Write, before_of
 from recommender.catalog.text.derived import ANALYSIS, Vectors, analyse
+from recommender.clock import DAY_MS
 from recommender.errors import (
     CorruptError,
     DiskFullError,
@@ -40,7 +41,7 @@ from recommender.errors import (
     StorageError,
     UnavailableError,
 )
-from tests.building import DAY_MS, NOW_MS, FakeEmbedder, article, stored, writes
+from tests.building import NOW_MS, FakeEmbedder, article, stored, writes
 
 ROOT = Path(__file__).parents[4]
 KEY = FakeEmbedder().info.key
