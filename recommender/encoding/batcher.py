@@ -48,12 +48,11 @@ class Batcher:
         """Identify the model."""
         return self._embedder.info
 
-    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
-        """Return float32 (len(texts), dimension), rows normalised, in order.
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`.
 
-        timeout_s: not heeded; whoever waits cancels. Raises OverloadError if too much is waiting already.
+        urgent: before all texts that are not. Raises OverloadError if too many texts are waiting already.
         """
-        del timeout_s
         if not texts:
             return np.empty((0, self.info.dimension), np.float32)
         if self._waiting_texts > WAITING_TEXTS_MAX:

@@ -58,7 +58,7 @@ def model_of(key: str) -> str:
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors. Implementations are safe to call from several threads."""
+    """Encodes texts. Implementations are safe to call from several threads."""
 
     @property
     def info(self) -> ModelInfo:
@@ -71,19 +71,22 @@ class Embedder(Protocol):
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors without blocking the event loop."""
+    """Encodes texts without blocking the event loop. A caller that no longer waits cancels its call."""
 
     @property
     def info(self) -> ModelInfo:
         """Identify the model."""
         ...
 
-    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
-        """Return float32 (len(texts), dimension), rows normalised, in order."""
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`.
+
+        urgent: before all texts that are not.
+        """
         ...
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its resources."""
         ...
 
 

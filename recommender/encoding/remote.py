@@ -56,10 +56,11 @@ class RemoteEncoder:
         """Identify the model."""
         return self._info
 
-    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
-        """Return float32 (len(texts), dimension), rows normalised, in order.
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True) -> Matrix:
+        """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`.
 
-        Raises DeadlineError after timeout_s (None: a minute), UnavailableError if the encoder broke down meanwhile.
+        urgent: before all texts that are not. Raises DeadlineError if a call takes a minute, UnavailableError if the
+        encoder broke down meanwhile.
         """
         parts = [np.empty((0, self._info.dimension), np.float32)]
         for start in range(0, len(texts), TEXTS_PER_CALL):
@@ -67,7 +68,7 @@ class RemoteEncoder:
                 model_key=self._info.key, texts=texts[start : start + TEXTS_PER_CALL], urgent=urgent
             )
             try:
-                answer = await self._stub.Encode(request, timeout=timeout_s or _ENCODING_S, wait_for_ready=True)
+                answer = await self._stub.Encode(request, timeout=_ENCODING_S, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
                 raise _ours(error) from None
             parts.append(np.frombuffer(answer.vectors, "<f4").reshape(-1, self._info.dimension))

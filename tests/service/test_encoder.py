@@ -1,4 +1,4 @@
-"""The encoder's process and its client over a real socket: sizes, a kill, other models, a deadline, slow loading."""
+"""The encoder's process and its client over a real socket: sizes, a kill, other models, deadlines, slow loading."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 import pytest
 from related_news.internal.v1 import encoder_service_pb2 as encoder_pb
 
+from recommender.catalog.checks import make_body
 from recommender.config import Settings
+from recommender.encoding import remote
 from recommender.encoding.batcher import WAITING_TEXTS_MAX
+from recommender.encoding.embed_articles import embed_by
 from recommender.encoding.embedder import Embedder
 from recommender.encoding.remote import TEXTS_PER_CALL, RemoteEncoder, connect_encoder
 from recommender.errors import DeadlineError, MismatchError, NotFoundError, OverloadError, UnavailableError
@@ -71,12 +74,12 @@ def rig(host: Host, tmp_path: Path) -> Any:
 
 
 def texts(count: int) -> list[str]:
-    """Return so many texts, no two alike."""
+    """Return `count` different texts."""
     return [f"tide number {i}" for i in range(count)]
 
 
 def test_vectors_come_through_the_socket_as_they_are(rig: Rig) -> None:
-    """Any number of texts, in order, to the bit; the encoder tells which model it has."""
+    """Vectors of any number of texts arrive in order and to the bit; the encoder reports which model it has."""
 
     async def work() -> None:
         process = await rig.start()
@@ -85,15 +88,15 @@ def test_vectors_come_through_the_socket_as_they_are(rig: Rig) -> None:
         assert process.ready == EncoderReady(key=FakeEmbedder().info.key, dimension=DIMENSION)
         for count in (0, 1, 3, TEXTS_PER_CALL, 2 * TEXTS_PER_CALL + 7):
             for urgent in (True, False):
-                found = await encoder.encode(texts(count), urgent=urgent)
-                assert found.shape == (count, DIMENSION)
-                assert found.tolist() == FakeEmbedder().encode(texts(count)).tolist()
+                vectors = await encoder.encode(texts(count), urgent=urgent)
+                assert vectors.shape == (count, DIMENSION)
+                assert vectors.tolist() == FakeEmbedder().encode(texts(count)).tolist()
 
     rig.run(work())
 
 
 def test_a_text_may_be_of_any_size(rig: Rig) -> None:
-    """More than gRPC's default of 4 MiB for one message."""
+    """A text may be larger than gRPC's default limit of 4 MiB for one message."""
 
     async def work() -> None:
         await rig.start()
@@ -104,7 +107,7 @@ def test_a_text_may_be_of_any_size(rig: Rig) -> None:
 
 
 def test_one_encoder_has_several_models(rig: Rig) -> None:
-    """Each client gets vectors of its own model, and one that there is not is refused by name."""
+    """Each client gets vectors of its own model; an unknown model is refused by name."""
 
     async def work() -> None:
         await rig.start()
@@ -118,7 +121,7 @@ def test_one_encoder_has_several_models(rig: Rig) -> None:
 
 
 def test_a_call_waits_for_the_encoder_that_is_started_again(rig: Rig) -> None:
-    """One that it took with it when it died is made again; one that comes while there is none waits."""
+    """A call that was lost with the encoder is made again; one that comes while there is no encoder waits."""
 
     async def work() -> None:
         first = await rig.start()
@@ -138,7 +141,7 @@ def test_a_call_waits_for_the_encoder_that_is_started_again(rig: Rig) -> None:
 
 
 def test_an_encoder_that_makes_other_vectors_now_is_refused(rig: Rig) -> None:
-    """The weights of a model have changed under a running worker: its vectors must not meet the old ones."""
+    """If a model's weights change under a running worker, the new vectors are refused: they do not fit the old ones."""
 
     async def work() -> None:
         await rig.start()
@@ -153,27 +156,43 @@ def test_an_encoder_that_makes_other_vectors_now_is_refused(rig: Rig) -> None:
     rig.run(work())
 
 
-def test_a_call_that_takes_too_long_is_over_at_its_deadline(rig: Rig) -> None:
-    """The next one is answered once the encoder is free."""
+def test_a_draft_that_takes_too_long_is_given_up_at_its_deadline(rig: Rig) -> None:
+    """The caller's deadline ends the wait; the next draft is answered once the encoder is free."""
+
+    async def work() -> None:
+        await rig.start()
+        encoder = await rig.connect()
+        dawdle, tide = (make_body(title, "", []) for title in ("dawdle", "tide"))
+        with pytest.raises(DeadlineError, match="could not be encoded in time"):
+            await embed_by([dawdle], encoder, urgent=True, timeout_s=0.3)
+        (await asyncio.to_thread(open, rig.folder / GATE, "wb", 0)).close()
+        [vectors] = await embed_by([tide], encoder, urgent=True, timeout_s=10)
+        assert vectors.main.shape == (DIMENSION,)
+
+    rig.run(work())
+
+
+def test_a_call_has_a_limit_of_its_own(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller without a deadline does not wait forever for an encoder that hangs."""
+    monkeypatch.setattr(remote, "_ENCODING_S", 0.3)
 
     async def work() -> None:
         await rig.start()
         encoder = await rig.connect()
         with pytest.raises(DeadlineError, match="could not be encoded in time"):
-            await encoder.encode(["dawdle"], timeout_s=0.3)
+            await embed_by([make_body("dawdle", "", [])], encoder, urgent=False)
         (await asyncio.to_thread(open, rig.folder / GATE, "wb", 0)).close()
-        assert (await encoder.encode(["tide"], timeout_s=10)).shape == (1, DIMENSION)
 
     rig.run(work())
 
 
 def test_an_encoder_with_too_much_to_do_says_so(rig: Rig) -> None:
-    """Whoever asks is told to come again, not that something is broken."""
+    """A call to an overloaded encoder fails with the advice to try again, not as if something were broken."""
 
     async def work() -> None:
         await rig.start()
         encoder = await rig.connect()
-        first = asyncio.create_task(encoder.encode(["dawdle"], timeout_s=20))
+        first = asyncio.create_task(encoder.encode(["dawdle"]))
         gate = await asyncio.to_thread(open, rig.folder / GATE, "wb", 0)  # opens once the text has arrived
         calls = range(WAITING_TEXTS_MAX // TEXTS_PER_CALL + 10)
         many = [asyncio.create_task(encoder.encode(texts(TEXTS_PER_CALL))) for _ in calls]
@@ -188,7 +207,7 @@ def test_an_encoder_with_too_much_to_do_says_so(rig: Rig) -> None:
 
 
 def test_an_encoder_that_loses_its_supervisor_answers_the_last_calls(rig: Rig) -> None:
-    """Workers that lose it at the same moment finish what they have begun; then the encoder ends by itself."""
+    """Workers that lose the supervisor at the same moment can finish their calls; then the encoder ends by itself."""
 
     async def work() -> None:
         process = await rig.start()
@@ -196,14 +215,14 @@ def test_an_encoder_that_loses_its_supervisor_answers_the_last_calls(rig: Rig) -
         assert process._process.stdin is not None
         process._process.stdin.close()
         await asyncio.sleep(0.1)
-        assert (await encoder.encode(["tide"], timeout_s=5)).shape == (1, DIMENSION)
+        assert (await asyncio.wait_for(encoder.encode(["tide"]), 5)).shape == (1, DIMENSION)
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
     rig.run(work())
 
 
-def test_nobody_at_the_address_is_told_in_time(rig: Rig) -> None:
-    """A client that connects waits for its encoder, but not for ever."""
+def test_a_client_does_not_wait_forever_for_an_encoder(rig: Rig) -> None:
+    """A client that connects waits for its encoder until its timeout."""
 
     async def work() -> None:
         with pytest.raises((DeadlineError, UnavailableError)):
@@ -213,7 +232,7 @@ def test_nobody_at_the_address_is_told_in_time(rig: Rig) -> None:
 
 
 def test_an_encoder_that_cannot_load_its_model_says_so_and_ends(rig: Rig) -> None:
-    """The supervisor gets the error itself."""
+    """The supervisor gets the error that the encoder met."""
 
     async def work() -> None:
         with pytest.raises(Exception, match="unknown model 'none'"):
@@ -225,8 +244,8 @@ def test_an_encoder_that_cannot_load_its_model_says_so_and_ends(rig: Rig) -> Non
 # The service itself, on models that load slowly
 
 
-class Slow:
-    """Loads any model, one named "slow" only once the gate is open."""
+class SlowLoader:
+    """Loads any model at once, but the one named "slow" only once the gate is open."""
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
@@ -243,7 +262,7 @@ class Slow:
 
 
 async def encode(service: EncoderService, name: str) -> bytes:
-    """Encode one text by a model, as a worker asks for it."""
+    """Encode one text with a model, as a worker asks for it."""
     request = encoder_pb.EncodeRequest(model_key=FakeEmbedder(name).info.key, texts=["tide"], urgent=True)
     answer: encoder_pb.EncodeResponse = await service.Encode(request, None)  # type: ignore[arg-type]
     return answer.vectors
@@ -255,10 +274,10 @@ def vector(name: str) -> bytes:
 
 
 def test_drafts_are_encoded_while_another_model_is_loaded(host: Host) -> None:
-    """A reindex lets the encoder load its model, which takes seconds: no call of the running one waits for that."""
+    """A reindex makes the encoder load its model, which takes seconds; no call for the running model waits for that."""
 
     async def work() -> None:
-        load = Slow()
+        load = SlowLoader()
         service = EncoderService(Settings(), load)
         await service.batcher("fake")
         loading = asyncio.create_task(service.batcher("slow"))
@@ -274,10 +293,10 @@ def test_drafts_are_encoded_while_another_model_is_loaded(host: Host) -> None:
 
 
 def test_a_model_is_loaded_once_however_many_ask(host: Host) -> None:
-    """Those who ask while it is being loaded get the same one."""
+    """Calls that come while a model is being loaded get the same one."""
 
     async def work() -> None:
-        load = Slow()
+        load = SlowLoader()
         service = EncoderService(Settings(), load)
         asking = [asyncio.create_task(service.batcher("slow")) for _ in range(4)]
         await asyncio.sleep(0.01)
@@ -290,10 +309,10 @@ def test_a_model_is_loaded_once_however_many_ask(host: Host) -> None:
 
 
 def test_a_model_that_fails_to_load_leaves_the_others(host: Host) -> None:
-    """And it is tried again when asked for again."""
+    """A model that failed to load does no harm to others, and is tried again at the next call."""
 
     async def work() -> None:
-        service = EncoderService(Settings(), Slow())
+        service = EncoderService(Settings(), SlowLoader())
         for _ in range(2):
             with pytest.raises(NotFoundError):
                 await service.batcher("none")
@@ -303,11 +322,11 @@ def test_a_model_that_fails_to_load_leaves_the_others(host: Host) -> None:
     host.loop.run(work())
 
 
-def test_of_many_models_the_one_not_used_longest_makes_way(host: Host) -> None:
-    """The one that pages are filled by stays, however many are tried beside it; one that went is loaded again."""
+def test_the_least_recently_used_model_is_evicted(host: Host) -> None:
+    """The model that pages are filled with stays, however many are tried beside it; an evicted one is loaded again."""
 
     async def work() -> None:
-        load = Slow()
+        load = SlowLoader()
         service = EncoderService(Settings(), load)
         for turn in range(MODELS_MAX + 1):
             assert await encode(service, "active") == vector("active")

@@ -25,8 +25,8 @@ class _OvertakenEncoder(Batcher):
     follower: Follower
     overtaken = False
 
-    async def encode(self, texts: Sequence[str], *, urgent: bool = True, timeout_s: float | None = None) -> Matrix:
-        encoded = await super().encode(texts, urgent=urgent, timeout_s=timeout_s)
+    async def encode(self, texts: Sequence[str], *, urgent: bool = True) -> Matrix:
+        encoded = await super().encode(texts, urgent=urgent)
         if not self.overtaken:
             self.overtaken = True
             await asyncio.to_thread(reindex, self.follower.data_dir, WIDE)
