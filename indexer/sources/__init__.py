@@ -31,14 +31,15 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 """Name, as in --format -> the class that reads it and one line for the help."""
 
 _FOLDERS = frozenset(("html", "text"))
+"""Formats that are read from a folder, too."""
 
 
 def open_source(path: Path, *, format: str | None = None, site: str = "", language: str = "") -> Source:
     """Return the source at `path`, of the format named or, without one, of the format that the input looks like.
 
-    site, language: fill in where a record has none. Raises NotFoundError if there is nothing at `path`,
-    InvalidInputError if the format is unknown, cannot be told, or does not fit a file or folder, or if a folder has no
-    file of it, StorageError if the operating system refuses.
+    site, language: for records that state none. Raises NotFoundError if there is nothing at `path`, InvalidInputError
+    if the format is unknown, cannot be detected or does not fit a file or folder, or if a folder has no file of it,
+    StorageError if the operating system refuses.
     """
     if not path.exists():
         raise NotFoundError("file", str(path), fix="check the path")
@@ -46,9 +47,9 @@ def open_source(path: Path, *, format: str | None = None, site: str = "", langua
         raise InvalidInputError("path", f"{path} is neither a file nor a folder", fix="save the input to a file")
     name = format or detect_format(path)
     if name is None:
-        raise InvalidInputError("path", f"cannot tell the format of {path}", fix=f"name one of them: {_known()}")
+        raise InvalidInputError("path", f"cannot tell the format of {path}", fix=f"name one of them: {_format_list()}")
     if name not in FORMATS:
-        raise InvalidInputError("format", f"{name!r} is unknown", fix=f"use one of them: {_known()}")
+        raise InvalidInputError("format", f"{name!r} is unknown", fix=f"use one of them: {_format_list()}")
     if path.is_dir() and name not in _FOLDERS:
         raise InvalidInputError("path", f"{path} is a folder, the format {name!r} a file", fix="name the file in it")
     source = FORMATS[name].source(path, site=site, language=language)
@@ -58,5 +59,5 @@ def open_source(path: Path, *, format: str | None = None, site: str = "", langua
     return source
 
 
-def _known() -> str:
-    return "; ".join(f"{name} ({known.description})" for name, known in FORMATS.items())
+def _format_list() -> str:
+    return "; ".join(f"{name} ({format.description})" for name, format in FORMATS.items())

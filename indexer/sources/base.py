@@ -1,4 +1,4 @@
-"""What every source yields: raw articles with the place they came from, or a bad record with the reason."""
+"""What every source yields: raw articles with their place in the input, or bad records with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recommender.catalog.articles import NO_LABELS, Labels, ParagraphKind
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The place of a record in its input. line: 1-based line (JSON Lines, CSV), else the record's 1-based number."""
+    """The place of a record in its input. line: its 1-based line (JSON Lines, CSV), else its 1-based number."""
 
     path: Path
     line: int
@@ -23,7 +23,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A link inside a block. href: as found, resolved against the page's URL where that is known."""
+    """A link inside a block. href: as written, resolved against the page's URL where that is known."""
 
     href: str
     text: str
@@ -33,8 +33,8 @@ class Anchor:
 class Block:
     """One block of a body before cleaning: a paragraph, a heading, a list item, a caption.
 
-    text: a line break that the input states is a newline; all other white space may be anything. boxed: the page marks
-    it as part of a box of related links (by class, id or heading): cleaning harvests it and never keeps it.
+    text: a line break of the input is a newline; other white space is not normalised. boxed: the page marks it as part
+    of a box of related links (by class, id or heading); cleaning takes the links and removes the block.
     """
 
     text: str
@@ -45,9 +45,9 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RawArticle:
-    """An article as the input has it: nothing checked, nothing cleaned. Empty means absent.
+    """An article as the input states it, neither checked nor cleaned. Empty means absent.
 
-    published_at: RFC 3339 where the source could read it as one (see times.py), else the input's own words. id: the
+    published_at: RFC 3339 where the source could read it as one (see times.py), else the input's own text. id: the
     source derives one where the format has none (a feed's guid, a page's URL, a file's stem).
     """
 
@@ -65,7 +65,7 @@ class RawArticle:
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that could not be read. reason: one line, what is wrong and how to mend it."""
+    """A record that could not be read. reason: one line, what is wrong and how to fix it."""
 
     where: Where
     reason: str
@@ -84,7 +84,7 @@ class Source(Protocol):
 
 
 class SourceClass(Protocol):
-    """What every source class can be built from; `site` and `language` fill in where a record has none."""
+    """How every source class is called; `site` and `language` are for records that state none."""
 
     def __call__(self, path: Path, *, site: str = "", language: str = "") -> Source:
         """Return the source; nothing is read before `records`."""

@@ -33,16 +33,20 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image_url": ("image_url", "image", "thumbnail"),
     "evergreen": ("evergreen",),
 }
-"""Field -> the column names that stand for it, the first one present wins. Case and "_", "-", " " do not matter."""
+"""Field -> names of its column; the first name present is used. Case and "_", "-", " " do not matter."""
 
 _DELIMITERS = (",", ";", "\t", "|")
+"""Delimiters that are tried; the most frequent one in the header is used."""
 _TRUE = frozenset(("1", "true", "yes", "y", "x"))
+"""Values, lower case, that mean yes."""
 _SURROGATES = re.compile("[\udc80-\udcff]")
-_TAG_BORDER = re.compile(r"[;,]")
+"""What decoding leaves of bytes that are not UTF-8."""
+_TAG_DELIMITER = re.compile(r"[;,]")
+"""Separates the tags in their cell."""
 
 
 class CsvFile:
-    """Articles from a .csv or .tsv file, plain or gzip. A body with tags in it is read as HTML.
+    """Articles from a .csv or .tsv file, plain or gzip. A body that contains tags is read as HTML.
 
     Needs columns for title, date, and id or url (the url is then the id). A date without a zone is taken as UTC.
     """
@@ -56,8 +60,8 @@ class CsvFile:
         """Yield an article, or the reason against it, for every row that is not blank.
 
         Raises InvalidInputError at the first step if the header cannot be read or lacks a column. Rows with bytes that
-        are not UTF-8, another number of columns than the header or an over-long line are bad records; reading goes on
-        after them. Torn gzip is reported and ends it.
+        are not UTF-8, with another number of columns than the header or with an over-long line are bad records; reading
+        goes on after them. Truncated gzip is reported and ends the records.
         """
         csv.field_size_limit(max(LINE_BYTES_MAX, csv.field_size_limit()))
         lines = _Lines(self._path)
@@ -101,7 +105,7 @@ class CsvFile:
 
     def _article(self, where: Where, columns: _Columns, row: list[str], identity: str) -> RawArticle:
         url = columns.cell(row, "url")
-        tags = (tag.strip() for tag in _TAG_BORDER.split(columns.cell(row, "tags")))
+        tags = (tag.strip() for tag in _TAG_DELIMITER.split(columns.cell(row, "tags")))
         return RawArticle(
             where=where,
             id=identity,
@@ -139,19 +143,19 @@ class _Lines(Iterator[str]):
 
 
 class _Columns:
-    """Where each field stands in a row."""
+    """The position of each field in a row. width: number of columns."""
 
-    def __init__(self, places: Mapping[str, int], width: int) -> None:
+    def __init__(self, positions: Mapping[str, int], width: int) -> None:
         self.width = width
-        self._places = places
+        self._positions = positions
 
     def cell(self, row: list[str], field: str) -> str:
-        place = self._places.get(field)
-        return "" if place is None else row[place].strip()
+        position = self._positions.get(field)
+        return "" if position is None else row[position].strip()
 
 
 def _split_header(path: Path, header: str, delimiter: str) -> list[str]:
-    """Return the names in the first row; rows cannot be told in UTF-16, nor where they end in a carriage return."""
+    """Return the names in the first row. UTF-16, and carriage returns between rows, cannot be read."""
     try:
         if "\0" in header:
             raise csv.Error("it holds NUL, as UTF-16 does")
@@ -163,15 +167,15 @@ def _split_header(path: Path, header: str, delimiter: str) -> list[str]:
 
 def _columns(path: Path, header: list[str]) -> _Columns:
     names = [re.sub(r"[\s_-]+", "_", name.strip().lower()) for name in header]
-    places = {
+    positions = {
         field: names.index(alias)
         for field, aliases in COLUMNS.items()
         if (alias := next((a for a in aliases if a in names), None)) is not None
     }
-    wanted = ("title", "published_at") if "url" in places else ("id", "title", "published_at")
-    missing = [field for field in wanted if field not in places]
+    wanted = ("title", "published_at") if "url" in positions else ("id", "title", "published_at")
+    missing = [field for field in wanted if field not in positions]
     if missing:
-        known = "; ".join(f"{field}: {', '.join(COLUMNS[field])}" for field in missing)
+        usual = "; ".join(f"{field}: {', '.join(COLUMNS[field])}" for field in missing)
         problem = f"{path} has no column for {', '.join(missing)}" if header else f"{path} has no header row"
-        raise InvalidInputError("columns", problem, fix=f"name them in the first row ({known})")
-    return _Columns(places, len(header))
+        raise InvalidInputError("columns", problem, fix=f"name them in the first row ({usual})")
+    return _Columns(positions, len(header))

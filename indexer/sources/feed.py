@@ -20,12 +20,13 @@ from indexer.sources.times import to_rfc3339
 from recommender.catalog.articles import Labels
 
 SUMMARY_CHARS_MAX = 1_000
-"""A description longer than this is the article itself: many feeds have no other place for it."""
+"""Take a longer description for the article itself: many feeds have no other place for it."""
 
 _ROOT_END = re.compile(rb"</\s*(?:\w+:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
+"""The last tag of a feed; without it the file is truncated."""
 
 _GUESSED = re.compile(r"\b(?:[ap]\.?m\b|(?!(?:Z|UTC?|GMT|[ECMP][SD]?T|A[SD]T)$)[A-Z.]{2,}$)", re.IGNORECASE)
-"""What feedparser passes over in a date: the half of the day, and a zone that is not known."""
+"""Parts of a date that feedparser ignores: am or pm, and time zones that it does not know."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 class Feed:
     """Articles from one RSS, Atom or RDF file, plain or gzip; nothing is ever fetched.
 
-    The id is the guid, else the link. Where an entry has both dates, the published one counts.
+    The id is the guid, else the link. Of two dates of an entry, the published one is used.
     """
 
     def __init__(self, path: Path, *, site: str = "", language: str = "") -> None:
@@ -91,10 +92,10 @@ class Feed:
 
 
 def _parse(data: bytes) -> Any:
-    """Parse bytes; as a stream, since feedparser would take a bare string for an address to fetch or a file to open."""
+    """Parse bytes, as a stream: feedparser takes a bare string for an address to fetch or a file to open."""
     try:
         return feedparser.parse(io.BytesIO(data), sanitize_html=False)
-    except Exception as error:  # on hostile input it lets through whatever its parsers raise
+    except Exception as error:  # on hostile input its parsers may raise anything
         raise UnreadableError(f"is no readable feed: {type(error).__name__}; export it again") from error
 
 
@@ -104,7 +105,7 @@ def _text(holder: Any, key: str) -> str:
 
 
 def _texts(entry: Any, url: str) -> tuple[str, tuple[Block, ...]]:
-    """Return summary and body. feedparser repeats the content as summary where there is no other: that is none."""
+    """Return summary and body. Where feedparser repeats the content as the summary, there is no summary."""
     content = max((_text(part, "value") for part in entry.get("content") or ()), key=len, default="")
     summary = _text(entry, "summary")
     if summary == content:
@@ -121,7 +122,7 @@ def _published_at(entry: Any) -> str:
         if not guessed and f"{name}_parsed" in entry and (moment := entry[f"{name}_parsed"]) is not None:
             try:
                 return datetime.fromtimestamp(calendar.timegm(moment), UTC).isoformat()
-            except (ValueError, OverflowError):  # "0000-00-00", which databases write for no date, is parsed to year -1
+            except (ValueError, OverflowError):  # databases write "0000-00-00" for no date, which is parsed to year -1
                 pass
         if name in entry and (text := _text(entry, name)):
             return to_rfc3339(text)
@@ -130,15 +131,15 @@ def _published_at(entry: Any) -> str:
 
 def _language(entry: Any) -> str:
     parts = (*(entry.get("content") or ()), entry.get("title_detail") or {}, entry.get("summary_detail") or {})
-    return next((found for part in parts if (found := _text(part, "language"))), "")
+    return next((language for part in parts if (language := _text(part, "language"))), "")
 
 
 def _image_url(entry: Any) -> str:
     links = [link for link in entry.get("links") or () if link.get("rel") == "enclosure"]
     media = entry.get("media_content") or []
-    for found in (*media, *links):
-        if _text(found, "type").startswith("image/") or found.get("medium") == "image":
-            return _text(found, "url") or _text(found, "href")
-    for found in entry.get("media_thumbnail") or ():
-        return _text(found, "url")
+    for item in (*media, *links):
+        if _text(item, "type").startswith("image/") or item.get("medium") == "image":
+            return _text(item, "url") or _text(item, "href")
+    for thumbnail in entry.get("media_thumbnail") or ():
+        return _text(thumbnail, "url")
     return _text(entry.get("image") or {}, "href")

@@ -1,4 +1,4 @@
-"""HTML to blocks: paragraphs, headings, media, quotes and list items in reading order, with the links in each."""
+"""HTML to blocks: paragraphs, headings, media, quotes and list items in reading order, with their links."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from indexer.sources.html_boxes import is_related_box
 from recommender.catalog.articles import ParagraphKind
 
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+"""Elements that become a HEADING."""
 _BREAKING = _HEADINGS.union(
     ("p", "div", "section", "article", "main", "header", "footer", "hgroup", "body", "html", "aside", "nav", "form"),
     ("ul", "ol", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tfoot", "tr", "caption", "figure", "figcaption"),
     ("pre", "address", "center", "details", "summary", "fieldset", "hr", "blockquote"),
 )
+"""Elements that begin and end a block."""
 _CELLS = frozenset(("td", "th"))
+"""Elements that only separate words, so that a table row stays one block."""
 _MEDIA = frozenset(("img", "video", "iframe", "audio", "object", "embed"))
+"""Elements that become MEDIA."""
 _DROPPED = frozenset(("script", "style", "noscript", "template", "svg", "canvas", "map", "head", "title")).union(
     ("nav", "aside", "button", "select", "input", "textarea")
 )
+"""Elements whose content is not read."""
 _FRAMED_TEXT = ("blockquote", "table", "pre", "figure", "ul", "ol")
-"""A figure around one of these is no picture but a table, a pull quote or a gallery."""
+"""A figure that contains one of these is no picture but a table, a pull quote or a gallery."""
 
 _WHITE = re.compile(r"\s+")
 _AROUND_BREAK = re.compile(r" *\n *")
@@ -34,21 +39,21 @@ _BARE_URL = re.compile(r"https?://\S+")
 
 
 def fragment_blocks(html: str, base_url: str = "") -> tuple[Block, ...]:
-    """Return the blocks of a piece of HTML; none if there is nothing to read in it. Never raises on broken markup.
+    """Return the blocks of a piece of HTML; none if it has no content. Never raises on broken markup.
 
-    base_url: what relative links are resolved against; empty leaves them as found.
+    base_url: what relative links are resolved against; empty leaves them as written.
     """
     root = parse_html(html)
     return () if root is None else tree_blocks(root, base_url)
 
 
 def fragment_text(html: str) -> str:
-    """Return the text of a piece of HTML, a line for each block, captions and boxes of related links left out."""
+    """Return the text of a piece of HTML, a line for each block, without captions and boxes of related links."""
     return "\n".join(b.text for b in fragment_blocks(html) if b.kind != ParagraphKind.MEDIA and not b.boxed)
 
 
 def parse_html(html: str) -> Any | None:
-    """Return the lxml root element of `html`, repaired as browsers do; None if there is nothing in it."""
+    """Return the lxml root element of `html`, repaired as browsers do; None if it is empty."""
     data = html.replace("\x00", "").encode("utf-8", "replace")
     if not data.strip():
         return None
@@ -65,8 +70,8 @@ def tree_blocks(root: Any, base_url: str = "") -> tuple[Block, ...]:
     """Return the blocks of an lxml element in reading order.
 
     h1-h6 become HEADING; figure, img, video and iframe become MEDIA, with the caption, else the alternative text or the
-    title, as text (which may be empty); what stands in a blockquote becomes QUOTE; all else becomes TEXT. Scripts,
-    forms, asides and navigation are dropped; boxes of related links become blocks with `boxed` set, whatever they are.
+    title, as text (which may be empty); the content of a blockquote becomes QUOTE; all else becomes TEXT. Scripts,
+    forms, asides and navigation are dropped; boxes of related links of any element become blocks with `boxed` set.
     """
     builder = _Builder(base_url)
     walker = etree.iterwalk(root, events=("start", "end"))
@@ -85,21 +90,21 @@ def tree_blocks(root: Any, base_url: str = "") -> tuple[Block, ...]:
 
 
 class _Builder:
-    """Collects the text between two block borders, and what the open elements say about it."""
+    """Collects the text of the current block, with the kind and link that the open elements give it."""
 
     def __init__(self, base_url: str) -> None:
         self.blocks: list[Block] = []
         self._base_url = base_url
         self._parts: list[str] = []
         self._anchors: list[Anchor] = []
-        self._link: tuple[str, int] | None = None  # address of the open link; the index of its first part
+        self._link: tuple[str, int] | None = None  # address of the open link; index of its first part
         self._kinds: list[tuple[Any, ParagraphKind]] = []
         self._alt = ""
         self._box: Any | None = None
         self._late_media: list[Block] = []
 
     def enter(self, element: Any) -> bool:
-        """Open `element`. Returns False if nothing below it is wanted."""
+        """Open `element`. Returns False if its content is to be skipped."""
         if self._box is None and is_related_box(element):
             self.flush()
             self._box = element
@@ -113,7 +118,7 @@ class _Builder:
         return True
 
     def leave(self, element: Any) -> None:
-        """Close `element`, wanted or not; called once for each, after everything below it."""
+        """Close `element`, skipped or not; called once for each, after its descendants."""
         if element.tag == "a":
             self._close_link()
         elif self._kinds and self._kinds[-1][0] is element:
@@ -131,7 +136,7 @@ class _Builder:
             self._parts.append(_WHITE.sub(" ", text))
 
     def flush(self) -> None:
-        """End the current block, if there is anything in it."""
+        """End the current block, if it has content."""
         self._note_anchor()
         text = _tidy("".join(self._parts))
         kind = self._kinds[-1][1] if self._kinds else ParagraphKind.TEXT
@@ -169,14 +174,14 @@ class _Builder:
         self._kinds.append((element, kind))
 
     def _border(self, *, soft: bool = False) -> None:
-        """End a block, or only a word: in a table row, and in a picture, which is one block with its caption."""
+        """End a block; in a table row, and in a picture, which is one block with its caption, end only a word."""
         if soft or self._in_picture:
             self.add_text(" ")
         else:
             self.flush()
 
     def _break(self) -> None:
-        """Keep one line break; two in a row end the block, as writers without paragraphs mean them to."""
+        """Keep one line break; two in a row end the block: some authors separate paragraphs like this."""
         last = next((part for part in reversed(self._parts) if part != " "), "\n")
         if last == "\n" or self._in_picture:
             self._border()
@@ -187,7 +192,7 @@ class _Builder:
         alt = _tidy(element.get("alt") or element.get("title") or element.get("aria-label") or "")
         if self._in_picture:
             self._alt = self._alt or alt
-        elif element.tag == "img" and _is_sign(element):
+        elif element.tag == "img" and _is_emoji(element):
             self.add_text(alt)
         elif not _is_pixel(element):
             block = Block(alt, ParagraphKind.MEDIA, (), self._box is not None)
@@ -216,18 +221,18 @@ class _Builder:
 def _is_wanted(element: Any) -> bool:
     if "hidden" in element.attrib or _HIDDEN.search(element.get("style", "")):
         return False
-    if element.tag == "form":  # some systems wrap the whole page in one
+    if element.tag == "form":  # some systems wrap the whole page in a form
         return len(element.findall(".//p")) > 1
     return element.tag not in _DROPPED
 
 
-def _is_sign(image: Any) -> bool:
+def _is_emoji(image: Any) -> bool:
     """Whether an image stands for a character."""
     return bool({"emoji", "wp-smiley"} & set(image.get("class", "").split()))
 
 
 def _is_pixel(element: Any) -> bool:
-    """Whether an element is there to count readers, not to be seen."""
+    """Whether an element is an invisible one that counts readers."""
     return not {element.get("width"), element.get("height")}.isdisjoint(("0", "1"))
 
 

@@ -1,4 +1,4 @@
-"""What a web page says about itself in meta tags, JSON-LD and markup."""
+"""What a web page states about itself in meta tags, JSON-LD and markup."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ _DATE_NAMES = (
     "dc.date",
     "date",
 )
-"""Meta names and properties in order of trust."""
+"""Meta names and properties of the publication date, most reliable first."""
 _SECTION_NAMES = ("article:section", "og:article:section", "articlesection", "parsely-section")
+"""Meta names and properties of the section, most reliable first."""
 _JSON_DEPTH_MAX = 6
+"""Lists in JSON-LD that are nested deeper are not searched for dates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,50 +51,50 @@ class PageMeta:
 
 
 def read_meta(root: Any) -> PageMeta:
-    """Return what the page with this lxml root says about itself. `root` is not changed.
+    """Return what the page with this lxml root states about itself. `root` is not changed.
 
     A date is taken only from where pages declare it (meta tags, JSON-LD, marked-up elements, the URL), never guessed
-    from the running text.
+    from the text.
     """
-    from trafilatura.metadata import extract_metadata  # here, since the other formats need not pay for loading it
+    from trafilatura.metadata import extract_metadata  # imported here: other formats need not load it
 
     ahead = datetime.now(UTC) + timedelta(days=366)
     dates = {"original_date": True, "extensive_search": False, "max_date": ahead.strftime("%Y-%m-%d")}
-    with warnings.catch_warnings(action="ignore"):  # its date parser tells of every zone that it does not know
-        found = extract_metadata(deepcopy(root), date_config=dates)
+    with warnings.catch_warnings(action="ignore"):  # its date parser warns of every zone that it does not know
+        metadata = extract_metadata(deepcopy(root), date_config=dates)
     names = _meta_tags(root)
-    day = to_rfc3339(found.date) if found.date else ""
-    tags = (tag.strip() for part in found.tags or () for tag in part.split(","))
+    day = to_rfc3339(metadata.date) if metadata.date else ""
+    tags = (tag.strip() for part in metadata.tags or () for tag in part.split(","))
     return PageMeta(
-        url=found.url or "",
-        title=found.title or "",
-        summary=found.description or "",
+        url=metadata.url or "",
+        title=metadata.title or "",
+        summary=metadata.description or "",
         published_at=_declared_date(root, names) or day,
         labels=Labels(
-            site=found.sitename or found.hostname or "",
+            site=metadata.sitename or metadata.hostname or "",
             section=next((names[name] for name in _SECTION_NAMES if name in names), ""),
             tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
             language=language_tag(root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or ""),
-            author=found.author or "",
+            author=metadata.author or "",
         ),
-        image_url=found.image or "",
+        image_url=metadata.image or "",
     )
 
 
 def _meta_tags(root: Any) -> dict[str, str]:
-    """Return lower-case name or property -> content; the first of several wins."""
-    found: dict[str, str] = {}
+    """Return lower-case name or property -> content; the first of several is used."""
+    contents: dict[str, str] = {}
     for meta in root.iterdescendants("meta"):
         for key in ("property", "name", "itemprop"):
             name = meta.get(key, "").lower()
             content = meta.get("content", "").strip()
             if name and content:
-                found.setdefault(name, content)
-    return found
+                contents.setdefault(name, content)
+    return contents
 
 
 def _declared_date(root: Any, names: dict[str, str]) -> str:
-    """Return the first date that can be read, with its time: trafilatura knows more places, but keeps the day only."""
+    """Return the first readable date, with its time. trafilatura looks in more places, but returns only the day."""
     from_json = (value for script in root.iterdescendants("script") for value in _json_dates(script))
     from_meta = (names[name] for name in _DATE_NAMES if name in names)
     from_time = (
@@ -105,7 +107,7 @@ def _declared_date(root: Any, names: dict[str, str]) -> str:
 
 
 def _is_date(moment: str) -> bool:
-    """Whether it can be read, and is no placeholder: systems write the year 1 for no date."""
+    """Whether it can be read, and is no placeholder: some systems write the year 1 for no date."""
     try:
         return parse_time_ms(moment) > 0
     except InvalidInputError:

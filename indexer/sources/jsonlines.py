@@ -16,6 +16,7 @@ from indexer.sources.reading import Line, read_lines
 from recommender.catalog.articles import Labels, ParagraphKind
 
 _KINDS = {kind.name.lower(): kind for kind in ParagraphKind}
+"""Value of a paragraph's "kind" -> what it stands for."""
 
 
 def _null_is_absent(value: Any) -> Any:
@@ -26,7 +27,7 @@ def _null_is_empty(value: Any) -> Any:
     return () if value is None else value
 
 
-def _text_alone(value: Any) -> Any:
+def _text_as_paragraph(value: Any) -> Any:
     return {"text": value} if isinstance(value, str) else value
 
 
@@ -64,7 +65,7 @@ class _Record(_Model):
     url: _Text = ""
     title: _Text = ""
     summary: _Text = ""
-    paragraphs: tuple[Annotated[_Paragraph, BeforeValidator(_text_alone)], ...] | None = None
+    paragraphs: tuple[Annotated[_Paragraph, BeforeValidator(_text_as_paragraph)], ...] | None = None
     body: _Text = ""
     published_at: _Text = ""
     site: _Text = ""
@@ -130,7 +131,7 @@ class JsonLines:
 
 
 def describe(error: ValidationError) -> str:
-    """Return what pydantic found as one line: at most three fields, each with what is wrong."""
+    """Return the problems that pydantic reports as one line: at most three fields, each with what is wrong."""
     problems = error.errors(include_url=False, include_context=True)
     named = [_describe_one(problem) for problem in problems[:3]]
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -1,6 +1,6 @@
 """The phrases with which publishers announce related links ("Read More:", "Lesen Sie auch"), by language.
 
-Shared by the HTML sources, which must not throw such boxes away, and by cleaning, which harvests them.
+The HTML sources keep such boxes by them, and cleaning takes their links.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 LABEL_CHARS_MAX = 60
+"""A longer text is no label."""
 
 LABELS: Mapping[str, tuple[str, ...]] = {
     "en": (
@@ -145,18 +146,21 @@ LABELS: Mapping[str, tuple[str, ...]] = {
         *("あわせて読む", "次に読む", "関連する記事"),
     ),
 }
-"""Written here for this project; matched without regard to case, accents and punctuation."""
+"""Language -> phrases, written for this project; matched without regard to case, accents and punctuation."""
 
 WEAK_LABELS = (
     *("more", "more from us", "watch", "further reading", "don't miss", "background", "in case you missed it", "icymi"),
     *("in this series", "mehr", "plus", "più", "más", "read", "listen", "video", "analysis", "opinion", "explainer"),
     *("explained", "timeline", "profile", "interview", "editor's pick", "editor's picks", "editors' picks"),
 )
-"""Words that announce links only if what follows them is nothing but links."""
+"""Words that announce links only if nothing but links follows them."""
 
 _TRIM = re.compile(r"^[\W_]+|[\W_]+$")
+"""Punctuation and spaces around a phrase."""
 _SPACE = re.compile(r"[\s\u00a0]+")
-_SPLIT = re.compile(r"\s*(?:[:：»›→▸▶►|—]|\s[-–>]+\s)\s*")
+"""White space, no-break spaces included."""
+_SEPARATOR = re.compile(r"\s*(?:[:：»›→▸▶►|—]|\s[-–>]+\s)\s*")
+"""Stands between a label and the headline after it."""
 
 
 def fold(text: str) -> str:
@@ -166,18 +170,20 @@ def fold(text: str) -> str:
 
 
 _STRONG = frozenset(fold(phrase) for phrases in LABELS.values() for phrase in phrases)
+"""LABELS, folded."""
 _WEAK = frozenset(fold(phrase) for phrase in WEAK_LABELS)
+"""WEAK_LABELS, folded."""
 
 
 class Labelled(NamedTuple):
-    """A line that starts with a label. rest: what follows it; weak: believe it only if `rest` is all links."""
+    """A line that starts with a label. rest: what follows it. weak: it is a label only if `rest` is all links."""
 
     rest: str
     weak: bool
 
 
 def is_label(text: str, *, weak: bool = False) -> bool:
-    """Whether `text` is a label and nothing else; `weak` lets the weak ones count too."""
+    """Whether `text` is a label and nothing else. weak: count the weak ones, too."""
     if len(text) > LABEL_CHARS_MAX:
         return False
     phrase = _fold_short(text)
@@ -188,7 +194,7 @@ def split_label(text: str) -> Labelled | None:
     """Split "Related News: X" after its label. Returns None if no label with a separator starts the text."""
     start = _TRIM.match(text)
     begin = start.end() if start else 0
-    match = _SPLIT.search(text, begin, begin + LABEL_CHARS_MAX + 4)
+    match = _SEPARATOR.search(text, begin, begin + LABEL_CHARS_MAX + 4)
     if match is None or match.end() >= len(text):
         return None
     phrase = _fold_short(text[begin : match.start()])

@@ -1,4 +1,4 @@
-"""Open input files with bounds: plain or gzip, whole or line by line, never more in memory than stated here."""
+"""Read input files in bounded memory: plain or gzip, whole or line by line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from pathlib import Path
 from recommender.errors import StorageError
 
 LINE_BYTES_MAX = 32 * 2**20
-"""A longer line is no article: articles are limited to a million characters."""
+"""Refuse longer lines; an article has at most a million characters."""
 FILE_BYTES_MAX = 64 * 2**20
-"""For formats that must be held whole (a page, a feed, a text file); also the bound on what a small gzip may become."""
+"""Refuse larger files of formats that are read whole (page, feed, text), also after decompression."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
+"""The first bytes of gzip data."""
 _MIB = 2**20
 
 
@@ -29,7 +30,7 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One physical line with its 1-based number. problem: why it has no data; empty for a good line."""
+    """One physical line with its 1-based number. problem: why it has no data; empty if it has."""
 
     number: int
     data: bytes
@@ -38,9 +39,9 @@ class Line:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open `path` for reading, decompressing if its first bytes say gzip, whatever its name.
+    """Open `path` for reading; decompress if its first bytes are those of gzip, whatever its name.
 
-    Raises UnreadableError if the gzip data is torn or broken (also later, while reading), StorageError if the
+    Raises UnreadableError if the gzip data is truncated or damaged (also later, while reading), StorageError if the
     operating system refuses.
     """
     try:
@@ -54,7 +55,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield every line, newline included. Over-long lines are skipped and reported; torn gzip is reported and ends it.
+    """Yield every line, newline included. Over-long lines are skipped and reported, truncated gzip too, which ends it.
 
     Raises StorageError if the operating system refuses.
     """
@@ -73,7 +74,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def read_whole(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
-    """Return the content, decompressed. Raises UnreadableError if torn or over `bytes_max`, else StorageError."""
+    """Return the content, decompressed. Raises UnreadableError (truncated, over `bytes_max`) or StorageError."""
     with open_bytes(path) as stream:
         data = stream.read(bytes_max + 1)
     if len(data) > bytes_max:
@@ -82,7 +83,7 @@ def read_whole(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
 
 
 def read_head(path: Path, size_bytes: int = 65_536) -> bytes:
-    """Return up to the first `size_bytes` bytes, decompressed; what is readable of them if the gzip data is torn."""
+    """Return up to the first `size_bytes` bytes, decompressed; fewer if the gzip data is truncated."""
     data = b""
     try:
         with open_bytes(path) as stream:
@@ -94,10 +95,10 @@ def read_head(path: Path, size_bytes: int = 65_536) -> bytes:
 
 
 def list_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
-    """Return the files at or below `root` whose lower-case name is wanted, sorted by path.
+    """Return the files at or below `root` whose lower-case name is `wanted`, sorted by path.
 
-    Hidden files and folders are left out, links to folders not followed. A `root` that is a file is the only one.
-    Broken links and folders that cannot be listed are among them: reading one says what is wrong with it.
+    Hidden files and folders are left out; links to folders are not followed. A `root` that is a file is the only one.
+    Broken links and folders that cannot be listed are included: reading one says what is wrong with it.
     Raises StorageError if `root` itself cannot be listed.
     """
     if not root.is_dir():
@@ -106,16 +107,16 @@ def list_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
         os.scandir(root).close()
     except OSError as error:
         raise StorageError(f"cannot list {root}: {error.strerror or error}") from error
-    found: list[Path] = []
+    files: list[Path] = []
     unlisted: list[Path] = []
     for folder, folders, names in os.walk(root, onerror=lambda error: unlisted.append(Path(error.filename))):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".") and wanted(name.lower())]
-    return sorted(unlisted + [path for path in found if not _is_no_file(path)])
+        files += [Path(folder, name) for name in names if not name.startswith(".") and wanted(name.lower())]
+    return sorted(unlisted + [path for path in files if not _is_special(path)])
 
 
-def _is_no_file(path: Path) -> bool:
-    """Whether it is there and is no file, but a pipe or a device."""
+def _is_special(path: Path) -> bool:
+    """Whether it exists and is no regular file but a pipe or a device."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:

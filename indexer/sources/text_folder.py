@@ -4,56 +4,35 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
-from indexer.sources.base import BadRecord, RawArticle, Where
+from indexer.sources.base import RawArticle, Where
 from indexer.sources.bodies import text_blocks
-from indexer.sources.reading import UnreadableError, list_files, read_whole, relative_stem
+from indexer.sources.folder import FileFolder
+from indexer.sources.reading import UnreadableError, read_whole, relative_stem
 from indexer.sources.times import to_rfc3339
 from recommender.catalog.articles import Labels
 from recommender.errors import StorageError
 
-SUFFIXES = (".txt",)
-
 _DATE_LINE = re.compile(r"date\s*:\s*(\S.*)", re.IGNORECASE)
+"""A second line that states the date, such as "Date: 2026-03-01"."""
 
 
-class TextFolder:
-    """Articles from *.txt files, in the folder and below it, in the order of their paths; or from one such file.
+class TextFolder(FileFolder):
+    """Articles from *.txt files.
 
-    The id is the file's path in the folder without ".txt". Published: the "Date:" on the second line, else the time at
-    which the file was last changed.
+    The id is the file's path in the folder without ".txt". Published: the "Date:" on the second line, else the time of
+    the file's last change.
     """
 
-    def __init__(self, path: Path, *, site: str = "", language: str = "") -> None:
-        self._path = path
-        self._site = site
-        self._language = language
-
-    def records(self) -> Iterator[RawArticle | BadRecord]:
-        """Yield an article, or the reason against it, for every file."""
-        for path in self._files:
-            try:
-                yield self._article(path)
-            except (UnreadableError, StorageError) as error:
-                yield BadRecord(Where(path, 1), str(error))
-
-    def count(self) -> int | None:
-        """Return the number of files."""
-        return len(self._files)
-
-    @cached_property
-    def _files(self) -> list[Path]:
-        return list_files(self._path, lambda name: name.endswith(SUFFIXES))
+    suffixes = (".txt",)
 
     def _article(self, path: Path) -> RawArticle:
         title, date, body = _split(_decode(read_whole(path)))
         return RawArticle(
             where=Where(path, 1),
-            id=relative_stem(path, self._path, SUFFIXES),
+            id=relative_stem(path, self._path, self.suffixes),
             title=title,
             blocks=text_blocks(body),
             published_at=to_rfc3339(date) if date else _changed_at(path),

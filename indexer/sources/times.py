@@ -1,4 +1,4 @@
-"""Read the ways in which publishers write a date, as long as they can be read one way only."""
+"""Read dates as publishers write them, as long as they are unambiguous."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from itertools import product
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ]\s*(\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s*(Z|UTC|GMT|[+-]\d\d:?\d\d|[+-]\d\d)?)?"
 )
+"""ISO 8601: a day, maybe with a time and a zone."""
 _MAIL = re.compile(
     r"((?:[A-Z]{3},? )?\d{1,2}[ -][A-Z]{3}[ -][12]\d{3} \d{1,2}:\d\d(?::\d\d)?)"
     r"(?: ?([+-]\d\d:?\d\d|Z|UTC?|GMT|[ECMP][SD]T))?(?: \([^()]*\))?",
     re.IGNORECASE,
 )
-"""As in mail. Of names of zones RFC 5322 knows these; others, such as IST, are of several zones."""
+"""RFC 5322, with its names of zones; others, such as IST, stand for several zones."""
 _SEPT = re.compile(r"\bSept\b", re.IGNORECASE)
+"""The usual short form of September, which Python does not read."""
 _WEEKDAY = re.compile(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", re.IGNORECASE)
+"""A weekday before the date; ignored."""
 _DAYS = ("%B %d, %Y", "%B %d %Y", "%b %d, %Y", "%b. %d, %Y", "%d %B %Y", "%d %b %Y", "%Y/%m/%d")
+"""Forms of a day, for strptime."""
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
+"""Forms of a time after the day."""
 
 
 def to_rfc3339(text: str) -> str:
-    """Return `text` as RFC 3339 if it names a moment or a day unmistakably, else `text` itself, trimmed.
+    """Return `text` as RFC 3339 if it names a moment or a day unambiguously, else `text` itself, trimmed.
 
-    Without a zone it is taken as UTC, without a time as midnight; a zone that is not known is not guessed. All-numeric
-    forms other than year-month-day are left alone, since 03/04/2019 means two days; English month names are understood.
+    Without a zone it is taken as UTC, without a time as midnight; unknown zones are not guessed. All-numeric
+    forms other than year-month-day are left as they are, since 03/04/2019 is two days; English month names are read.
     """
     text = " ".join(text.split())
     moment = _iso(text) or _mail(text) or _words(text)
@@ -59,7 +64,7 @@ def _mail(text: str) -> datetime | None:
 
 
 def _words(text: str) -> datetime | None:
-    text = _SEPT.sub("Sep", _WEEKDAY.sub("", text))  # the press writes "Sept. 1", Python reads "Sep"
+    text = _SEPT.sub("Sep", _WEEKDAY.sub("", text))  # newspapers write "Sept. 1", Python reads "Sep"
     if len(text) > 40 or not any(ch.isdigit() for ch in text):
         return None
     for day, clock in product(_DAYS, _CLOCKS):

@@ -20,24 +20,33 @@ from indexer.sources.wordpress_markup import to_html
 from recommender.catalog.articles import Labels
 
 _PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?(?>(?:\s+|<\?(?>.*?\?>)|<!--(?>.*?-->))*)<(?![!?])", re.DOTALL)
+"""What may stand before the root element; no document type."""
 _PROLOG_BYTES_MAX = 1_048_576
+"""The root element must begin within this much."""
 _ENCODING = re.compile(rb"<\?xml[^>]*\bencoding\s*=\s*[\"']([\w.-]+)")
+"""The encoding that the file declares."""
 _FORBIDDEN_BYTES = bytes(n for n in range(32) if n not in b"\t\n\r")
+"""Control characters, which XML forbids."""
 _CHUNK_BYTES = 32_768
+"""Size of the first read, which must contain the XML declaration."""
 _FORBIDDEN_CHARS = re.compile("[\ufffe\uffff]")
+"""Characters that XML forbids."""
 _WXR = "wordpress.org/export"
+"""Part of the export format's namespace in every version."""
 _CONTENT = "{http://purl.org/rss/1.0/modules/content/}encoded"
 _CREATOR = "{http://purl.org/dc/elements/1.1/}creator"
 _NO_DATE = "0000-00-00"
+"""What WordPress writes for no date."""
 _NO_CATEGORY = frozenset(("uncategorized", "uncategorised"))
+"""WordPress's categories, lower case, of a post without one."""
 
 
 class WordPress:
     """Articles from a WXR file (Tools > Export in WordPress), plain or gzip.
 
-    Only posts that are published and have no password; no pages. The id is the guid, as in the site's own feed. The
-    first category becomes the section, the others and the tags become tags. The featured image is found through its
-    attachment, wherever that stands in the file: the file is read twice.
+    Only published posts without a password; no pages. The id is the guid, as in the site's own feed. The
+    first category becomes the section, the others and the tags become tags. The file is read twice, since
+    the attachment of a featured image may stand anywhere in it.
     """
 
     def __init__(self, path: Path, *, site: str = "", language: str = "") -> None:
@@ -46,7 +55,7 @@ class WordPress:
         self._language = language
 
     def records(self) -> Iterator[RawArticle | BadRecord]:
-        """Yield an article for every published post. A broken file is read as far as it can be, then reported."""
+        """Yield an article for every published post. A damaged file is read as far as possible, then reported."""
         if not _starts_with_root(self._path):
             reason = "is no WordPress export in UTF-8, or has a document type; export it again"
             yield BadRecord(Where(self._path, 1), reason)
@@ -89,9 +98,9 @@ class WordPress:
 
 
 class _Items(Iterator[Any]):
-    """The items of one post type, each freed when the next is asked for. number: of the item in the file, from 1.
+    """The items of one post type, each freed when the next is requested. number: of the item in the file, from 1.
 
-    problem: what is wrong with the file, known after the last item; empty if nothing is.
+    problem: what is wrong with the file, set after the last item; empty if nothing is.
     """
 
     def __init__(self, path: Path, post_type: str) -> None:
@@ -113,18 +122,18 @@ class _Items(Iterator[Any]):
 
     def _parse(self, path: Path) -> Iterator[Any]:
         with open_bytes(path) as stream:
-            repaired = _Repaired(stream)
+            repaired = _RepairedStream(stream)
             events = etree.iterparse(
                 repaired, events=("end",), recover=True, huge_tree=True, resolve_entities=False, no_network=True
             )
             for _, element in events:
-                yield from self._seen(element)
-        torn = next((e for e in events.error_log if e.level >= etree.ErrorLevels.FATAL), None)
-        if torn is not None:
-            self.problem = f"is not well-formed XML at line {torn.line}: {torn.message}; posts may be missing"
+                yield from self._take(element)
+        fatal = next((e for e in events.error_log if e.level >= etree.ErrorLevels.FATAL), None)
+        if fatal is not None:
+            self.problem = f"is not well-formed XML at line {fatal.line}: {fatal.message}; posts may be missing"
 
-    def _seen(self, element: Any) -> Iterator[Any]:
-        """Pass an item of our type on, note what the channel says about itself, free what was read."""
+    def _take(self, element: Any) -> Iterator[Any]:
+        """Yield an item of our type, note what the channel states about itself, free what was read."""
         parent = element.getparent()
         if parent is None or parent.tag != "channel":
             return
@@ -141,10 +150,10 @@ class _Items(Iterator[Any]):
             del parent[0]
 
 
-class _Repaired:
-    """A stream without what XML forbids and exports contain: control characters, and bytes that are not UTF-8.
+class _RepairedStream:
+    """A stream without the control characters and invalid UTF-8 that exports contain and XML forbids.
 
-    libxml2 cannot go on after either. Exports that declare another encoding keep their bytes above 127.
+    libxml2 cannot go on after either. Bytes above 127 of other declared encodings are not changed.
     """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
@@ -169,7 +178,7 @@ class _Repaired:
 
 
 def _starts_with_root(path: Path) -> bool:
-    """Whether nothing but comments stands before the root: a document type could declare entities that explode.
+    """Whether only comments stand before the root, and no document type, whose entities could expand without bound.
 
     WordPress writes none. Without one the parser's own size limits, too small for some posts, can be lifted safely.
     """
@@ -193,13 +202,13 @@ def _text(element: Any | None) -> str:
 
 
 def _excerpt(item: Any) -> str:
-    found = (child for child in item.iterchildren("{*}encoded") if _WXR in child.tag)
-    return _text(next(found, None))
+    excerpts = (child for child in item.iterchildren("{*}encoded") if _WXR in child.tag)
+    return _text(next(excerpts, None))
 
 
 def _terms(item: Any, domain: str) -> list[str]:
-    found = (_text(child) for child in item.iterchildren("category") if child.get("domain") == domain)
-    return [plain_text(name) for name in found if name]
+    names = (_text(child) for child in item.iterchildren("category") if child.get("domain") == domain)
+    return [plain_text(name) for name in names if name]
 
 
 def _published_at(item: Any) -> str:
