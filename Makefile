@@ -76,7 +76,7 @@ bench-full: $(PASSAGES) $(BENCH_READY) ## Measure everything, peers too, for hou
 	$(BENCH_PYTHON) -m benchmarks.affected $(PASSAGES:.npy=.index)
 	$(MAKE) bench-report
 
-bench-report: $(BENCH_READY) ## Write the README's benchmark tables and the plots anew from kept results
+bench-report: $(BENCH_READY) ## Write the benchmarks' tables, the README's headline and the plots anew from kept results
 	$(BENCH_PYTHON) -m benchmarks report
 
 $(PASSAGES): $(ARTICLES) | $(READY)

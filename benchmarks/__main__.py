@@ -8,75 +8,80 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.machine import RESULTS
+from benchmarks.machine import HISTORY, RESULTS
 from benchmarks.peers.report import markdown
-from benchmarks.reporting import readme
+from benchmarks.reporting import tables
 from benchmarks.reporting.bounds import BOUNDS, Checked, load_bounds
 from benchmarks.reporting.bounds import check as check_bounds
 from benchmarks.reporting.compare import Comparison, Row
 from benchmarks.reporting.compare import compare as compare_runs
-from benchmarks.reporting.kept import Kept, newest, read
+from benchmarks.reporting.history import read_history
 from benchmarks.reporting.units import duration, ratio
+from benchmarks.result import Result, newest, read
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 HERE = Path(__file__).parent
+"""Folder of the benchmarks."""
 
 
-def _kept(path: Path) -> Kept:
+def _read(path: Path) -> Result:
     try:
         return read(path)
     except ValueError as error:  # JSON's own too
         raise typer.BadParameter(f"{path}: {error}") from None
 
 
-Result = Annotated[Path, typer.Argument(help="A kept result.", exists=True, dir_okay=False)]
+ResultFile = Annotated[Path, typer.Argument(help="A kept result.", exists=True, dir_okay=False)]
 
 
 @app.command()
 def report(
     result: Annotated[Path | None, typer.Argument(help="Only print this one, of core or peers.", exists=True)] = None,
-    results: Annotated[Path, typer.Option(help="Folder of kept results; the newest of each are taken.")] = RESULTS,
-    into: Annotated[Path, typer.Option("--readme", help="Takes the tables between its marks.")] = HERE.parent
+    results: Annotated[Path, typer.Option(help="Folder of kept results; of each series the newest.")] = RESULTS,
+    document: Annotated[Path, typer.Option("--tables", help="Takes the tables between its markers.")] = HERE
+    / "README.md",
+    readme: Annotated[Path, typer.Option(help="Takes the headline figures between its markers.")] = HERE.parent
     / "README.md",
     plots: Annotated[Path, typer.Option(help="Folder for the plots.")] = HERE / "plots",
 ) -> None:
-    """Write the README's tables and the plots anew from kept results. Plots need the extra `bench`."""
+    """Write tables, headline figures and plots anew from kept results. Plots need the extra `bench`."""
     if result:
-        print(markdown(_kept(result).path))
+        print(markdown(_read(result).values))
         return
-    found = newest(results)
-    text = into.read_text("utf-8")
-    into.write_text(readme.with_table(text, readme.table(found, into.parent)), "utf-8")
-    print(into)
+    latest = newest(results)
+    blocks = {document: tables.tables(latest, document.parent), readme: tables.headline(latest)}
+    for path, block in blocks.items():
+        path.write_text(tables.with_block(path.read_text("utf-8"), block), "utf-8")
+        print(path)
     try:
         from benchmarks.reporting.plots import draw
     except ModuleNotFoundError as error:
         print(f"no plots: {error.name} is not installed; pip install '.[bench]' brings it")
         return
-    print(*draw(found, plots), sep="\n")
+    print(*draw(latest, read_history(results.parent / HISTORY), plots), sep="\n")
 
 
 @app.command()
 def compare(
-    a: Result,
-    b: Result,
+    a: ResultFile,
+    b: ResultFile,
     least_change: Annotated[float, typer.Option(help="Smaller differences do not matter; a share.", min=0)] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say whether B is slower than A, with 95 % intervals; exit code 1 if any measurement is."""
-    found = compare_runs(_kept(a), _kept(b), least_change)
-    if not found.rows:
+    comparison = compare_runs(_read(a), _read(b), least_change)
+    if not comparison.rows:
         raise typer.BadParameter("the two results have no measurement in common")
-    print(json.dumps(found.values(), indent=1) if as_json else _shown(found))
-    if found.slower:
+    print(json.dumps(comparison.values(), indent=1) if as_json else _shown(comparison))
+    if comparison.slower:
         raise typer.Exit(1)
 
 
-def _shown(found: Comparison) -> str:
-    lines = [f"warning: {warning}" for warning in found.warnings]
-    lines += [_row(row) for row in found.rows]
-    return "\n".join([*lines, f"{found.slower} of {len(found.rows)} slower"])
+def _shown(comparison: Comparison) -> str:
+    lines = [f"warning: {warning}" for warning in comparison.warnings]
+    lines += [_row(row) for row in comparison.rows]
+    return "\n".join([*lines, f"{comparison.slower} of {len(comparison.rows)} slower"])
 
 
 def _row(row: Row) -> str:
@@ -97,7 +102,7 @@ def check(
     failed = 0
     for path in results:
         try:
-            checked = check_bounds(_kept(path), loaded)
+            checked = check_bounds(_read(path), loaded)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         print(path.name)

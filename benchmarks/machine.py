@@ -1,33 +1,35 @@
-"""What a figure depends on besides the code, and the one way to keep a result."""
+"""What a figure depends on besides the code, and how a result is kept."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from benchmarks import result
+from benchmarks.reporting import history
 
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
-"""Where results are kept; a trial's go elsewhere, so that they are not taken for figures to report."""
+"""Folder of kept results. BENCHMARK_RESULTS names another one, so that a trial is not taken for a figure to report."""
+HISTORY = "history.jsonl"
+"""File beside RESULTS that has one line for each run."""
 _PACKAGES = ("faiss-cpu", "numpy", "torch", "sentence-transformers", "grpcio", "protobuf")
+"""Packages whose versions every result records."""
 
 
 def describe(packages: Iterable[str] = ()) -> dict[str, Any]:
-    """Return commit, processor, cores, Python and versions of the usual and the named packages that are installed.
+    """Return commit, processor, cores, Python, and the versions of _PACKAGES and `packages` as far as installed.
 
-    "+changes": the working tree was not clean.
+    A commit that ends in "+changes" had a working tree that was not clean.
     """
     return {
         "commit": _git("rev-parse", "--short=12", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
@@ -39,62 +41,56 @@ def describe(packages: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def keep(name: str, values: dict[str, Any], *, seed: int | None = None, packages: Iterable[str] = ()) -> Path:
-    """Write a result with its command and the machine's description; returns the file, results/NAME-<UTC time>.json.
+    """Write a result with its command and the machine's description, and add its line to the history.
 
-    packages: whose versions matter besides the usual ones.
+    Returns the result's file, NAME-<UTC time>.json in RESULTS; its samples go to an .npz file of the same name.
+
+    values: as JSON takes it; lists under "samples_us" are latencies in microseconds (`benchmarks.result.rounded_us`).
+    packages: others whose versions matter.
     """
     at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}-{at}.json"
     head: dict[str, Any] = {"benchmark": name, "at": at, "command": _command(), "machine": describe(packages)}
     head |= {} if seed is None else {"seed": seed}
-    path.write_text(json.dumps({**head, **values}, indent=1) + "\n")
+    result.write(path, {**head, **values})
+    history.append(RESULTS.parent / HISTORY, result.read(path))
     return path
 
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Time added up: by the clock, and of the processor, which a machine that others share lengthens less."""
+    """Sums of wall-clock and processor time; the latter depends less on what else runs on the machine."""
 
     seconds: float = 0.0
     cpu_s: float = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count what is inside."""
-        begun, cpu = time.perf_counter(), time.process_time()
+        """Add the time of the block."""
+        started, started_cpu = time.perf_counter(), time.process_time()
         yield
-        self.seconds += time.perf_counter() - begun
-        self.cpu_s += time.process_time() - cpu
+        self.seconds += time.perf_counter() - started
+        self.cpu_s += time.process_time() - started_cpu
 
 
 def peak_memory_bytes() -> int:
-    """Return the most that this process has held resident since it was started, pages of mapped files included.
+    """Return the peak resident memory of this process, pages of mapped files included. Linux only.
 
-    getrusage would not do: on Linux its peak is at least that of the process that started this one.
+    getrusage does not do: on Linux its peak is at least that of the parent process.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def pack_samples(seconds: Sequence[float]) -> str:
-    """Return latencies as microseconds of four digits in one line, in the order in which they were taken."""
-    return " ".join(f"{sample * 1e6:.4g}" if sample < 0.01 else f"{sample * 1e6:.0f}" for sample in seconds)
-
-
-def unpack_samples(packed: str) -> npt.NDArray[np.float64]:
-    """Return the microseconds of `pack_samples`, float64 (n,)."""
-    return np.array(packed.split(), np.float64)
-
-
 def processor_s(pid: int) -> float:
-    """Return the processor time that a process has used so far, to a hundredth of a second. Linux only."""
+    """Return the processor time of a process so far, user and system, to a hundredth of a second. Linux only."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")  # user and system
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _command() -> str:
-    """Return how this process was started, absolute paths without their folders: those are one machine's."""
+    """Return the command of this process. Absolute paths lose their folders, which belong to one machine."""
     return shlex.join(["python", *(Path(word).name if word.startswith("/") else word for word in sys.orig_argv[1:])])
 
 

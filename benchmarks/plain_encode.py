@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import pack_samples
+from benchmarks.result import SAMPLES, rounded_us
 from recommender.encoding.embedder import EMBEDDED_MODEL, Matrix, locate_model
 
 BLOCK_TEXTS = 64
@@ -53,7 +53,7 @@ def beside_plain(texts: Sequence[str], ours: Encode, plain: Encode) -> dict[str,
         "median_ratio_of_blocks": float(np.median(np.divide(seconds["plain"], seconds["ours"]))),
         "least_cosine": float(every.min()),
         "mean_cosine": float(every.mean()),
-        "samples_us": {name: pack_samples(spent) for name, spent in seconds.items()},
+        "blocks": {name: {SAMPLES: rounded_us(spent)} for name, spent in seconds.items()},
     }
 
 

@@ -12,6 +12,7 @@ from benchmarks.peers.answers import compare_answers
 from benchmarks.peers.measure import Plan
 from benchmarks.peers.report import markdown
 from benchmarks.peers.run import PEERS, Asked, run_all, run_one
+from benchmarks.result import read
 from indexer.evaluation.workbench import open_bench, read_gold
 from recommender.encoding.embedder import load_embedder
 
@@ -38,7 +39,7 @@ def run(
     """Measure all peers on the same vectors, queries and filters; print a table and keep the result."""
     for size in rows:
         result = run_all(peers, Asked(passages, size, queries, seed), Plan(recall, budget, cores), scratch)
-        print(markdown(result), result, sep="\n")
+        print(markdown(read(result).values), result, sep="\n")
 
 
 @app.command(hidden=True)

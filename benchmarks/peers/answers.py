@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import keep, pack_samples
+from benchmarks.machine import keep
 from benchmarks.peers.answer import AnswerPeer, Question
 from benchmarks.peers.answer_related_news import Peer as OwnAnswer
 from benchmarks.peers.measure import cpu_s, pin
 from benchmarks.peers.peer import Vector
+from benchmarks.result import SAMPLES, rounded_us
 from indexer.evaluation.evaluate import Ranking, compare_on
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF
@@ -109,7 +110,7 @@ def _time(peer: AnswerPeer, questions: Sequence[Question]) -> dict[str, Any]:
     cpu_us = round((cpu_s(peer.server_pid) - cpu) / len(samples) * 1e6, 1)
     p50_us, p95_us = (np.percentile(samples, [50, 95]) * 1e6).round(1).tolist()
     shown = {"found": float(np.mean(found)), "p50_us": p50_us, "p95_us": p95_us, "cpu_us": cpu_us}
-    return {**shown, "samples_us": pack_samples(samples)}
+    return {**shown, SAMPLES: rounded_us(samples)}
 
 
 def _ranking(peer: AnswerPeer) -> Ranking:

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import pack_samples, processor_s
+from benchmarks.machine import processor_s
 from benchmarks.peers.cases import DEPTHS, Case, recalls
 from benchmarks.peers.corpus import Corpus
 from benchmarks.peers.peer import EVERYTHING, Peer, Postings, Rows
+from benchmarks.result import SAMPLES, rounded_us
 
 K = max(DEPTHS)
 WARM_UP = 20
@@ -132,7 +133,7 @@ def summary(samples: list[float], recall: list[float]) -> dict[str, Any]:
     return {
         **{f"recall@{depth}": round(float(value), 4) for depth, value in zip(DEPTHS, recall, strict=True)},
         **{f"p{n}_us": round(float(value), 1) for n, value in zip((50, 95, 99), percentiles, strict=True)},
-        "samples_us": pack_samples(samples),
+        SAMPLES: rounded_us(samples),
     }
 
 

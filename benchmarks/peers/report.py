@@ -1,27 +1,26 @@
-"""A kept result as a Markdown table: latency at equal recall, for each peer and case."""
+"""A result of core or peers as a Markdown table: latency at equal recall, for each search and case."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import unpack_samples
+from benchmarks.reporting.sweeps import RECALL_MIN
+from benchmarks.result import SAMPLES, Values
 
 
-def markdown(result: Path) -> str:
-    """Return one line a peer: p50, p95 and mean CPU in ms for each case; a recall that was missed is shown."""
-    kept = json.loads(result.read_text())
-    measured: dict[str, dict[str, Any]] = kept["peers"]
+def markdown(values: Values) -> str:
+    """Return one line a search: p50, p95 and mean processor time in ms for each case, and a recall that was missed.
+
+    values: those of a `benchmarks.result.Result`.
+    """
+    measured: dict[str, dict[str, Any]] = values["peers"]
     cases = next((list(peer["cases"]) for peer in measured.values() if "cases" in peer), [])
     lines = [_line(["peer", "build s", "disk MB", "memory MB", *cases]), _line(["---"] * (4 + len(cases)))]
-    lines += [_peer_line(module, values, cases) for module, values in measured.items()]
-    corpus = kept["corpus"]
-    title = (
-        f"{corpus['rows']:,} rows, {corpus['vectors']}; p50 / p95 / CPU in ms at recall@100 >= {kept['recall_wanted']}"
-    )
+    lines += [_peer_line(module, peer, cases) for module, peer in measured.items()]
+    corpus, recall = values["corpus"], values.get("recall_wanted", RECALL_MIN)
+    title = f"{corpus['rows']:,} rows, {corpus['vectors']}; p50 / p95 / CPU in ms at recall@100 >= {recall}"
     return "\n".join([title, "", *lines])
 
 
@@ -36,9 +35,10 @@ def _cell(case: dict[str, Any]) -> str:
     if "skipped" in case:
         return "no"
     point = case["points"][-1]
-    p50, p95 = np.percentile(unpack_samples(point["samples_us"]), [50, 95]) / 1e3
-    shown = f"{p50:.3g} / {p95:.3g} / {point['cpu_us'] / 1e3:.3g}"
-    return shown + ("" if case["reached"] else f" ({point['recall@100']:.3f})")
+    p50, p95 = np.percentile(point[SAMPLES], [50, 95]) / 1e3
+    shown = f"{p50:.3g} / {p95:.3g} / " + (f"{point['cpu_us'] / 1e3:.3g}" if "cpu_us" in point else "-")
+    reached = case.get("reached", point["recall@100"] >= RECALL_MIN)
+    return shown + ("" if reached else f" ({point['recall@100']:.3f})")
 
 
 def _line(cells: list[str]) -> str:

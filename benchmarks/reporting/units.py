@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 _SIZES = ((1_000_000, "M"), (1_000, "k"))
+"""Units of corpus sizes with their letters, the largest first."""
 
 
 def duration(us: float) -> str:
@@ -16,7 +17,7 @@ def duration(us: float) -> str:
 
 
 def count(number: int) -> str:
-    """Return a corpus size as people say it: "10k", "1M"; in full where that would round it."""
+    """Return a corpus size in short, "10k" or "1M"; in full where that would round it."""
     for unit, letter in _SIZES:
         if number >= unit and number % unit == 0:
             return f"{number // unit}{letter}"
@@ -24,7 +25,7 @@ def count(number: int) -> str:
 
 
 def share(value: float) -> str:
-    """Return a recall, rounded down, so that none looks better than it is: ".979"."""
+    """Return a recall with three digits, rounded down so that none looks better than it is: ".979"."""
     return f"{math.floor(value * 1_000 + 1e-6) / 1_000:.3f}".removeprefix("0")
 
 

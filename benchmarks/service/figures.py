@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import pack_samples
+from benchmarks.result import SAMPLES, rounded_us
 from benchmarks.service.calls import AGAIN, DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
 from benchmarks.service.turns import PAUSED, WRITES
@@ -36,7 +36,7 @@ def figures(blocks: Sequence[Block]) -> Figures:
         "p50_us_by_round": [round(float(np.median(block.samples)) * 1e6, 1) for block in blocks],
         "asking_busy": round(sum(block.own_s for block in blocks) / seconds, 2),
         "serving_busy": round(sum(block.server_s for block in blocks) / seconds, 2),
-        "samples_us": pack_samples(thinned(samples, SAMPLES_KEPT).tolist()),
+        SAMPLES: rounded_us(thinned(samples, SAMPLES_KEPT).tolist()),
     }
 
 

@@ -1,27 +1,27 @@
-"""Results as the benchmarks keep them, small and made up, for tests of what is derived from them."""
+"""Small made-up results, as the benchmarks keep them, for tests of what is derived from them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import pack_samples
-from benchmarks.reporting.kept import Kept, read
+from benchmarks.result import Result, read, rounded_us, write
 
 CASES = ("all", "window 10.0%", "site 1.0%", "near sections 1.0%")
 
 
-def samples(p50_us: float, *, seed: int = 0, count: int = 300, correlation: float = 0.5, spread: float = 0.1) -> str:
-    """Return packed latencies around a median: log-normal, each like the one before (an AR(1) process)."""
+def samples(
+    p50_us: float, *, seed: int = 0, count: int = 300, correlation: float = 0.5, spread: float = 0.1
+) -> list[float]:
+    """Return latencies around a median, in microseconds: log-normal and serially correlated (an AR(1) process)."""
     random = np.random.default_rng(seed)
     values = random.standard_normal(count)
     for i in range(1, count):
         values[i] = correlation * values[i - 1] + (1 - correlation**2) ** 0.5 * values[i]
-    return pack_samples((p50_us * np.exp(spread * values) / 1e6).tolist())
+    return rounded_us((p50_us * np.exp(spread * values) / 1e6).tolist())
 
 
 def point(p50_us: float, recall: float = 1.0, *, effort: int = 0, seed: int = 0) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def point(p50_us: float, recall: float = 1.0, *, effort: int = 0, seed: int = 0)
 
 
 def searcher(name: str, cases: Mapping[str, list[dict[str, Any]] | None]) -> dict[str, Any]:
-    """Return one search of a result of core or peers; None is a case that it does not support."""
+    """Return one search of a result of core or peers; None stands for a case that it does not support."""
     swept = {
         case: {"skipped": "no filters"}
         if points is None
@@ -49,7 +49,7 @@ def searcher(name: str, cases: Mapping[str, list[dict[str, Any]] | None]) -> dic
 
 
 def search_values(rows: int, searchers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a run of core or peers keeps."""
+    """Return the values of a run of core or peers."""
     corpus = {"vectors": "real passages", "rows": rows, "dimension": 384, "queries": 300}
     return {
         "corpus": corpus,
@@ -60,11 +60,11 @@ def search_values(rows: int, searchers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def core_values(rows: int, ours_us: float, flat_us: float, *, recall: float = 0.99, seed: int = 0) -> dict[str, Any]:
-    """Return ours and FAISS flat in every case, filtered ones at half the time of all."""
+    """Return the values of a run of core: ours and FAISS flat in every case, filtered ones in half the time."""
     both = []
-    for number, (name, us, found) in enumerate((("faiss-flat", flat_us, 1.0), ("related-news", ours_us, recall))):
+    for number, (name, us, reached) in enumerate((("faiss-flat", flat_us, 1.0), ("related-news", ours_us, recall))):
         cases: dict[str, list[dict[str, Any]] | None] = {
-            case: [point(us if case == "all" else us / 2, found, seed=1_000 * seed + 10 * index + number)]
+            case: [point(us if case == "all" else us / 2, reached, seed=1_000 * seed + 10 * index + number)]
             for index, case in enumerate(CASES)
         }
         both.append(searcher(name, cases))
@@ -72,7 +72,7 @@ def core_values(rows: int, ours_us: float, flat_us: float, *, recall: float = 0.
 
 
 def service_values(articles: int, fill_us: float, empty_us: float, *, seed: int = 0) -> dict[str, Any]:
-    """Return calls by one and by 16 clients."""
+    """Return the values of a run of the service: calls by one and by 16 clients."""
     calls = {
         "empty/1": empty_us,
         "fill_slots by id/1": fill_us,
@@ -83,8 +83,8 @@ def service_values(articles: int, fill_us: float, empty_us: float, *, seed: int 
     for number, (call, us) in enumerate(calls.items()):
         rate = int(call.rpartition("/")[2]) * 1e6 / us
         figures = {"p50_us": us, "p95_us": us * 1.2, "p99_us": us * 1.3}
-        packed = samples(us, seed=100 * seed + number, count=400 + number)
-        cases[call] = {"count": 400, "seconds": 400 / rate, "per_second": rate, **figures, "samples_us": packed}
+        some = samples(us, seed=100 * seed + number, count=400 + number)
+        cases[call] = {"count": 400, "seconds": 400 / rate, "per_second": rate, **figures, "samples_us": some}
     ratio = fill_us / empty_us
     ratios = {"fill_slots by id/1": ratio, "throughput fill_slots by id/16": 1 / ratio, "draft over encoding": 1.25}
     return {"articles": articles, "workers": 1, "cases": cases, "ratios": ratios}
@@ -92,8 +92,8 @@ def service_values(articles: int, fill_us: float, empty_us: float, *, seed: int 
 
 def keep_in(
     folder: Path, name: str, values: dict[str, Any], *, at: str = "20260101T000000Z", cpu: str = "Example CPU"
-) -> Kept:
-    """Write a result as `benchmarks.machine.keep` does, of one made-up machine; returns it read again."""
+) -> Result:
+    """Write a result as `benchmarks.machine.keep` does, of one made-up machine, and read it again."""
     machine = {"commit": "abc123def456", "cpu": cpu, "cores": 2, "python": "3.11.7", "packages": {"numpy": "2.4.6"}}
     head = {
         "benchmark": name,
@@ -102,5 +102,5 @@ def keep_in(
         "machine": machine,
     }
     path = folder / f"{name}-{at}.json"
-    path.write_text(json.dumps({**head, **values}), "utf-8")
+    write(path, {**head, **values})
     return read(path)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from benchmarks import machine
 from benchmarks.peers.answer import AnswerPeer, Question
 from benchmarks.peers.answers import OWN, PEERS, compare_answers, documents, open_answer
+from benchmarks.result import read
 from indexer.evaluation.workbench import Bench
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
@@ -73,12 +73,12 @@ def test_related_articles_are_on_the_topic_and_pass_the_filters(peer: AnswerPeer
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
 def test_answers_are_measured_on_the_same_pages(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own stands in the result with samples of every page; others are measured or say what is missing."""
-    monkeypatch.setattr(machine, "RESULTS", tmp_path)
-    kept = json.loads(compare_answers(bench, None, pages=30, seed=1, scratch=tmp_path).read_text())
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
+    kept = read(compare_answers(bench, None, pages=30, seed=1, scratch=tmp_path)).values
     assert (kept["pages"], kept["articles"]) == (30, 80)
     assert len(kept["answers"]) == len(PEERS)
     own = kept["answers"]["related-news"]["cases"]["own site and language"]
-    assert len(machine.unpack_samples(own["samples_us"])) == 30
+    assert len(own["samples_us"]) == 30
     assert own["found"] > 0
     assert all("cases" in values or "not installed" in values["skipped"] for values in kept["answers"].values())
     assert OWN not in kept["answers"]

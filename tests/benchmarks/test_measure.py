@@ -65,7 +65,7 @@ def test_effort_rises_until_the_recall_is_reached_and_no_further(corpus: Corpus,
     assert [(point["effort"], point["recall@100"]) for point in every["points"]] == [(10, 0.1), (50, 0.5), (100, 1.0)]
     assert [point["recall@10"] for point in every["points"]] == [1.0, 1.0, 1.0]
     assert every["reached"]
-    assert all(len(machine.unpack_samples(point["samples_us"])) == len(corpus.queries) for point in every["points"])
+    assert all(len(point["samples_us"]) == len(corpus.queries) for point in every["points"])
     assert values["disk_bytes"] == 5
 
 
@@ -87,7 +87,7 @@ def test_a_recall_that_is_never_reached_is_not_hidden(corpus: Corpus, tmp_path: 
 def test_slow_peers_answer_fewer_queries(corpus: Corpus, tmp_path: Path) -> None:
     """A case at one effort ends with the budget, but not before twenty queries."""
     every = measure(FakePeer(), corpus, make_cases(corpus, 1)[:1], tmp_path, Plan(budget_s=0.0))["cases"]["all"]
-    assert [len(machine.unpack_samples(point["samples_us"])) for point in every["points"]] == [20, 20, 20]
+    assert [len(point["samples_us"]) for point in every["points"]] == [20, 20, 20]
 
 
 def test_a_peer_is_closed_when_it_fails(corpus: Corpus, tmp_path: Path) -> None:
@@ -153,16 +153,9 @@ def test_pinning_ends_with_its_block() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_samples_survive_packing() -> None:
-    """Latencies come back in microseconds, in order, to four digits."""
-    packed = machine.pack_samples([0.000_123_456, 1.5, 0.004_2])
-    assert packed == "123.5 1500000 4200"
-    assert machine.unpack_samples(packed).tolist() == [123.5, 1_500_000.0, 4_200.0]
-
-
 def test_a_result_says_seed_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`keep` records the seed and the named packages that are installed, and passes over others."""
-    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    """`keep` records the seed and those of the named packages that are installed."""
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     kept = json.loads(machine.keep("x", {"value": 1}, seed=3, packages=("pytest", "no-such-package")).read_text())
     assert (kept["seed"], kept["value"]) == (3, 1)
     assert kept["machine"]["packages"]["pytest"] == pytest.__version__
@@ -187,9 +180,7 @@ def test_the_report_shows_latency_and_what_was_missed(corpus: Corpus, tmp_path: 
     peer.efforts = (50,)
     values = {"name": "fake", **measure(peer, corpus, make_cases(corpus, 1), tmp_path, Plan())}
     peers = {"fake": values, "absent": {"skipped": "x is not installed"}}
-    result = tmp_path / "result.json"
-    result.write_text(json.dumps({"corpus": corpus.description, "recall_wanted": 0.98, "peers": peers}))
-    lines = report.markdown(result).splitlines()
+    lines = report.markdown({"corpus": corpus.description, "recall_wanted": 0.98, "peers": peers}).splitlines()
     assert lines[0].startswith("1,500 rows, real passages")
     assert "(0.500) | no | no" in lines[4]
     assert lines[5].startswith("| absent | x is not installed |")

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.reporting import kept as keeping
-from benchmarks.reporting import readme
+from benchmarks.reporting import history, tables
 from benchmarks.reporting.units import count, duration, ratio, share
+from benchmarks.result import newest
 from tests.benchmarks.results import core_values, keep_in, point, search_values, searcher, service_values
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Core at 100k and 1M, an older run of the former, peers at 100k, the service at 100k."""
+    """A folder of results: core at 100k, an older run of it, core at 1M, peers at 100k, the service at 100k."""
     folder = tmp_path / "results"
     folder.mkdir()
     keep_in(folder, "core-100000", core_values(100_000, 9_000, 9_000), at="20250101T000000Z")
@@ -39,20 +39,20 @@ def results(tmp_path: Path) -> Path:
 
 
 def rows(text: str) -> list[list[str]]:
-    """Return the cells of all lines of tables."""
+    """Return the cells of all lines of all tables in a text."""
     return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
 
 
-def test_the_newest_result_of_each_name_counts(results: Path) -> None:
-    """By the time of measuring, whatever the order of files."""
-    found = keeping.newest(results)
+def test_the_newest_result_of_each_series_is_taken(results: Path) -> None:
+    """The time of measuring decides."""
+    found = newest(results)
     assert sorted(found) == ["core-100000", "core-1000000", "peers-100000", "service-100000"]
-    assert found["core-100000"].values["at"] == "20260101T000000Z"
+    assert found["core-100000"].at == "20260101T000000Z"
 
 
 def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results: Path) -> None:
-    """Latency, recall and ratio by size; equal recall or the recall missed; the empty call's ratios."""
-    lines = rows(readme.table(keeping.newest(results), results.parent))
+    """Tables hold latency, recall and ratio by size, peers at equal recall, and ratios to the empty call."""
+    lines = rows(tables.tables(newest(results), results.parent))
     by_size = {tuple(line[:2]): line for line in lines}
     core = by_size["100k", "real"]
     assert core[5:6] + core[-1:] == [".990", "core-100000"]
@@ -74,20 +74,20 @@ def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results:
     assert service[9:11] == ["1.25", "-"]
 
 
-def test_a_size_that_no_exact_search_was_tried_at_has_its_figures_all_the_same(results: Path) -> None:
-    """Only what needs the baseline is missing."""
+def test_a_size_without_an_exact_search_has_its_other_figures(results: Path) -> None:
+    """Only the figures that need the baseline are missing."""
     values = core_values(10_000_000, 1_900, 5_000)
     del values["peers"]["faiss_flat"]
     keep_in(results, "core-10000000", values)
-    (line,) = [one for one in rows(readme.table(keeping.newest(results), results.parent)) if one[0] == "10M"]
+    (line,) = [one for one in rows(tables.tables(newest(results), results.parent)) if one[0] == "10M"]
     assert float(line[2].removesuffix(" ms")) == pytest.approx(1.9, rel=0.05)
     assert line[6:8] == ["-", "-"]
     assert line[-1] == "core-10000000"
 
 
 def test_every_run_is_named_with_command_and_commit(results: Path) -> None:
-    """Each run that a row names stands below with a link to its file."""
-    text = readme.table(keeping.newest(results), results.parent)
+    """Each run that a row names is listed below with a link to its file."""
+    text = tables.tables(newest(results), results.parent)
     named = {line[-1] for line in rows(text)} - {"run", "---", "-"}
     assert named == {"core-100000", "core-1000000", "peers-100000", "service-100000"}
     for name in named:
@@ -98,71 +98,105 @@ def test_every_run_is_named_with_command_and_commit(results: Path) -> None:
 
 
 def test_without_results_nothing_is_invented() -> None:
-    """All tables stand there, all dashes, and no run."""
-    text = readme.table({}, ROOT)
+    """All tables are there, with dashes only, and no run."""
+    text = tables.tables({}, ROOT)
     figures = {cell for line in rows(text) if line[0] in ("10k", "100k", "1M", "10M") for cell in line[2:]}
     assert figures == {"-"}
     assert "commit" not in text
 
 
 @pytest.mark.parametrize("text", ["", "<!-- benchmarks -->", "<!-- /benchmarks --> <!-- benchmarks -->"])
-def test_a_readme_without_its_marks_is_left_alone(text: str) -> None:
-    """Neither mark may be missing or come first."""
-    with pytest.raises(ValueError, match="the README needs"):
-        readme.with_table(text, "table")
+def test_a_document_without_its_markers_is_left_alone(text: str) -> None:
+    """Both markers must be there, once each, in order."""
+    with pytest.raises(ValueError, match="the document needs"):
+        tables.with_block(text, "table")
 
 
-def test_the_command_writes_tables_and_plots_and_then_the_same_bytes(results: Path, tmp_path: Path) -> None:
-    """What stands around the marks stays; a second run changes no byte of any file."""
+def test_the_headline_is_of_the_same_results(results: Path) -> None:
+    """It has FillSlots first asked and asked again, the search of a million beside FAISS flat, and relevance."""
+    service = service_values(1_000_000, 8_000, 250)
+    service["cases"]["fill_slots by id, again/1"] = service["cases"]["empty/1"]
+    keep_in(results, "service-1000000", service)
+    systems = {"related-news": {"ndcg@10": 0.5634}, "lexical": {"ndcg@10": 0.4857}}
+    keep_in(results, "relevance", {"systems": systems})
+    pages, search, relevance = rows(tables.headline(newest(results)))[2:]
+    assert pages[1:] == ["100k: 520 µs, 1M: 8.00 ms", "asked again: 100k: -, 1M: 250 µs"]
+    assert float(search[1].partition(" µs, recall@100 ")[0]) == pytest.approx(700, rel=0.05)
+    assert search[1].endswith(" µs, recall@100 .980")
+    assert float(search[2].removeprefix("FAISS flat (exact): ").removesuffix(" ms")) == pytest.approx(50, rel=0.05)
+    assert relevance[1:] == [".563", "TF-IDF: .486"]
+    assert {cell for line in rows(tables.headline({}))[2:] for cell in line[1:]} == {
+        *("100k: -, 1M: -", "asked again: 100k: -, 1M: -", "-", "FAISS flat (exact): -", "TF-IDF: -")
+    }
+
+
+@pytest.fixture
+def command(results: Path, tmp_path: Path) -> list[str]:
+    """The command that reports these results, with a history, into two documents and a folder for plots."""
+    for result in sorted(newest(results).values(), key=lambda result: result.series):
+        history.append(tmp_path / "history.jsonl", result)
+    for name in ("README.md", "tables.md"):
+        (tmp_path / name).write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n", "utf-8")
+    documents = ["--readme", str(tmp_path / "README.md"), "--tables", str(tmp_path / "tables.md")]
+    return ["report", "--results", str(results), *documents, "--plots", str(tmp_path / "plots")]
+
+
+def test_the_command_writes_tables_and_plots_and_then_the_same_bytes(command: list[str], tmp_path: Path) -> None:
+    """The text around the markers stays; a second run changes no byte of any file."""
     pytest.importorskip("matplotlib", reason="plots need the extra bench")
-    into, plots = tmp_path / "README.md", tmp_path / "plots"
-    into.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n", "utf-8")
-    command = ["report", "--results", str(results), "--readme", str(into), "--plots", str(plots)]
+    into, plots = [tmp_path / "README.md", tmp_path / "tables.md"], tmp_path / "plots"
     written = []
     for _ in range(2):
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 0, done.output
-        written.append({path.name: path.read_bytes() for path in [into, *sorted(plots.iterdir())]})
+        written.append({path.name: path.read_bytes() for path in [*into, *sorted(plots.iterdir())]})
     assert written[0] == written[1]
-    assert list(written[0]) == ["README.md", "latency.png", "peers-100000.png", "recall-100000.png"]
-    text = into.read_text("utf-8")
-    assert text.startswith("before\n<!-- benchmarks -->\nSearch")
-    assert text.endswith("<!-- /benchmarks -->\nafter\n")
-    assert "old" not in text
+    names = ["README.md", "tables.md", "history.png", "latency.png", "peers-100000.png", "recall-100000.png"]
+    assert list(written[0]) == names
+    for path, block in zip(into, ("| what |", "Search"), strict=True):
+        text = path.read_text("utf-8")
+        assert text.startswith(f"before\n<!-- benchmarks -->\n{block}")
+        assert text.endswith("<!-- /benchmarks -->\nafter\n")
+        assert "old" not in text
 
 
 def test_without_matplotlib_the_tables_are_written(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what is missing is said."""
+    """The command names the package that is missing and writes no plot."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
     monkeypatch.delitem(sys.modules, "benchmarks.reporting.plots", raising=False)
-    into = tmp_path / "README.md"
-    into.write_text("<!-- benchmarks --><!-- /benchmarks -->", "utf-8")
-    command = ["report", "--results", str(results), "--readme", str(into), "--plots", str(tmp_path / "plots")]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "no plots: matplotlib" in done.output
     assert not (tmp_path / "plots").exists()
-    assert "core-100000" in into.read_text("utf-8")
+    assert "core-100000" in (tmp_path / "tables.md").read_text("utf-8")
 
 
 def test_one_result_is_printed(results: Path) -> None:
-    """As Markdown, without touching a file."""
+    """With a result of core or peers the command prints its table and touches no file."""
     done = CliRunner().invoke(app, ["report", str(results / "peers-100000-20260101T000000Z.json")])
     assert done.exit_code == 0, done.output
     assert "| absent | x is not installed |" in done.output
+    values = core_values(1_000, 100, 400, recall=0.9)
+    del values["recall_wanted"], values["peers"]["related_news"]["cases"]["all"]["reached"]
+    del values["peers"]["related_news"]["cases"]["all"]["points"][0]["cpu_us"]
+    done = CliRunner().invoke(app, ["report", str(keep_in(results, "core-1000", values).path)])
+    assert done.exit_code == 0, done.output
+    assert " / - (0.900) |" in done.output
 
 
-def test_the_readme_holds_what_the_kept_results_say() -> None:
+@pytest.mark.parametrize("document", ["README.md", "benchmarks/README.md"])
+def test_the_documents_hold_what_the_kept_results_say(document: str) -> None:
     """`make bench-report` was run after the last result was kept."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert readme.with_table(text, readme.table(keeping.newest(ROOT / "benchmarks" / "results"), ROOT)) == text
+    latest, path = newest(ROOT / "benchmarks" / "results"), ROOT / document
+    block = tables.headline(latest) if document == "README.md" else tables.tables(latest, path.parent)
+    assert tables.with_block(path.read_text("utf-8"), block) == path.read_text("utf-8")
 
 
 def test_figures_are_written_as_people_read_them() -> None:
-    """Three digits, the unit that suits, recalls never rounded up."""
+    """They have three digits and the unit that suits; recalls are never rounded up."""
     assert [duration(us) for us in (9.876, 453.2, 999.4, 999.6, 4_970, 1_234_567)] == [
         *("9.88 µs", "453 µs", "999 µs", "1.00 ms", "4.97 ms", "1.23 s"),
     ]
@@ -178,7 +212,7 @@ def test_figures_are_written_as_people_read_them() -> None:
 
 def test_the_relevance_in_the_documents_is_that_of_the_newest_result() -> None:
     """The documents state the figures of the newest kept result, in prose that no command writes."""
-    found = keeping.newest(ROOT / "benchmarks" / "results")["relevance"]
+    found = newest(ROOT / "benchmarks" / "results")["relevance"]
     systems = found.values["systems"]
     names = ("cosine", "lexical", "related-news", "fitted-content", "fitted")
     told = [f"{systems[name]['ndcg@10']:.3f}".removeprefix("0") for name in names]

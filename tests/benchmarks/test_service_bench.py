@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine
 from benchmarks.profile_call import profile
 from benchmarks.profile_call import table as table_of_call
 from benchmarks.service import no_model, run
@@ -52,7 +51,7 @@ def test_a_service_is_measured_whole(data_dir: Path) -> None:
     cases = values["cases"]
     assert list(cases) == [case.name for case in (*reading_cases((1, 3)), *writing_cases())]
     for case in cases.values():
-        samples = machine.unpack_samples(case["samples_us"])
+        samples = case["samples_us"]
         assert len(samples) == case["count"] >= 2
         assert case["p50_us"] == pytest.approx(np.median(samples), rel=1e-3, abs=0.06)  # kept to a tenth
     assert cases[f"{FILL}/1"]["p50_us"] > cases["empty/1"]["p50_us"]
@@ -136,7 +135,7 @@ def test_figures_are_of_all_samples_and_few_are_kept() -> None:
     assert found["p99_us"] == pytest.approx(np.percentile(every, 99) * 1e6, rel=1e-4)
     assert len(found["p50_us_by_round"]) == 3
     assert (found["asking_busy"], found["serving_busy"]) == (0.25, 0.5)
-    assert len(machine.unpack_samples(found["samples_us"])) == SAMPLES_KEPT
+    assert len(found["samples_us"]) == SAMPLES_KEPT
     assert thinned(np.arange(10.0), 4).tolist() == [0, 2, 5, 7]
     assert thinned(np.arange(3.0), 4).tolist() == [0, 1, 2]
 
