@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -49,13 +50,23 @@ Address = Annotated[str | None, typer.Option(help="host:port of the running serv
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"related-news {importlib.metadata.version('related-news')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option(help="TOML file. Default: related-news.toml, if there is one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the index. Default: as in the settings.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
+    del version
     arguments: dict[str, Any] = {}
     if data_dir is not None:
         arguments["data_dir"] = data_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -116,6 +117,12 @@ def test_each_command_explains_itself(invoke: Invoke, command: str, words: Seque
     assert [word for word in words if word not in " ".join(result.stdout.split())] == []
     assert "…" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_the_version_is_the_package_s(invoke: Invoke) -> None:
+    """`--version` prints name and version of the installed package, and needs no command."""
+    result = invoke("--version")
+    assert (result.exit_code, result.stdout) == (0, f"related-news {importlib.metadata.version('related-news')}\n")
 
 
 def test_without_a_command_there_is_help_and_a_misspelt_one_is_put_right(invoke: Invoke) -> None:

@@ -211,7 +211,7 @@ def test_a_status_is_a_table(age: timedelta, text: str) -> None:
         newest_published_at=timestamp(NOW_MS),
         published_per_day=12.345,
         layouts=["default", "side"],
-        version="0.1.0",
+        version="1.2.3",
     )
     assert rows(shown(render.status_table(status))) == [
         ["articles", "70,000"],
@@ -222,7 +222,7 @@ def test_a_status_is_a_table(age: timedelta, text: str) -> None:
         ["newest article", "2026-05-28"],
         ["published a day", "12.35"],
         ["layouts", "default, side"],
-        ["version", "0.1.0"],
+        ["version", "1.2.3"],
     ]
 
 
