@@ -1,7 +1,7 @@
-"""Page furniture out, the editors' own related links harvested: what is left of a body is what the article says.
+"""Remove page furniture from a body, and harvest the editors' own related links.
 
-Pure, and idempotent: cleaning what came out changes nothing. Every pattern matches a whole block and is kept narrow,
-since a line too many in a body does little harm and a lost paragraph does much.
+Pure, and idempotent: cleaning a cleaned body changes nothing. Every pattern matches a whole block and is narrow, since
+a remaining line does little harm and a lost paragraph does much.
 """
 
 from __future__ import annotations
@@ -17,28 +17,39 @@ from indexer.sources.labels import LABEL_CHARS_MAX, is_label, split_label
 from recommender.catalog.articles import EditorLink, Paragraph, ParagraphKind
 from recommender.catalog.checks import SUMMARY_CHARS_MAX, clean_text
 
-HEADLINE_CHARS_MAX, HEADLINE_WORDS_MAX = 200, 30
+HEADLINE_CHARS_MAX = 200
+"""A longer text is no headline."""
+HEADLINE_WORDS_MAX = 30
+"""A text of more words is no headline."""
 PLAIN_LIST_MAX = 10
-"""More unlinked lines than this after a "Related:" heading are not taken for headlines."""
+"""Take at most this many unlinked lines after a "Related:" heading for headlines."""
 
 _LINKED_SHARE_MIN = 0.6
+"""A block is a list of links if at least this share of its letters and digits is in links."""
 _NO_PAGE = re.compile(r"(?:#|mailto:|tel:|sms:|javascript:|data:|whatsapp:)|\Z", re.IGNORECASE)
+"""Addresses that lead to no other page."""
 _LINE_BORDER = re.compile(r"\s*[|•·\n]\s*")
+"""Separates the headlines of one labelled line."""
 _SENTENCE_END = re.compile(r"(?<!\.\.)(?<!\b[A-Z])[.。]$|[.!?。！？][\"”’)]?\s+[a-z]")
+"""A full stop or the like that makes a text a sentence, not a headline."""
 _BULLET = re.compile(r"(?:([-•*·–])|1[.)])\s+")
+"""The sign or number before an item of a list."""
 _MARKDOWN_LINK = re.compile(r"\[([^\[\]]{1,300})\]\(((?:https?:/)?/[^\s()<>]{1,2000})\)")
+"""[words](address)."""
 _LAST_ADDRESS = re.compile(r"[\s–—|:<(\[-]*(https?://[^\s<>()\[\]]+)[>)\]]?$")
+"""An address at the end of a headline."""
 _MARKS = "«»‹›→▸▶►*_ "
-"""Arrows and emphasis around a headline."""
+"""Arrows and signs of emphasis around a headline."""
 _NUMBERS = re.compile(r"\s\d{1,2}[.)]\s+")
+"""The numbers within a numbered list on one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A body without furniture, one paragraph for each block of the input: what is removed leaves an empty one.
+    """A body without furniture, one paragraph for each block of the input; a removed block leaves an empty one.
 
-    So the index of a paragraph here is its index on the publisher's page, which a page plan refers to. Empty ones at
-    the end are cut. links: in reading order. removed: how many blocks that had text have none now.
+    So a paragraph has the same index here and on the publisher's page, which a page plan refers to. Empty paragraphs at
+    the end are cut. links: in reading order. removed: number of blocks that lost their text.
     """
 
     paragraphs: tuple[Paragraph, ...]
@@ -52,8 +63,8 @@ _Links = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A related link and the position of the block that held it."""
+class _RelatedLink:
+    """A related link and the position of its block."""
 
     position: int
     target: str
@@ -63,17 +74,20 @@ class _Found:
 def clean(raw: RawArticle) -> Cleaned:
     """Return the article's paragraphs and the related links that stood among them. Never raises.
 
-    A link's `paragraph` is the index of the last paragraph with text before it, -1 if there is none. A link in running
-    text is no editor link and its words stay.
+    A link's `paragraph` is the index of the last paragraph with text before it, -1 if there is none. A link inside a
+    paragraph of text is no editor link, and its words stay.
     """
     parts = [(origin, _normal(part)) for origin, block in enumerate(raw.blocks) for part in _split_lines(block)]
     blocks = [_read_markdown(part) for _, part in parts]
-    kept, found = _harvest(blocks, raw.url)
-    kept = _without_lead(kept, blocks, raw)
-    origins = [parts[i][0] for i in kept]
-    links = (EditorLink(raw.id, f.target, _last_before(kept, origins, f.position), f.anchor) for f in found)
+    text_parts, related = _harvest(blocks, raw.url)
+    text_parts = _without_lead(text_parts, blocks, raw)
+    origins = [parts[i][0] for i in text_parts]
+    links = (
+        EditorLink(raw.id, link.target, _last_before(text_parts, origins, link.position), link.anchor)
+        for link in related
+    )
     lines: dict[int, list[Block]] = {}
-    for origin, i in zip(origins, kept, strict=True):
+    for origin, i in zip(origins, text_parts, strict=True):
         lines.setdefault(origin, []).append(parts[i][1])
     cleaned = Cleaned(
         paragraphs=_in_place(raw.blocks, lines),
@@ -81,11 +95,11 @@ def clean(raw: RawArticle) -> Cleaned:
         summary=clean_summary(raw.summary),
         removed=sum(1 for i, block in enumerate(raw.blocks) if i not in lines and _normal_text(block.text)),
     )
-    return cleaned if len(lines) == len(kept) else _again(raw, cleaned, lines)
+    return cleaned if len(lines) == len(text_parts) else _clean_again(raw, cleaned, lines)
 
 
-def _again(raw: RawArticle, first: Cleaned, lines: Mapping[int, Sequence[Block]]) -> Cleaned:
-    """Clean once more where lines were put together again: as one they may be what none of them is, a labelled line."""
+def _clean_again(raw: RawArticle, first: Cleaned, lines: Mapping[int, Sequence[Block]]) -> Cleaned:
+    """Clean a body whose lines were joined again: together they may be a labelled line, which none of them is alone."""
     anchors = {i: tuple(anchor for line in some for anchor in line.anchors) for i, some in lines.items()}
     blocks = (Block(p.text, p.kind, anchors.get(i, ())) for i, p in enumerate(first.paragraphs))
     second = clean(replace(raw, summary=first.summary, blocks=tuple(blocks)))
@@ -100,13 +114,13 @@ def _again(raw: RawArticle, first: Cleaned, lines: Mapping[int, Sequence[Block]]
     )
 
 
-def _last_before(kept: Sequence[int], origins: Sequence[int], position: int) -> int:
-    at = bisect_left(kept, position)
+def _last_before(text_parts: Sequence[int], origins: Sequence[int], position: int) -> int:
+    at = bisect_left(text_parts, position)
     return origins[at - 1] if at else -1
 
 
 def _in_place(blocks: Sequence[Block], lines: Mapping[int, Sequence[Block]]) -> tuple[Paragraph, ...]:
-    """Return a paragraph for each block: of the lines that are left of it, or an empty one."""
+    """Return a paragraph for each block: its remaining lines, or an empty one."""
     end = max(lines, default=-1) + 1
     return tuple(
         Paragraph(" ".join(line.text for line in lines[i]), blocks[i].kind)
@@ -119,15 +133,15 @@ def _in_place(blocks: Sequence[Block], lines: Mapping[int, Sequence[Block]]) -> 
 def clean_summary(summary: str) -> str:
     """Return the summary, normalised, without lines of related links and a trailing "Read more" or "[...]"."""
     lines = [Block(text) for line in summary.splitlines() if (text := _normal_text(line))]
-    kept = _harvest(lines, "")[0] if len(lines) > 1 else range(len(lines))
-    text = _normal_text(" ".join(lines[i].text for i in kept))
+    remaining = _harvest(lines, "")[0] if len(lines) > 1 else range(len(lines))
+    text = _normal_text(" ".join(lines[i].text for i in remaining))
     while len(text) <= SUMMARY_CHARS_MAX and (shorter := SUMMARY_TAIL.sub("", text).rstrip()) != text:
         text = shorter
     return "" if is_furniture(text) else text
 
 
 def _normal_text(text: str) -> str:
-    """Normalise twice: a control character taken out may leave two others that combine."""
+    """Normalise twice: removing a control character may let its two neighbours combine."""
     once = clean_text(text)
     return once if once.isascii() else clean_text(once)
 
@@ -138,7 +152,7 @@ def _normal(block: Block) -> Block:
 
 
 def _read_markdown(block: Block) -> Block:
-    """Return a plain block with its Markdown links as anchors, to be judged; what is kept of it stays as it was."""
+    """Return a plain block with its Markdown links as anchors, only to judge it: the article keeps the original."""
     if block.anchors or "](" not in block.text:
         return block
     anchors = tuple(Anchor(match[2], match[1]) for match in _MARKDOWN_LINK.finditer(block.text))
@@ -146,7 +160,7 @@ def _read_markdown(block: Block) -> Block:
 
 
 def _split_lines(block: Block) -> Iterator[Block]:
-    """Cut a block at those of its lines that announce related links; what else it says stays in one piece."""
+    """Split a block at its lines that announce related links; lines between them stay together."""
     lines = block.text.splitlines() if "\n" in block.text else []
     if not any(map(_announces, lines)):
         yield block
@@ -178,49 +192,49 @@ def _part(block: Block, lines: Sequence[str]) -> Block:
     return Block(text, block.kind, tuple(a for a in block.anchors if a.text and a.text in text), block.boxed)
 
 
-def _harvest(blocks: Sequence[Block], own_url: str) -> tuple[list[int], list[_Found]]:
-    """Return the positions of the blocks to keep and the links found in the others, both in reading order.
+def _harvest(blocks: Sequence[Block], own_url: str) -> tuple[list[int], list[_RelatedLink]]:
+    """Return the positions of the blocks of text and the links in the others, both in reading order.
 
-    Goes backwards: what follows a label is settled when the label is judged, so that one pass is enough.
+    Goes backwards: the blocks after a label are decided before the label is, so that one pass is enough.
     """
-    kept: list[int] = []  # in reverse
-    found: list[_Found] = []
+    text_blocks: list[int] = []  # last one first
+    links: list[_RelatedLink] = []
     before_box = False
     for i in range(len(blocks) - 1, -1, -1):
         block = blocks[i]
         anchors = _usable(block.anchors, own_url)
         if block.boxed:
-            found += _found(i, _targets(anchors))
+            links += _related_at(i, _targets(anchors))
         elif is_label(block.text, weak=True):
-            taken = _list_after(block, blocks, kept, own_url)
-            for position, links in taken:
-                found += _found(position, links)
-            del kept[len(kept) - len(taken) :]
-            if not taken and not before_box and _is_heading_of_text(block, followed=bool(kept)):
-                kept.append(i)
+            listed = _list_after(block, blocks, text_blocks, own_url)
+            for position, targets in listed:
+                links += _related_at(position, targets)
+            del text_blocks[len(text_blocks) - len(listed) :]
+            if not listed and not before_box and _is_heading_of_text(block, followed=bool(text_blocks)):
+                text_blocks.append(i)
         elif is_furniture(block.text):
             continue
-        elif links := _line_links(block, anchors):
-            found += _found(i, links)
+        elif targets := _line_links(block, anchors):
+            links += _related_at(i, targets)
         else:
-            kept.append(i)
+            text_blocks.append(i)
         before_box = block.boxed
-    return kept[::-1], sorted(found, key=lambda link: link.position)
+    return text_blocks[::-1], sorted(links, key=lambda link: link.position)
 
 
-def _found(position: int, links: _Links) -> list[_Found]:
-    return [_Found(position, target, anchor) for target, anchor in links]
+def _related_at(position: int, links: _Links) -> list[_RelatedLink]:
+    return [_RelatedLink(position, target, anchor) for target, anchor in links]
 
 
 def _is_heading_of_text(label: Block, *, followed: bool) -> bool:
-    """Whether a label that announces no links is the author's own heading, rather than what is left of a box."""
+    """Whether a label that announces no links is the author's own heading, not the rest of a box."""
     if is_furniture(label.text):
         return False
     return followed or not is_label(label.text)
 
 
 def _line_links(block: Block, anchors: Sequence[Anchor]) -> _Links:
-    """Return the links of a block such as "Related News: X"; none if it is a paragraph like any other."""
+    """Return the links of a block such as "Related News: X"; none if it is a paragraph of text."""
     labelled = split_label(block.text)
     if labelled is not None:
         links = _linked_targets(labelled.rest, anchors)
@@ -234,12 +248,14 @@ def _line_links(block: Block, anchors: Sequence[Anchor]) -> _Links:
     return ()
 
 
-def _list_after(label: Block, blocks: Sequence[Block], kept: Sequence[int], own_url: str) -> list[tuple[int, _Links]]:
-    """Return the blocks right after a label (from the end of `kept`) that are links or headlines, with their links."""
-    taken: list[tuple[int, _Links]] = []
+def _list_after(
+    label: Block, blocks: Sequence[Block], text_blocks: Sequence[int], own_url: str
+) -> list[tuple[int, _Links]]:
+    """Return the blocks right after a label (the last of `text_blocks`) that are links or headlines."""
+    listed: list[tuple[int, _Links]] = []
     pictures: list[tuple[int, _Links]] = []
     plain = 0
-    for i in reversed(kept):
+    for i in reversed(text_blocks):
         block = blocks[i]
         links = _linked_targets(block.text, _usable(block.anchors, own_url))
         if not links and block.kind == ParagraphKind.MEDIA:
@@ -250,9 +266,9 @@ def _list_after(label: Block, blocks: Sequence[Block], kept: Sequence[int], own_
             plain += 1
         if not links:
             break
-        taken += [*pictures, (i, links)]
+        listed += [*pictures, (i, links)]
         pictures = []
-    return taken
+    return listed
 
 
 def _targets(anchors: Sequence[Anchor]) -> _Links:
@@ -261,13 +277,13 @@ def _targets(anchors: Sequence[Anchor]) -> _Links:
 
 
 def _plain_target(line: str) -> tuple[str, str]:
-    """Return target and anchor of an unlinked headline: the address written after it, else its own words."""
+    """Return target and anchor of an unlinked headline: the address after it, else its own words."""
     address = _LAST_ADDRESS.search(line)
     return (address[1], line[: address.start()]) if address else (line, line)
 
 
 def _usable(anchors: Iterable[Anchor], own_url: str) -> tuple[Anchor, ...]:
-    """Return the links that lead to another page or at least name one; "Read more" to the page itself does not."""
+    """Return the links that lead to another page or at least name one, unlike "Read more" to the page itself."""
     usable = []
     for anchor in anchors:
         href = "" if _NO_PAGE.match(anchor.href) else anchor.href
@@ -277,7 +293,7 @@ def _usable(anchors: Iterable[Anchor], own_url: str) -> tuple[Anchor, ...]:
 
 
 def _linked_targets(text: str, anchors: Sequence[Anchor]) -> _Links:
-    """Return the links of a text that is little else than links; none if it is more."""
+    """Return the links of a text that is mostly links; none of another text."""
     linked = sum(_letters(a.text) for a in anchors)
     return _targets(anchors) if linked and linked >= _LINKED_SHARE_MIN * _letters(text) else ()
 
@@ -293,7 +309,7 @@ def _without_anchors(text: str, anchors: Sequence[Anchor]) -> str:
 
 
 def _headline(text: str) -> str:
-    """Return an anchor's text without the label that may stand inside the link; empty if it is no more than that."""
+    """Return an anchor's text without a label inside the link; empty if it is only the label."""
     if is_label(text):
         return ""
     labelled = split_label(text)
@@ -307,7 +323,7 @@ def _headlines(text: str) -> tuple[str, ...]:
 
 
 def _unwrap(text: str) -> str:
-    """Take arrows off both ends, and a bracket whose partner stood before the label; "(updated)" stays whole."""
+    """Remove arrows at both ends, and a closing bracket whose partner stood before the label; "(updated)" stays."""
     text = text.strip(_MARKS)
     for opening, closing in ("()", "[]"):
         if text.endswith(closing) and text.count(opening) < text.count(closing):
@@ -322,7 +338,7 @@ def _is_headline(text: str) -> bool:
 
 
 def _list_headlines(text: str) -> tuple[str, ...]:
-    """Return the headlines of a line after a label that stands alone: stricter, as nothing else vouches for it."""
+    """Return the headlines of a line after a label on its own: a stricter rule, as there is no other evidence."""
     start = _BULLET.match(text)
     if start is None:
         lines = [text]
@@ -341,22 +357,22 @@ def _is_list_headline(text: str) -> bool:
 
 
 def _distinct(links: Iterable[EditorLink]) -> tuple[EditorLink, ...]:
-    """Drop repeats: a picture, a headline and a teaser often lead to the same page. The first words win."""
-    seen: dict[tuple[str, int], EditorLink] = {}
+    """Drop repeats: a picture, a headline and a teaser often lead to the same page. The first words are kept."""
+    distinct: dict[tuple[str, int], EditorLink] = {}
     for link in links:
         key = (link.target, link.paragraph)
-        if key not in seen or not seen[key].anchor:
-            seen[key] = link
-    return tuple(seen.values())
+        if key not in distinct or not distinct[key].anchor:
+            distinct[key] = link
+    return tuple(distinct.values())
 
 
-def _without_lead(kept: Sequence[int], blocks: Sequence[Block], raw: RawArticle) -> list[int]:
-    """Drop the title, a dateline and a byline where the body begins with them."""
+def _without_lead(text_parts: Sequence[int], blocks: Sequence[Block], raw: RawArticle) -> list[int]:
+    """Drop the title, a dateline and a byline at the beginning of the body."""
     title = _normal_text(raw.title).casefold()
     start = 0
-    while start < len(kept):
-        text = blocks[kept[start]].text
+    while start < len(text_parts):
+        text = blocks[text_parts[start]].text
         if text.casefold() != title and not is_lead_line(text, raw.labels.language):
             break
         start += 1
-    return list(kept[start:])
+    return list(text_parts[start:])

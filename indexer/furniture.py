@@ -1,6 +1,6 @@
-"""Lines that a page carries beside its article: share and print prompts, advertisements, credits, dates, bylines.
+"""Recognise lines of a page that are not part of its article: prompts, advertisements, credits, dates, bylines.
 
-Used by cleaning. Everything here judges a whole line; nothing looks inside a paragraph.
+Used by cleaning. Every function judges a whole line and never looks inside a paragraph.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from indexer.sources.labels import fold
 
 FURNITURE_CHARS_MAX = 300
-"""A longer block that has words in it is never furniture."""
+"""A longer block of words is never furniture."""
 
 PHRASES: Mapping[str, tuple[str, ...]] = {
     "en": (
@@ -152,10 +152,12 @@ PHRASES: Mapping[str, tuple[str, ...]] = {
         *("もっと読む", "フォローする", "無断転載を禁じます"),
     ),
 }
-"""Lines that are furniture when nothing else stands in them; matched like labels."""
+"""Language -> phrases that are furniture as a whole line; matched like labels."""
 
 _PHRASES = frozenset(fold(phrase) for phrases in PHRASES.values() for phrase in phrases)
+"""PHRASES, folded."""
 _PHRASE_CHARS_MAX = 80
+"""Do not look up longer lines."""
 
 _SENTENCES = re.compile(
     r"(?:"
@@ -176,21 +178,25 @@ _SENTENCES = re.compile(
     r")",
     re.IGNORECASE,
 )
+"""Whole lines that are furniture, in English."""
 
 _NOUN = (
     r"photos?|photographs?|images?|pictures?|illustrations?|graphics?|credits?|fotos?|bild(?:er)?|grafik|photographie"
     r"|crédits?(?: photos?)?|imagen|imágenes|imagem|immagine|afbeelding|beeld|фото|изображение|صورة|الصورة|图片?|圖片?"
     r"|写真|画像"
 )
+"""Words for a picture, in several languages."""
 _CREDIT = re.compile(
     rf"[\W_]*(?:{_NOUN})(?:来源|來源|提供)?\s*(?:[:：/]|©|\b(?:by|courtesy|credit|source|via)\b)(?P<name>.{{1,80}})",
     re.IGNORECASE,
 )
+"""The credit of a picture: a word for it, a separator, a name."""
 _NAME_WORDS = re.compile(
     rf"(?:{_NOUN}|by|of|the|for|and|from|via|courtesy|source|credit|at|on|in|de|del|la|le|du|des|di|da|do|dos|von|van|der"
     r"|den|und|et|y|e|en|with|permission|public|domain|cc|license|dpa|apa|epa|efe|ansa|afp)",
     re.IGNORECASE,
 )
+"""Lower-case words that may stand in a name."""
 _WORD = re.compile(r"[^\W_](?:[\w'’.-]*[^\W_])?")
 
 _MONTHS = (
@@ -212,14 +218,20 @@ _DATE_WORDS = (
     "del las il alle às om de op"
 )
 _MONTH_SET = frozenset(fold(_MONTHS).split())
+"""Names of months, folded."""
 _DATE_SET = frozenset(fold(_DATE_WORDS).split())
+"""Words that may stand in a date beside a month, folded."""
 _NUMBER = re.compile(r"\d{1,4}(?:st|nd|rd|th|h|er)?")
+"""A day or a year, with its ending."""
 _NUMERIC_DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{4}\s?年\s?\d{1,2}\s?月\s?\d{1,2}\s?日"
 )
+"""A date in digits only."""
 _TOKENS = re.compile(r"[\s,:|•·–—()\[\]-]+")
+"""Separates the words of a date."""
 
 _BY = {"en": "by", "de": "von", "fr": "par", "es": "por", "pt": "por", "it": "di", "nl": "door"}
+"""Language -> the word that begins a byline."""
 
 SUMMARY_TAIL = re.compile(
     r"(?:^|(?<=[.!?…\]\"”»。]))\s*(?:Read [Mm]ore|READ MORE|Continue [Rr]eading|CONTINUE READING|Keep reading"
@@ -230,7 +242,7 @@ SUMMARY_TAIL = re.compile(
     r"|\s+(?:→|»|>>)$"
     r"|\s*The post .{1,200} (?:appeared first|first appeared) on [^.!?]{1,80}\.?$"
 )
-"""What feeds put after a summary, at its end: to be taken off again and again until nothing matches."""
+"""What feeds append to a summary; to be removed until nothing matches."""
 
 
 def is_furniture(text: str) -> bool:
@@ -244,7 +256,7 @@ def is_furniture(text: str) -> bool:
 
 
 def is_lead_line(text: str, language: str = "") -> bool:
-    """Whether a first block is no more than a date or a byline. language: the article's, for bylines; may be empty."""
+    """Whether a first block is only a date or a byline. language: the article's, for bylines; may be empty."""
     return len(text) <= 120 and (_is_date(text) or _is_byline(text, language))
 
 
@@ -272,7 +284,7 @@ def _is_date(text: str) -> bool:
 
 
 def _is_byline(text: str, language: str) -> bool:
-    """A byline in the article's language; without one, only the English "By" is believed."""
+    """Whether it is a byline in the article's language; in an unknown one only the English "By" counts."""
     by = _BY.get(language[:2].lower() or "en")
     first, _, rest = text.partition(" ")
     if by is None or first.lower().rstrip(":") != by or text.endswith((".", "?", "!", ":")):
