@@ -53,8 +53,8 @@ def crew(archive_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def clients(crew: Served) -> Iterator[list[Client]]:
     """Return connections that are spread over the workers."""
-    with connections(crew.client.address, CONNECTIONS) as open_roster:
-        yield open_roster
+    with connections(crew.client.address, CONNECTIONS) as opened:
+        yield opened
 
 
 def like_page(article_id: str, **changes: object) -> common_pb.Article:
