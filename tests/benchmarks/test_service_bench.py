@@ -27,7 +27,7 @@ from recommender.catalog.snapshot.verified import CHECKED
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import open_store
 from tests.building import DIMENSION, article, build_store
-from tests.service.hosting import newsroom
+from tests.newsroom import newsroom
 
 
 @pytest.fixture(scope="module")

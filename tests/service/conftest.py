@@ -11,7 +11,9 @@ import pytest
 from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.snapshot.writer import write_snapshot
 from tests.building import DIMENSION, build_store
-from tests.service.hosting import Client, Host, Loop, TroubledEmbedder, newsroom
+from tests.newsroom import newsroom
+from tests.service.client import Client
+from tests.service.servers import Host, Loop, TroubledEmbedder
 
 
 @pytest.fixture(scope="session")

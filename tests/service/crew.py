@@ -11,7 +11,8 @@ from pathlib import Path
 
 import grpc
 
-from tests.service.hosting import TIMEOUT_S, Client, Served
+from tests.service.client import TIMEOUT_S, Client
+from tests.service.servers import Served
 
 WORKER, ENCODER, COMPACTION = "recommender.processes.worker", "fake_encoder", "recommender.processes.compactor"
 

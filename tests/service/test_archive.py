@@ -30,8 +30,9 @@ from recommender.serving import following
 from recommender.serving.archive import Archive, Upsert
 from recommender.serving.following import Follower, StoreState
 from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
+from tests.newsroom import PAGE
 from tests.service.crew import eventually
-from tests.service.hosting import PAGE, Host
+from tests.service.servers import Host
 
 FAKE, OTHER = FakeEmbedder(), FakeEmbedder("other")
 

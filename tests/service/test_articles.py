@@ -21,21 +21,10 @@ from recommender.catalog.store.store import Store, open_store
 from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
 from tests.building import NOW_MS, FakeEmbedder, article, writes
-from tests.service.hosting import (
-    PAGE,
-    SECTIONS,
-    TIMEOUT_S,
-    Client,
-    Host,
-    TroubledEmbedder,
-    draft,
-    fill_request,
-    ids_of,
-    list_request,
-    message,
-    newsroom,
-    refusal,
-)
+from tests.newsroom import PAGE, SECTIONS, newsroom
+from tests.service.client import TIMEOUT_S, Client, refusal
+from tests.service.messages import draft, fill_request, ids_of, list_request, message
+from tests.service.servers import Host, TroubledEmbedder
 
 ACCEPTED = articles_pb.UPSERT_OUTCOME_ACCEPTED
 UNCHANGED = articles_pb.UPSERT_OUTCOME_UNCHANGED

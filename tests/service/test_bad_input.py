@@ -22,20 +22,10 @@ from recommender.encoding.embedder import ModelInfo
 from recommender.errors import MismatchError, NotFoundError
 from recommender.rpc.messages import timestamp
 from tests.building import NOW_MS, FakeEmbedder, open_archive
-from tests.service.hosting import (
-    ARTICLES,
-    PAGE,
-    RELATED,
-    TIMEOUT_S,
-    Client,
-    Host,
-    Refusal,
-    TroubledEmbedder,
-    draft,
-    ids_of,
-    message,
-    refusal,
-)
+from tests.newsroom import PAGE
+from tests.service.client import ARTICLES, RELATED, TIMEOUT_S, Client, Refusal, refusal
+from tests.service.messages import draft, ids_of, message
+from tests.service.servers import Host, TroubledEmbedder
 from tests.service.test_fill_slots import end_slot, inline_slot, layout
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -10,39 +10,18 @@ from pathlib import Path
 
 import grpc
 import pytest
-from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
 from tests.building import NOW_MS
+from tests.newsroom import PAGE
+from tests.service.client import TIMEOUT_S, Client, shown
 from tests.service.crew import eventually
-from tests.service.hosting import (
-    PAGE,
-    TIMEOUT_S,
-    Client,
-    Host,
-    Served,
-    draft,
-    fake_server,
-    ids_of,
-    message,
-    served,
-)
+from tests.service.messages import ids_of, like_page
+from tests.service.servers import Host, Served, fake_server, served
 
 HOUR_MS = 3_600_000
-
-
-def like_page(article_id: str, **changes: object) -> common_pb.Article:
-    """Return an article that PAGE links to."""
-    near = draft(title=f"Pier and crane and tide {article_id}")
-    values = {"title": near.title, "summary": near.summary, "paragraphs": [p.text for p in near.paragraphs]}
-    return message(article_id, section="harbour", **{**values, **changes})
-
-
-def shown(client: Client) -> list[str]:
-    """Return what the page shows, and what is listed for it."""
-    return [*ids_of(client.fill(article_id=PAGE)), *ids_of(client.list(article_id=PAGE, k=20))]
 
 
 # Two services on one folder

@@ -27,9 +27,10 @@ from recommender.processes.encoder import MODELS_MAX, EncoderService
 from recommender.processes.orders import EncoderReady, StartEncoder
 from recommender.processes.process import Process
 from tests.building import DIMENSION, FakeEmbedder
+from tests.service.client import TIMEOUT_S
 from tests.service.fake_encoder import GATE
 from tests.service.fake_server import ENCODER
-from tests.service.hosting import TIMEOUT_S, Host
+from tests.service.servers import Host
 
 T = TypeVar("T")
 

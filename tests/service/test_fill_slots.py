@@ -17,20 +17,10 @@ from recommender.answer.recommend import Recommender
 from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
 from tests.building import NOW_MS
-from tests.service.hosting import (
-    NOW,
-    PAGE,
-    SECTIONS,
-    SIDE_LAYOUT,
-    TIMEOUT_S,
-    Client,
-    Host,
-    draft,
-    equal,
-    ids_of,
-    message,
-    refusal,
-)
+from tests.newsroom import PAGE, SECTIONS
+from tests.service.client import TIMEOUT_S, Client, refusal
+from tests.service.messages import NOW, draft, equal, ids_of, message
+from tests.service.servers import SIDE_LAYOUT, Host
 
 HARBOUR = {f"harbour-{number}" for number in range(8)}
 

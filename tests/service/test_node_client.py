@@ -15,7 +15,9 @@ from recommender.catalog.checks import format_time
 from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
 from tests.building import NOW_MS
-from tests.service.hosting import PAGE, TIMEOUT_S, Client, draft, equal, ids_of
+from tests.newsroom import PAGE
+from tests.service.client import TIMEOUT_S, Client
+from tests.service.messages import draft, equal, ids_of
 from tests.service.node.packages import FOLDER, install
 
 

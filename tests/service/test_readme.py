@@ -18,7 +18,7 @@ from indexer.sources import FORMATS, open_source
 from recommender.answer.layout import Slot
 from recommender.config import Settings, load_settings
 from tests.building import FakeEmbedder
-from tests.service.hosting import ROOT, Host
+from tests.service.servers import ROOT, Host
 
 README = (ROOT / "README.md").read_text("utf-8")
 NEWSROOM = ROOT / "indexer" / "sample" / "newsroom.jsonl"

@@ -14,7 +14,10 @@ import indexer.pipeline
 from recommender import errors
 from recommender.errors import InvalidInputError, NotFoundError, RelatedNewsError
 from recommender.rpc.statuses import CODES, DOMAIN, abortable, code_of, problem_of, status_of
-from tests.service.hosting import PAGE, Client, TroubledEmbedder, draft, ids_of, message, refusal
+from tests.newsroom import PAGE
+from tests.service.client import Client, refusal
+from tests.service.messages import draft, ids_of, message
+from tests.service.servers import TroubledEmbedder
 
 DOCUMENTED = {
     "RelatedNewsError": "INTERNAL",

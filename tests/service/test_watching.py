@@ -16,7 +16,10 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from recommender.clock import now_ms
 from recommender.rpc import services as service_module
 from recommender.rpc.messages import timestamp
-from tests.service.hosting import PAGE, TIMEOUT_S, Client, Host, draft, ids_of, message, newsroom, refusal
+from tests.newsroom import PAGE, newsroom
+from tests.service.client import TIMEOUT_S, Client, refusal
+from tests.service.messages import draft, ids_of, message
+from tests.service.servers import Host
 
 Answer = articles_pb.WatchAffectedPagesResponse
 PAGES = [one.id for one in newsroom()]

@@ -21,21 +21,11 @@ from recommender.clock import DAY_MS
 from recommender.rpc.messages import timestamp
 from recommender.serving.roster import open_roster
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder
+from tests.newsroom import PAGE
+from tests.service.client import TIMEOUT_S, Client, refusal, shown
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, connections, end, eventually, runs
-from tests.service.hosting import (
-    PAGE,
-    TIMEOUT_S,
-    Client,
-    Served,
-    draft,
-    equal,
-    fake_server,
-    fill_request,
-    ids_of,
-    message,
-    refusal,
-    served,
-)
+from tests.service.messages import draft, equal, fill_request, ids_of, like_page, message
+from tests.service.servers import Served, fake_server, served
 
 WORKERS = 3
 CONNECTIONS = 9
@@ -55,18 +45,6 @@ def clients(crew: Served) -> Iterator[list[Client]]:
     """Return connections that are spread over the workers."""
     with connections(crew.client.address, CONNECTIONS) as opened:
         yield opened
-
-
-def like_page(article_id: str, **changes: object) -> common_pb.Article:
-    """Return an article that every page of the harbour links to."""
-    near = draft(title=f"Pier and crane and tide {article_id}")
-    values = {"title": near.title, "summary": near.summary, "paragraphs": [p.text for p in near.paragraphs]}
-    return message(article_id, section="harbour", **{**values, **changes})
-
-
-def shown(client: Client) -> list[str]:
-    """Return what the page shows, and what is listed for it."""
-    return [*ids_of(client.fill(article_id=PAGE)), *ids_of(client.list(article_id=PAGE, k=20))]
 
 
 # What is acknowledged holds everywhere

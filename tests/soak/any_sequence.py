@@ -38,7 +38,7 @@ from recommender.rpc.messages import plan_to
 from recommender.serving.archive import Archive, Upsert
 from recommender.serving.following import Follower
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, writes
-from tests.service.hosting import equal
+from tests.service.messages import equal
 from tests.soak.rebuild import rebuilt
 
 IDS = [f"a{number}" for number in range(9)]

@@ -20,8 +20,10 @@ from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import open_store
 from tests.building import DIMENSION
+from tests.newsroom import SECTIONS
+from tests.service.client import Client
 from tests.service.crew import ENCODER, WORKER, children, eventually
-from tests.service.hosting import SECTIONS, Client, Served
+from tests.service.servers import Served
 from tests.soak.ledger import Ledger, State
 from tests.soak.newsroom import Version, make_archive, message_of
 from tests.soak.rebuild import compare

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import grpc
 from related_news.v1 import article_service_pb2 as articles_pb
 
-from tests.service.hosting import Client
+from tests.service.client import Client
 from tests.soak.newsroom import Version, message_of, version_of
 
 State = dict[str, Version | None]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children
-from tests.service.hosting import Served
+from tests.service.servers import Served
 
 MIB = 1 << 20
 EVERY_S = 1.0

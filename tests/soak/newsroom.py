@@ -11,7 +11,8 @@ from recommender.catalog.articles import Article
 from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.snapshot.writer import write_snapshot
 from tests.building import DIMENSION, build_store
-from tests.service.hosting import SECTIONS, made_up, message
+from tests.newsroom import SECTIONS, made_up
+from tests.service.messages import message
 
 
 def make_archive(folder: Path, articles: int) -> None:

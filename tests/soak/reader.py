@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import grpc
 
 from tests.service.crew import connections
-from tests.service.hosting import ROOT, environment, ids_of
+from tests.service.messages import ids_of
+from tests.service.servers import ROOT, environment
 
 CONNECTIONS = 2
 

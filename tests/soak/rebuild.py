@@ -20,7 +20,8 @@ from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import model_of
 from recommender.rpc.messages import plan_to
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder
-from tests.service.hosting import Client, equal
+from tests.service.client import Client
+from tests.service.messages import equal
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import grpc
 
+from tests.service.client import Client, connected
 from tests.service.crew import ENCODER, WORKER, children, connections, eventually
-from tests.service.hosting import ROOT, Client, Served, connected, environment, fake_server
+from tests.service.servers import ROOT, Served, environment, fake_server
 
 START_S = 60.0
 

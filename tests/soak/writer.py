@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from related_news.v1 import common_pb2 as common_pb
 
+from tests.newsroom import PAGE, SECTIONS, made_up
+from tests.service.client import Client
 from tests.service.crew import connections
-from tests.service.hosting import PAGE, SECTIONS, Client, ids_of, list_request, made_up, message
+from tests.service.messages import ids_of, list_request, message
 
 THREADS = 4
 PROBE_EVERY_S = 0.5

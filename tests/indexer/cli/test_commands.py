@@ -34,7 +34,10 @@ from recommender.errors import NotFoundError, UnavailableError
 from recommender.rpc.statuses import abortable
 from tests import building
 from tests.building import DIMENSION, FakeEmbedder, build_store, open_archive
-from tests.service.hosting import PAGE, ROOT, TIMEOUT_S, Served, draft, environment, fake_server, newsroom, served
+from tests.newsroom import PAGE, newsroom
+from tests.service.client import TIMEOUT_S
+from tests.service.messages import draft
+from tests.service.servers import ROOT, Served, environment, fake_server, served
 
 WIDTH = 120
 COMMANDS = {

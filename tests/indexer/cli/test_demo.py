@@ -19,7 +19,8 @@ from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot
 from recommender.encoding.embedder import EMBEDDED_MODEL, Matrix, ModelInfo
 from tests.building import FakeEmbedder
-from tests.service.hosting import connected, environment
+from tests.service.client import connected
+from tests.service.servers import environment
 
 RECORDS = 150
 TIMEOUT_S = 300.0

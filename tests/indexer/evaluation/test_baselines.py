@@ -19,7 +19,7 @@ from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store
 from recommender.clock import DAY_MS
 from tests.building import DIMENSION, NOW_MS, article, build_store
-from tests.service.hosting import newsroom
+from tests.newsroom import newsroom
 
 PAGES = ["harbour-0", "orchards-3", "glaciers-5", "theatre-7", "unsectioned"]
 HIDDEN = "embargoed"

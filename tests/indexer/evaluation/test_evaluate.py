@@ -34,7 +34,8 @@ from recommender.config import Settings
 from recommender.errors import InvalidInputError
 from recommender.serving.ranker_file import read_ranker
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, RecordingProgress, article, build_store, make_parameters
-from tests.service.hosting import PER_SECTION, SECTIONS, environment, newsroom
+from tests.newsroom import PER_SECTION, SECTIONS, newsroom
+from tests.service.servers import environment
 
 METRICS = {"ndcg@10", "mrr@10", "recall@10", "hit@3"}
 SYSTEMS = ["related-news", "cosine", "lexical", "recent"]

@@ -28,31 +28,9 @@ from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Matrix
 from recommender.errors import InvalidInputError, NotFoundError
 from tests.building import NOW_MS, FakeEmbedder, article, build_live, build_snapshot, replayed
-
-BEATS = {
-    "harbour": "pier crane tide cargo pilot dredging berth customs tonnage breakwater mooring tug ferry quay container",
-    "theatre": "rehearsal curtain playwright ensemble matinee premiere stagehand monologue costume critic balcony",
-}
-COMMON = "officials reported monday plans council residents budget spokesperson described changes region committee"
+from tests.newsroom import piece
 
 Build = Callable[[Iterable[Article]], Live]
-
-
-def piece(id: str, beat: str = "harbour", **changes: Any) -> Article:
-    """Return an article of six paragraphs on a beat; no two ids have the same text."""
-    dice = random.Random(id)
-    own, common = BEATS[beat].split(), COMMON.split()
-
-    def sentence(words: int) -> str:
-        return " ".join(dice.choice(own if dice.random() < 0.6 else common) for _ in range(words)).capitalize() + "."
-
-    values: dict[str, Any] = {
-        "title": f"{dice.choice(own)} {dice.choice(own)} {id}".capitalize(),
-        "summary": sentence(10),
-        "paragraphs": [sentence(22) for _ in range(6)],
-        "section": beat,
-    }
-    return article(id, **{**values, **changes})
 
 
 def ruled(id: str, *, days_ago: float = 1.0, **rules: Any) -> Article:
@@ -669,7 +647,7 @@ def test_slots_that_share_candidates_count_them_once(mixed: Live) -> None:
     one = filled(mixed, end(2)).receipt
     two = filled(mixed, end(2), end(2, name="again")).receipt
     assert (one.candidates_seen, one.removals["page_itself"]) == (two.candidates_seen, two.removals["page_itself"])
-    apart = [end(1, name=name, filters={"sections": [name]}) for name in BEATS]
+    apart = [end(1, name=name, filters={"sections": [name]}) for name in ("harbour", "theatre")]
     three = filled(mixed, end(1), *apart).receipt
     assert (three.candidates_seen, three.removals["page_itself"]) == (one.candidates_seen, 1)
 

@@ -26,7 +26,7 @@ from recommender.rpc.messages import plan_to
 from recommender.serving.options import FittedRanker, ServingOptions
 from recommender.serving.plan_cache import NAMES_MAX, PlanCache, same_until_ms
 from tests.building import NOW_MS, FakeEmbedder, build_live, build_snapshot, replayed, stored
-from tests.recommender.answer.test_recommend import piece
+from tests.newsroom import piece
 
 HOUR_MS = 3_600_000
 FOREVER = 2**63 - 1
