@@ -34,7 +34,7 @@ from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import create_store, open_store
-from recommender.catalog.store.writes import Write
+from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import analyse
 from recommender.clock import now_ms
 from recommender.config import IndexSettings
@@ -205,7 +205,8 @@ def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
             with analysis.running():
                 analyses = [analyse(article) for article, _ in made]
             writes = [
-                Write(*one, analysed, keep_rules=True, links=()) for one, analysed in zip(made, analyses, strict=True)
+                Write(Upsert(article, keep_rules=True, links=()), vectors, analysed)
+                for (article, vectors), analysed in zip(made, analyses, strict=True)
             ]
             with sqlite.running():
                 store.write(writes)

@@ -3,7 +3,7 @@
 read (sources/) -> clean (cleaning.py) -> check (make_article) -> skip what is stored -> analyse and embed -> store
 
 Articles go through in batches; a batch is committed whole, and the next is read while one is being embedded. A run that
-is killed loses at most the batches in flight: run again, it skips what is stored, by content hash.
+is killed loses at most the batches in flight: run again, it skips what is stored.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 
 from indexer.cleaning import Cleaned, clean
 from indexer.sources.base import BadRecord, RawArticle, Source, Where
-from recommender.catalog.articles import Article, EditorLink, Rules
+from recommender.catalog.articles import Rules
 from recommender.catalog.checks import make_article, parse_time_ms
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, create_store
-from recommender.catalog.store.writes import Outcome, Write
+from recommender.catalog.store.writes import Outcome, Upsert, Write
 from recommender.catalog.text.derived import Vectors, analyse
 from recommender.clock import now_ms
 from recommender.encoding.embed_articles import embed
@@ -66,28 +66,20 @@ class Report:
         """Records that were written, new or changed."""
         return self.added + self.changed
 
-    def count(self, checked: Checked, outcome: Outcome) -> None:
+    def count(self, upsert: Upsert, outcome: Outcome) -> None:
         """Count what the store did with a record."""
         self.added += outcome is Outcome.ADDED
         self.changed += outcome is Outcome.CHANGED
         self.unchanged += outcome is Outcome.UNCHANGED
         self.withdrawn += outcome is Outcome.WITHDRAWN
         if outcome is not Outcome.WITHDRAWN:
-            self.editor_links += len(checked.links)
-            language = checked.article.labels.language
+            self.editor_links += len(upsert.links or ())
+            language = upsert.article.labels.language
             self.languages[language] = self.languages.get(language, 0) + 1
 
 
 class StoppedError(InvalidInputError):
     """A strict run met a record that it had to refuse; what was committed before stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A record that passed cleaning and checks, with the editor's links that cleaning took out of it."""
-
-    article: Article
-    links: tuple[EditorLink, ...]
 
 
 def run(
@@ -116,8 +108,11 @@ def run(
     return job.report
 
 
-def check(raw: RawArticle, clock_ms: int) -> Checked:
-    """Clean one record and make it an Article. Raises InvalidInputError naming the field."""
+def check(raw: RawArticle, clock_ms: int, *, restore: bool = True) -> Upsert:
+    """Clean one record and make it an upsert, with the editor's links that cleaning took out of it.
+
+    restore: bring the article back if it was withdrawn. Raises InvalidInputError naming the field.
+    """
     if not raw.published_at:
         raise InvalidInputError("published_at", "is missing", fix="use RFC 3339, such as 2026-03-01T12:00:00Z")
     cleaned: Cleaned = clean(raw)
@@ -133,15 +128,15 @@ def check(raw: RawArticle, clock_ms: int) -> Checked:
         image_url=raw.image_url,
         rules=Rules(evergreen=raw.evergreen),
     )
-    return Checked(article, cleaned.links)
+    return Upsert(article, keep_rules=True, links=cleaned.links, restore=restore)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """A batch on its way: all its records, those of them to write, and the vectors of these."""
 
-    records: list[Checked]
-    to_write: list[Checked]
+    records: list[Upsert]
+    to_write: list[Upsert]
     vectors: Future[list[Vectors]]
 
 
@@ -157,7 +152,7 @@ class _Run:
     on_refused: OnRefused
     report: Report = field(default_factory=Report)
 
-    def checked(self, records: Iterable[RawArticle | BadRecord]) -> Iterator[Checked]:
+    def checked(self, records: Iterable[RawArticle | BadRecord]) -> Iterator[Upsert]:
         """Yield the records that pass cleaning and checks; refuse the others."""
         clock_ms = now_ms()
         for record in records:
@@ -165,7 +160,7 @@ class _Run:
             try:
                 if isinstance(record, BadRecord):
                     raise InvalidInputError("record", record.reason)
-                checked = check(record, clock_ms)
+                checked = check(record, clock_ms, restore=self.restores_withdrawn)
                 first = self.report.ids.setdefault(checked.article.id, record.where)
                 if first is not record.where:
                     problem = f"{checked.article.id!r} stands already at {first}"
@@ -183,7 +178,7 @@ class _Run:
             fix = "fix the record, or run without --strict"
             raise StoppedError(str(bad.where), bad.reason, fix=fix) from None
 
-    def embed_and_store(self, records: Iterator[Checked], batch_articles: int) -> None:
+    def embed_and_store(self, records: Iterator[Upsert], batch_articles: int) -> None:
         """Embed and commit batch by batch; read and check the next while one is being embedded."""
         batches: deque[_Batch] = deque()
         with ThreadPoolExecutor(1, "encoder") as encoder:
@@ -197,39 +192,28 @@ class _Run:
                 while batches:
                     self._commit(batches.popleft())
 
-    def _not_stored(self, batch: Sequence[Checked]) -> list[Checked]:
-        ids = [checked.article.id for checked in batch]
-        hashes, links = self.store.content_hashes(ids), self.store.links_of(ids)
+    def _not_stored(self, batch: Sequence[Upsert]) -> list[Upsert]:
+        ids = [upsert.article.id for upsert in batch]
         withdrawn = set() if self.restores_withdrawn else self.store.withdrawn(ids)
-
-        def is_stored(checked: Checked) -> bool:
-            same_content = hashes.get(checked.article.id) == checked.article.content_hash()
-            return same_content and links.get(checked.article.id, ()) == checked.links
-
-        new = [checked for checked in batch if checked.article.id not in withdrawn and not is_stored(checked)]
+        new = self.store.changed([upsert for upsert in batch if upsert.article.id not in withdrawn])
         self.report.withdrawn += len(withdrawn)
         self.report.unchanged += len(batch) - len(new) - len(withdrawn)
         return new
 
-    def _timed_embed(self, new: Sequence[Checked]) -> list[Vectors]:
+    def _timed_embed(self, new: Sequence[Upsert]) -> list[Vectors]:
         """Embed each text once that the store has no vectors of yet."""
-        hashes = [checked.article.text_hash() for checked in new]
-        vectors = self.store.vectors_of(hashes)
-        missing = {text: checked.article for text, checked in zip(hashes, new, strict=True) if text not in vectors}
+        lookup = self.store.look_up_vectors([upsert.article for upsert in new])
         begun = time.perf_counter()
-        vectors |= zip(missing, embed(list(missing.values()), self.embedder), strict=True)
+        embedded = embed(list(lookup.missing.values()), self.embedder)
         self.report.embedding_seconds += time.perf_counter() - begun
-        return [vectors[text] for text in hashes]
+        return lookup.complete(embedded)
 
     def _commit(self, batch: _Batch) -> None:
-        analyses = [analyse(checked.article) for checked in batch.to_write]
-        restore = self.restores_withdrawn
-        writes = [
-            Write(checked.article, vectors, analysis, keep_rules=True, links=checked.links, restore=restore)
-            for checked, vectors, analysis in zip(batch.to_write, batch.vectors.result(), analyses, strict=True)
-        ]
-        for checked, outcome in zip(batch.to_write, self.store.write(writes), strict=True):
-            self.report.count(checked, outcome)
+        analyses = [analyse(upsert.article) for upsert in batch.to_write]
+        parts = zip(batch.to_write, batch.vectors.result(), analyses, strict=True)
+        writes = [Write(upsert, vectors, analysis) for upsert, vectors, analysis in parts]
+        for upsert, outcome in zip(batch.to_write, self.store.write(writes), strict=True):
+            self.report.count(upsert, outcome)
         self.progress.advance(len(batch.records))
 
     def write_snapshot_if_needed(self, folder: Path) -> None:

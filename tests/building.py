@@ -20,7 +20,7 @@ from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.store import Change, Store, create_store, open_store
-from recommender.catalog.store.writes import Write
+from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import analyse
 from recommender.catalog.text.terms import words_of
 from recommender.clock import DAY_MS
@@ -105,15 +105,16 @@ def article(
     )
 
 
-def writes(articles: Sequence[Article], embedder: FakeEmbedder | None = None) -> list[Write]:
+def writes(articles: Sequence[Article | Upsert], embedder: FakeEmbedder | None = None) -> list[Write]:
     """Return what the store takes, embedded by the fake encoder."""
-    vectors = embed(articles, embedder or FakeEmbedder())
-    return [Write(a, v, analyse(a)) for a, v in zip(articles, vectors, strict=True)]
+    upserts = [one if isinstance(one, Upsert) else Upsert(one) for one in articles]
+    vectors = embed([upsert.article for upsert in upserts], embedder or FakeEmbedder())
+    return [Write(u, v, analyse(u.article)) for u, v in zip(upserts, vectors, strict=True)]
 
 
 def stored(articles: Sequence[Article]) -> dict[str, Stored]:
     """Return articles as `Store.stored` would, by id."""
-    return {w.article.id: Stored(w.article, w.vectors, w.analysis) for w in writes(articles)}
+    return {w.upsert.article.id: Stored(w.upsert.article, w.vectors, w.analysis) for w in writes(articles)}
 
 
 def build_store(folder: Path, articles: Sequence[Article]) -> Store:

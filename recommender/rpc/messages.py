@@ -21,10 +21,9 @@ from recommender.answer.slots import Empty
 from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.checks import PARAGRAPHS_MAX, clean_label, make_article, make_language
 from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.store.writes import Outcome
+from recommender.catalog.store.writes import Outcome, Upsert
 from recommender.errors import InvalidInputError
 from recommender.serving.affected_feed import Affected
-from recommender.serving.archive import Upsert
 
 _KINDS: dict[int, ParagraphKind] = {
     common_pb.PARAGRAPH_KIND_UNSPECIFIED: ParagraphKind.TEXT,

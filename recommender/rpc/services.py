@@ -18,6 +18,7 @@ from recommender.answer.page import Draft
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.checks import URL_BYTES_MAX, check_id, clean_label, make_body, make_labels
+from recommender.catalog.store.writes import Upsert
 from recommender.errors import DeadlineError, InvalidInputError, NotFoundError, RelatedNewsError
 from recommender.rpc.messages import (
     affected_to,
@@ -38,7 +39,7 @@ from recommender.rpc.messages import (
 )
 from recommender.rpc.statuses import problem_of
 from recommender.serving.affected_feed import AffectedFeed
-from recommender.serving.archive import Archive, Upsert
+from recommender.serving.archive import Archive
 from recommender.serving.options import ServingOptions
 from recommender.serving.plan_cache import PlanCache
 

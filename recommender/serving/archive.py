@@ -11,13 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from recommender.catalog.articles import Article, Body
 from recommender.catalog.live import Live
 from recommender.catalog.store.store import Store
-from recommender.catalog.store.writes import Outcome, Write
+from recommender.catalog.store.writes import Outcome, Upsert, Write
 from recommender.catalog.text.derived import Analysis, Vectors, analyse
 from recommender.encoding.embed_articles import embed_by
 from recommender.encoding.embedder import Encoder
@@ -32,14 +31,6 @@ _SWITCHES_MAX = 3
 """How often work is tried if the model changes each time before it is done."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Upsert:
-    """An article to write. keep_rules: leave the rules that are stored as they are."""
-
-    article: Article
-    keep_rules: bool
 
 
 class Archive:
@@ -99,15 +90,13 @@ class Archive:
 
         Returns their outcomes by id and the revision, once durable and applied by every serving process.
         """
-        changed = await self.on_disk(self._changed, upserts)
+        changed = await self.on_disk(self.store.changed, upserts)
         analyses = await asyncio.to_thread(lambda: [analyse(upsert.article) for upsert in changed])
 
         async def write(store: Store, encoder: Encoder) -> list[Outcome]:
             vectors = await self._embed([upsert.article for upsert in changed], store, encoder)
-            writes = [
-                Write(upsert.article, vector, analysis, keep_rules=upsert.keep_rules)
-                for upsert, vector, analysis in zip(changed, vectors, analyses, strict=True)
-            ]
+            parts = zip(changed, vectors, analyses, strict=True)
+            writes = [Write(upsert, own_vectors, analysis) for upsert, own_vectors, analysis in parts]
             return await self.on_disk(store.write, writes)
 
         outcomes = await self._with_active_encoder(write)
@@ -201,14 +190,12 @@ class Archive:
 
     async def _embed(self, articles: Sequence[Article], store: Store, encoder: Encoder) -> list[Vectors]:
         """Embed articles, except those whose text's vectors are stored."""
-        hashes = [article.text_hash() for article in articles]
-        vectors = await self.on_disk(store.vectors_of, hashes)
-        missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in vectors}
-        if missing:
+        lookup = await self.on_disk(store.look_up_vectors, articles)
+        embedded: list[Vectors] = []
+        if lookup.missing:
             with self._encoding():
-                embedded = await embed_by(list(missing.values()), encoder, urgent=False)
-            vectors |= zip(missing, embedded, strict=True)
-        return [vectors[text] for text in hashes]
+                embedded = await embed_by(list(lookup.missing.values()), encoder, urgent=False)
+        return lookup.complete(embedded)
 
     @contextmanager
     def _encoding(self) -> Iterator[None]:
@@ -220,14 +207,3 @@ class Archive:
             yield
         finally:
             self._encodings -= 1
-
-    def _changed(self, upserts: Sequence[Upsert]) -> list[Upsert]:
-        """Return the upserts that differ from what is stored."""
-        stored = self.store.get_many([upsert.article.id for upsert in upserts])
-        return [upsert for upsert in upserts if _is_change(upsert, stored.get(upsert.article.id))]
-
-
-def _is_change(upsert: Upsert, stored: Article | None) -> bool:
-    if stored and upsert.keep_rules:
-        return stored != replace(upsert.article, rules=stored.rules)
-    return stored != upsert.article

@@ -27,7 +27,7 @@ from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.schema import SCHEMA_VERSION
 from recommender.catalog.store.store import Store, open_store
-from recommender.catalog.store.writes import Write
+from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import analyse
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Matrix
@@ -294,7 +294,7 @@ def test_an_editor_s_rules_outlive_a_change_of_the_text(tmp_path: Path, data_dir
     assert article.rules == Rules(evergreen=True)
     store = opened(data_dir)
     ruled = Write(
-        Article(**{**_fields(article), "rules": Rules(never_target=True)}),
+        Upsert(Article(**{**_fields(article), "rules": Rules(never_target=True)})),
         embed([article], FakeEmbedder())[0],
         analyse(article),
     )

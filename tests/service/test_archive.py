@@ -22,12 +22,12 @@ from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Store, open_store
-from recommender.catalog.store.writes import Outcome
+from recommender.catalog.store.writes import Outcome, Upsert
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, Matrix, model_of
 from recommender.errors import MismatchError, OverloadError, UnavailableError
 from recommender.serving import following
-from recommender.serving.archive import Archive, Upsert
+from recommender.serving.archive import Archive
 from recommender.serving.following import Follower, StoreState
 from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
 from tests.newsroom import PAGE

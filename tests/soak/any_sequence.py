@@ -30,12 +30,13 @@ from recommender.catalog.snapshot import files, writer
 from recommender.catalog.snapshot.manifest import CURRENT, current_snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import create_store, open_store
+from recommender.catalog.store.writes import Upsert
 from recommender.clock import DAY_MS
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, model_of
 from recommender.errors import NotFoundError
 from recommender.rpc.messages import plan_to
-from recommender.serving.archive import Archive, Upsert
+from recommender.serving.archive import Archive
 from recommender.serving.following import Follower
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, writes
 from tests.service.messages import equal

@@ -36,6 +36,23 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class VectorLookup:
+    """Which vectors the store has for the texts of some articles.
+
+    text_hashes: of the articles, in order. missing: an article for each text without vectors.
+    """
+
+    text_hashes: list[bytes]
+    stored: dict[bytes, Vectors]
+    missing: dict[bytes, Article]
+
+    def complete(self, embedded: Sequence[Vectors]) -> list[Vectors]:
+        """Return every article's vectors, in order. embedded: the vectors of `missing`, in its order."""
+        vectors = self.stored | dict(zip(self.missing, embedded, strict=True))
+        return [vectors[text_hash] for text_hash in self.text_hashes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
     """Term statistics that the store keeps. version: grows with each count. counted_at_ms: UTC."""
 

@@ -11,7 +11,7 @@ _VERSION_1 = """
 CREATE TABLE articles (
     id TEXT NOT NULL UNIQUE,
     content TEXT NOT NULL,          -- Article.to_json
-    content_hash BLOB NOT NULL,     -- Article.content_hash; leaves out the rules
+    content_hash BLOB NOT NULL,     -- Article.content_hash; the indexer of earlier releases compares it
     text_hash BLOB NOT NULL,        -- Article.text_hash; key into vectors and analyses
     public_at_ms INTEGER NOT NULL,
     revision INTEGER NOT NULL       -- the change that wrote this row

@@ -25,6 +25,7 @@ from recommender.catalog.store.reads import (
     FrozenStore,
     Statistics,
     Stored,
+    VectorLookup,
     to_analysis,
     to_stored,
 )
@@ -33,6 +34,7 @@ from recommender.catalog.store.sqlite import connect, explained
 from recommender.catalog.store.writes import (
     Before,
     Outcome,
+    Upsert,
     Write,
     delete_article,
     write_analysis,
@@ -119,10 +121,6 @@ class Store:
         with explained(self.path):
             return {row[0] for row in self._read("SELECT id FROM articles")}
 
-    def content_hashes(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the content hash of each of `ids` that is stored."""
-        return dict(self._by_key("SELECT id, content_hash FROM articles WHERE id IN ({})", ids))
-
     def withdrawn(self, ids: Sequence[str]) -> set[str]:
         """Return those of `ids` whose last change is a deletion."""
         return {row[0] for row in self._by_key("SELECT article_id FROM withdrawn WHERE article_id IN ({})", ids)}
@@ -131,6 +129,19 @@ class Store:
         """Return the stored articles among `ids`, by id."""
         rows = self._by_key("SELECT id, content FROM articles WHERE id IN ({})", ids)
         return {article_id: article_from_json(content) for article_id, content in rows}
+
+    def changed(self, upserts: Sequence[Upsert]) -> list[Upsert]:
+        """Return the upserts that would change the stored article, its rules or its links."""
+        ids = [upsert.article.id for upsert in upserts]
+        articles, links = self.get_many(ids), self.links_of(ids)
+        return [u for u, i in zip(upserts, ids, strict=True) if u.is_change(articles.get(i), links.get(i, ()))]
+
+    def look_up_vectors(self, articles: Sequence[Article]) -> VectorLookup:
+        """Return the stored vectors of these articles' texts, and the texts that are yet to be embedded."""
+        hashes = [article.text_hash() for article in articles]
+        vectors = self.vectors_of(hashes)
+        missing = {text: article for text, article in zip(hashes, articles, strict=True) if text not in vectors}
+        return VectorLookup(hashes, vectors, missing)
 
     def vectors_of(self, text_hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Return the vectors that are stored for these texts and this store's encoder."""
@@ -217,10 +228,10 @@ class Store:
         at_ms = now_ms() if at_ms is None else at_ms
         with self._transaction() as connection:
             check_encoder(connection, self.path, self.encoder)
-            stored: dict[str, Article | None] = dict(self.get_many([w.article.id for w in writes]))
+            stored: dict[str, Article | None] = dict(self.get_many([w.upsert.article.id for w in writes]))
             outcomes = []
             for write in writes:
-                article_id = write.article.id
+                article_id = write.upsert.article.id
                 outcome, stored[article_id] = write_article(
                     connection, write, stored.get(article_id), self.encoder, at_ms
                 )

@@ -22,21 +22,35 @@ class Outcome(enum.Enum):
     """Nothing: it was withdrawn, and the write was not to bring it back."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Write:
-    """One article to write with what is derived from its text.
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """An article to add or replace.
 
-    keep_rules: the stored rules stay as they are, and article.rules is used only if there are none stored.
-    links: the editor links harvested from its body; None leaves the stored ones. restore: bring it back if it was
-    withdrawn.
+    keep_rules: leave the stored rules as they are; article.rules is used only if none are stored. links: the editor
+    links harvested from its body; None leaves the stored ones. restore: bring it back if it was withdrawn.
     """
 
     article: Article
-    vectors: Vectors
-    analysis: Analysis
     keep_rules: bool = False
     links: tuple[EditorLink, ...] | None = None
     restore: bool = True
+
+    def applied_to(self, stored: Article | None) -> Article:
+        """Return the article as the store holds it afterwards; equal to `stored` if it does not change."""
+        return replace(self.article, rules=stored.rules) if self.keep_rules and stored else self.article
+
+    def is_change(self, stored: Article | None, links: tuple[EditorLink, ...]) -> bool:
+        """Say whether the article, its rules or its links differ from the stored ones."""
+        return self.applied_to(stored) != stored or self.links not in (None, links)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """An upsert with what is derived from the article's text."""
+
+    upsert: Upsert
+    vectors: Vectors
+    analysis: Analysis
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +115,11 @@ def write_article(
     connection: sqlite3.Connection, write: Write, old: Article | None, encoder: str, at_ms: int
 ) -> tuple[Outcome, Article | None]:
     """Add or replace one article, which was `old` before; returns what that did, and what it is now."""
-    if old is None and not write.restore and _is_withdrawn(connection, write.article.id):
+    upsert = write.upsert
+    if old is None and not upsert.restore and _is_withdrawn(connection, upsert.article.id):
         return Outcome.WITHDRAWN, None
-    article = replace(write.article, rules=old.rules) if write.keep_rules and old else write.article
-    _write_links(connection, article.id, write.links)
+    article = upsert.applied_to(old)
+    _write_links(connection, article.id, upsert.links)
     if article == old:
         return Outcome.UNCHANGED, article
     text_hash = article.text_hash()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import create_store
+from recommender.catalog.store.writes import Upsert
 from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError, NotFoundError
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_live, writes
@@ -114,7 +114,7 @@ def _harvested(folder: Path, articles: list[Article], links: list[EditorLink]) -
     store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
     try:
         by_source = {a.id: tuple(link for link in links if link.source_id == a.id) for a in articles}
-        store.write([replace(write, links=by_source[write.article.id]) for write in writes(articles)], NOW_MS)
+        store.write(writes([Upsert(a, links=by_source[a.id]) for a in articles]), NOW_MS)
         live = Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION)))
         return list(harvested_links(store, live))
     finally:

@@ -20,7 +20,7 @@ from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, usable_snapshot
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, finished_snapshots
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, open_store
-from recommender.catalog.store.writes import Write
+from recommender.catalog.store.writes import Upsert
 from recommender.errors import CorruptError, InvalidInputError, NotFoundError, StorageError
 from tests.building import DIMENSION, FakeEmbedder, article, build_store, open_archive, writes
 
@@ -33,8 +33,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     (tmp_path / "data").mkdir()
     store = build_store(tmp_path / "data", [article(id) for id in "abc"])
     write_snapshot(store, tmp_path / "data" / SNAPSHOTS, DIMENSION)
-    (late,) = writes([article("late")])
-    store.write([Write(late.article, late.vectors, late.analysis, links=(EditorLink("late", "a", 0, "see"),))])
+    store.write(writes([Upsert(article("late"), links=(EditorLink("late", "a", 0, "see"),))]))
     store.delete(["b"])
     yield store
     store.close()

@@ -22,7 +22,7 @@ from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.store import Change, create_store
-from recommender.catalog.store.writes import Write
+from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import Vectors, analyse
 from recommender.clock import DAY_MS
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article
@@ -83,7 +83,7 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     half = [id for n, id in enumerate(made) if n % 2]
     late = {"snapshot": [], "tail": [*made], "both": half, "compressed": [], "both, compressed": half}[request.param]
     store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
-    store.write([Write(s.article, s.vectors, s.analysis) for id, s in made.items() if id not in late], NOW_MS)
+    store.write([Write(Upsert(s.article), s.vectors, s.analysis) for id, s in made.items() if id not in late], NOW_MS)
     with everything_compressed() if "compressed" in request.param else nullcontext():
         snapshot = Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))
         store.close()

@@ -9,10 +9,10 @@ from pathlib import Path
 from indexer.maintenance.reindex import reindex
 from recommender.catalog.articles import Body, Paragraph
 from recommender.catalog.opening import SNAPSHOTS
-from recommender.catalog.store.writes import Outcome
+from recommender.catalog.store.writes import Outcome, Upsert
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, Matrix
-from recommender.serving.archive import Archive, Upsert
+from recommender.serving.archive import Archive
 from recommender.serving.following import Follower
 from tests.building import DIMENSION, FakeEmbedder, article, build_store, open_archive
 

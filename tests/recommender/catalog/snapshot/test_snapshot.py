@@ -36,7 +36,7 @@ from recommender.catalog.store import reads
 from recommender.catalog.store import store as store_module
 from recommender.catalog.store import writes as writes_module
 from recommender.catalog.store.store import Store, create_store, open_store
-from recommender.catalog.store.writes import Write
+from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import ANALYSIS, Vectors, analyse
 from recommender.catalog.text.terms import TERM_BUCKETS, TermStatistics, make_signature
 from recommender.catalog.vectors import index, product_codes
@@ -244,12 +244,14 @@ def vector_writes(points: Half, first: int = 0, title: str = "Title") -> list[Wr
     topics = topics_of(len(points), TOPICS)
     return [
         Write(
-            article(
-                f"r{at}",
-                title=f"{title} {at}",
-                days_ago=200 - at / 24,
-                section=f"topic {topics[at - first]}",
-                tags=[f"tag {at % 10}"],
+            Upsert(
+                article(
+                    f"r{at}",
+                    title=f"{title} {at}",
+                    days_ago=200 - at / 24,
+                    section=f"topic {topics[at - first]}",
+                    tags=[f"tag {at % 10}"],
+                )
             ),
             Vectors(main, main),
             analysis,
@@ -356,7 +358,7 @@ def test_codebooks_last_until_the_archive_has_doubled_or_halved(tmp_path: Path, 
     made = []
     for size in sizes:
         store.write(some[:size], NOW_MS)
-        store.delete([w.article.id for w in some[size:]])
+        store.delete([w.upsert.article.id for w in some[size:]])
         made.append(Snapshot(write(store)))
     store.close()
     assert [s.rows for s in made] == sizes
@@ -373,7 +375,7 @@ def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no
     store = create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key)
     for size in (COMPRESSIBLE - 1, COMPRESSIBLE, COMPRESSIBLE - 1, COMPRESSIBLE):
         store.write(some[:size], NOW_MS)
-        store.delete([w.article.id for w in some[size:]])
+        store.delete([w.upsert.article.id for w in some[size:]])
         snapshot = Snapshot(write(store))
         assert snapshot.rows == size
         if size < COMPRESSIBLE:

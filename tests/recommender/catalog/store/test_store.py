@@ -29,9 +29,10 @@ from recommender.catalog.store import writes as writes_module
 from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.schema import SCHEMA_VERSION
 from recommender.catalog.store.store import Change, Store, create_store, open_store
-from recommender.catalog.store.writes import Outcome, Write, before_of
+from recommender.catalog.store.writes import Outcome, Upsert, Write, before_of
 from recommender.catalog.text.derived import ANALYSIS, Vectors, analyse
 from recommender.clock import DAY_MS
+from recommender.encoding.embed_articles import embed
 from recommender.errors import (
     CorruptError,
     DiskFullError,
@@ -64,7 +65,46 @@ def store(path: Path) -> Iterator[Store]:
 
 def write_of(a: Article, *, keep_rules: bool = False, links: tuple[EditorLink, ...] | None = None) -> Write:
     """Return one article as the store takes it."""
-    return replace(writes([a])[0], keep_rules=keep_rules, links=links)
+    return writes([Upsert(a, keep_rules=keep_rules, links=links)])[0]
+
+
+def test_an_upsert_is_a_change_if_article_rules_or_links_differ(store: Store) -> None:
+    """Stored rules count only if they are to be replaced, links only if there are new ones."""
+    stored = article("a", rules=Rules(evergreen=True))
+    link = EditorLink("a", "b", 0)
+    store.write(writes([Upsert(stored, links=(link,)), article("b")]))
+    plain = article("a")
+    same = [
+        Upsert(stored),
+        Upsert(plain, keep_rules=True),
+        Upsert(stored, links=(link,)),
+        Upsert(article("b"), links=()),
+    ]
+    different = [
+        Upsert(plain),
+        Upsert(replace(stored, title="New"), keep_rules=True),
+        Upsert(stored, links=()),
+        Upsert(article("b"), links=(EditorLink("b", "a", 0),)),
+        Upsert(article("c"), keep_rules=True),
+    ]
+    assert store.changed([*same, *different]) == different
+
+
+def test_only_texts_without_vectors_are_to_be_embedded(store: Store) -> None:
+    """The lookup names each missing text once, and puts old and new vectors together in the order of the articles."""
+    store.write(writes([article("a"), article("b", title="Pier")]))
+    asked = [
+        article("new", title="Tide"),
+        article("copy"),
+        article("like new", title="Tide"),
+        article("b", title="Pier"),
+    ]
+    lookup = store.look_up_vectors(asked)
+    assert list(lookup.missing) == [asked[0].text_hash()] == [a.text_hash() for a in lookup.missing.values()]
+    (made,) = embed([asked[0]], FakeEmbedder())
+    stored = store.vectors_of([article("a").text_hash(), asked[3].text_hash()])
+    expected = [made, stored[asked[1].text_hash()], made, stored[asked[3].text_hash()]]
+    assert [v.to_bytes() for v in lookup.complete([made])] == [v.to_bytes() for v in expected]
 
 
 def revisions_of(path: Path) -> dict[str, int]:
@@ -106,8 +146,10 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     for article_id, expected in stored(some).items():
         if article_id in back:
             assert_same(back[article_id], expected)
-    assert store.content_hashes(["full", "nothing"]) == {"full": some[0].content_hash()}
-    assert not (store.stored([]) or store.get_many([]) or store.content_hashes([]) or store.withdrawn([]))
+    with closing(sqlite3.connect(store.path)) as connection:
+        hashes = dict(connection.execute("SELECT id, content_hash FROM articles"))
+    assert hashes == {a.id: a.content_hash() for a in some}
+    assert not (store.stored([]) or store.get_many([]) or store.changed([]) or store.withdrawn([]))
 
 
 def test_more_ids_than_one_statement_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +260,7 @@ def test_an_encoder_may_have_any_name(tmp_path: Path, name: str) -> None:
     with closing(create_store(tmp_path / "s.sqlite3", FakeEmbedder(name).info.key)) as store:
         (write,) = writes([article("a")], FakeEmbedder(name))
         store.write([write])
-        text_hash = write.article.text_hash()
+        text_hash = write.upsert.article.text_hash()
         assert store.vectors_of([text_hash])[text_hash].to_bytes() == write.vectors.to_bytes()
 
 
@@ -226,10 +268,10 @@ def test_a_write_brings_a_withdrawn_article_back_only_if_it_may(store: Store) ->
     """Whoever withdrew it while the indexer was embedding it has the last word; others of the batch are written."""
     store.write(writes([article("a"), article("b")]))
     store.delete(["a"])
-    batch = [replace(write, restore=False) for write in writes([article("a", title="New"), article("b", title="New")])]
-    assert store.write(batch) == [Outcome.WITHDRAWN, Outcome.CHANGED]
+    batch = [Upsert(article(id, title="New"), restore=False) for id in "ab"]
+    assert store.write(writes(batch)) == [Outcome.WITHDRAWN, Outcome.CHANGED]
     assert (store.get("a"), store.withdrawn(["a"]), store.revision()) == (None, {"a"}, 4)
-    assert store.write([replace(batch[0], restore=True)]) == [Outcome.ADDED]
+    assert store.write(writes([replace(batch[0], restore=True)])) == [Outcome.ADDED]
     assert store.withdrawn(["a"]) == set()
 
 
