@@ -1,4 +1,4 @@
-"""What each piece of evidence is worth: the default formula without it, on editors' links, past only.
+"""What each feature is worth: the default formula without it, on editors' links, past articles only.
 
 python -m benchmarks.ablation DATA_DIR LINKS
 """

@@ -1,4 +1,4 @@
-"""How well WatchAffectedPages tells the pages that a change affects: against planning every page before and after.
+"""Precision and recall of WatchAffectedPages: against planning every page before and after a change.
 
 python -m benchmarks.affected DATA_DIR --changes 40
 """
@@ -32,8 +32,8 @@ Plans = dict[str, list[tuple[str, int | None]]]
 
 def main(
     data_dir: Annotated[Path, typer.Argument(help="Folder of an index; it is only read.")],
-    changes: Annotated[int, typer.Option(help="How many articles, drawn at random, are withdrawn and published.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
+    changes: Annotated[int, typer.Option(help="Articles, drawn at random, withdrawn and published.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
 ) -> None:
     """Measure, print and keep the result."""
     limit_threads(1)
@@ -49,9 +49,9 @@ def main(
         others = [other for other in ids if other != article_id]
         _apply(live, article_id, None)
         without = _plans(live, others, now_ms)
-        withdrawn = _told(live, article_id, _former(one), now_ms)
+        withdrawn = _reported(live, article_id, _former(one), now_ms)
         _apply(live, article_id, one)
-        published = _told(live, article_id, None, now_ms)
+        published = _reported(live, article_id, None, now_ms)
         true = {page for page in others if without[page] != all_plans[page]}
         samples.append({"true": len(true), "withdrawn": _of(withdrawn, true), "published": _of(published, true)})
         print(json.dumps(samples[-1]))
@@ -80,19 +80,20 @@ def _former(stored: Stored) -> Former:
     return Former(before_of(stored.article), stored.vectors, stored.analysis)
 
 
-def _told(live: Live, article_id: str, former: Former | None, now_ms: int) -> tuple[set[str], float, int]:
-    """Return the pages that are told, the seconds that took, and how many pages were planned for it."""
-    begun = time.perf_counter()
+def _reported(live: Live, article_id: str, former: Former | None, now_ms: int) -> tuple[set[str], float, int]:
+    """Return the pages reported for a change, the seconds that took, and how many pages were planned for it."""
+    started = time.perf_counter()
     view = AffectedPages(live, Ranker(), DEFAULT_LAYOUT, now_ms)
     if former is not None:
         view = view.before(article_id, former)
-    likely = view.likely(article_id)
-    told = {page for page in likely if view.shows(page, article_id)}
-    return told, time.perf_counter() - begun, len(likely)
+    candidates = view.likely(article_id)
+    reported = {page for page in candidates if view.shows(page, article_id)}
+    return reported, time.perf_counter() - started, len(candidates)
 
 
-def _of(told: tuple[set[str], float, int], true: set[str]) -> dict[str, float]:
-    return {"told": len(told[0]), "right": len(told[0] & true), "seconds": told[1], "planned": told[2]}
+def _of(reported: tuple[set[str], float, int], true: set[str]) -> dict[str, float]:
+    pages, seconds, planned = reported
+    return {"told": len(pages), "right": len(pages & true), "seconds": seconds, "planned": planned}
 
 
 def _summary(kind: str, samples: list[dict[str, Any]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a benchmark runs on: an index as it is, without loading its model; articles as `index` reads them."""
+"""Inputs of benchmarks: an index, without loading its model, and articles as `index` reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recommender.errors import NotFoundError
 
 
 def open_live(data_dir: Path) -> Live:
-    """Return the live view of an index at its present revision, its snapshot written anew if this release needs to."""
+    """Return the live view of an index at its latest revision. Writes a snapshot if this release needs a new one."""
     try:
         with open_catalog(data_dir) as catalog:
             return catalog.live
@@ -27,7 +27,7 @@ def open_live(data_dir: Path) -> Live:
 
 
 def read_articles(path: Path) -> Iterator[Article]:
-    """Yield the good records of any input that `index` reads, cleaned and checked as it does."""
+    """Yield the valid articles of any input that `index` reads, cleaned and checked alike."""
     clock_ms = now_ms()
     for record in open_source(path).records():
         if isinstance(record, RawArticle):

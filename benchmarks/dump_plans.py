@@ -1,4 +1,4 @@
-"""Write every answer of an index to a file, to prove that a change of the code changes no answer.
+"""Write every answer of an index to a file, for `cmp` to prove that a change of the code changes no answer.
 
 python -m benchmarks.dump_plans DATA_DIR --to before.jsonl     # then change the code, and once more: --to after.jsonl
 cmp before.jsonl after.jsonl
@@ -29,16 +29,18 @@ from benchmarks.data import open_live
 from benchmarks.service.hosting import Cores, serving
 
 _TIMEOUT_S = 60.0
+"""Deadline of one call, seconds."""
 _LISTED = 20
+"""Number of articles asked for by ListRelated."""
 _DRAFT_FIELDS = tuple(field.name for field in related_pb.Draft.DESCRIPTOR.fields)
-"""An Article has all of them under the same names."""
+"""Fields of a draft; an Article has all of them under the same names."""
 
 
 class _Service:
-    """Asks one running service, and writes each answer as one line of JSON."""
+    """A client of one running service that turns each answer into one line of JSON."""
 
     def __init__(self, channel: grpc.Channel, now: Timestamp) -> None:
-        """now: the time of every request that does not use the page's own."""
+        """now: the time of every request but those as of the page's own time."""
         self._related = related_grpc.RelatedNewsServiceStub(channel)
         self._articles = articles_grpc.ArticleServiceStub(channel)
         self._now = now
@@ -67,7 +69,7 @@ class _Service:
 def main(
     data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")],
     to: Annotated[Path, typer.Option(help="File to write.")],
-    drafts: Annotated[int, typer.Option(min=0, help="Articles that are also asked for as drafts, spread evenly.")] = 50,
+    drafts: Annotated[int, typer.Option(min=0, help="Articles, evenly spread, asked for as drafts too.")] = 50,
 ) -> None:
     """Write one line for each answer."""
     live = open_live(data_dir)
@@ -76,16 +78,16 @@ def main(
     now = Timestamp()
     now.FromMilliseconds(int(live.column("public_at_ms", rows).max()))
     step = max(1, len(ids) // drafts) if drafts else len(ids) + 1
-    begun = time.perf_counter()
+    started = time.perf_counter()
     lines: list[str] = []
     with serving(data_dir, Cores.split()) as service, grpc.insecure_channel(service.address) as channel:
-        asking = _Service(channel, now)
+        client = _Service(channel, now)
         for number, article_id in enumerate(ids):
-            lines.extend(asking.page(article_id))
+            lines.extend(client.page(article_id))
             if number % step == 0:
-                lines.append(asking.draft(article_id))
+                lines.append(client.draft(article_id))
     to.write_text("".join(lines), encoding="utf-8")
-    typer.echo(f"{to}: {len(lines)} answers of {len(ids)} pages in {time.perf_counter() - begun:.0f} s")
+    typer.echo(f"{to}: {len(lines)} answers of {len(ids)} pages in {time.perf_counter() - started:.0f} s")
 
 
 def _line(article_id: str, name: str, answer: Message) -> str:

@@ -1,8 +1,8 @@
-"""Articles in any number with their vectors: real paragraphs mixed, vectors drawn; each by its number alone, seeded.
+"""Any number of made-up articles with vectors: paragraphs of real ones mixed, vectors drawn at random.
 
-Article n has the labels and the number of paragraphs of one real article, paragraphs of any, and its number in the
-title, so that no two texts are equal. Its vectors lie around a point of that real article's own. So lengths are real;
-words are no more than those of the real articles, which a real archive of that size has more of.
+Article n depends on the seed and n alone. It has the labels and the number of paragraphs of one real article,
+paragraphs of any, and its number in the title, so that no two texts are equal. Its vectors lie around one point for
+each real article. So lengths are real, but the vocabulary is smaller than that of a real archive of that size.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from recommender.catalog.text.derived import Vectors
 from recommender.clock import DAY_MS
 from recommender.encoding.text_recipe import Vector
 
-_MAIN_NOISE, _HEAD_NOISE = 0.7, 0.35
+_MAIN_NOISE = 0.7
+"""Length of the random vector that is added to the real article's point for a main vector."""
+_HEAD_NOISE = 0.35
+"""Length of the random vector that is added to the main vector for a head vector."""
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """An archive of `articles` articles like the `real` ones, the last of which is of `now_ms`, UTC."""
+    """An archive of `articles` articles made of the `real` ones; the last is published at `now_ms`."""
 
     real: Sequence[Article]
     articles: int
@@ -35,7 +38,7 @@ class Mixed:
     seed: int
 
     def article(self, number: int, version: int = 0) -> tuple[Article, Vectors]:
-        """Return article `number`, in [0, articles): the higher, the later. Another version has another text."""
+        """Return article `number`, in [0, articles), oldest first. Another version of it has another text."""
         random = np.random.default_rng((self.seed, number, version))
         like = int(random.integers(len(self.real)))
         shape = self.real[like]

@@ -1,4 +1,4 @@
-"""The product's embedder beside plain `SentenceTransformer.encode` in float32, on the same texts, in turns."""
+"""The product's embedder beside plain `SentenceTransformer.encode` in float32, on the same texts, by turns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from benchmarks.result import SAMPLES, rounded_us
 from recommender.encoding.embedder import EMBEDDED_MODEL, Matrix, locate_model
 
 BLOCK_TEXTS = 64
+"""Texts encoded by one before the other takes its turn."""
 PLAIN_BATCH_TEXTS = 32
+"""Texts in a batch of plain `encode`: its default."""
 
 Encode = Callable[[Sequence[str]], Matrix]
 
 
 def load_plain() -> Encode:
-    """Return what anybody would write with sentence-transformers: the default model's files, float32, on the CPU."""
+    """Return plain `encode` of sentence-transformers: the default model's files, float32, on the CPU."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(locate_model(EMBEDDED_MODEL)), device="cpu", local_files_only=True)
@@ -26,9 +28,9 @@ def load_plain() -> Encode:
 
 
 def beside_plain(texts: Sequence[str], ours: Encode, plain: Encode) -> dict[str, Any]:
-    """Encode every text both ways, block by block in turns, so that a busy machine's noise hits both.
+    """Encode every text both ways, block by block by turns, so that noise of the machine hits both.
 
-    Who begins changes from block to block; one block of each beforehand is not counted. Samples are of whole blocks.
+    The one that begins changes from block to block; a first block of each is not counted. A sample is a whole block.
     """
     ways = {"ours": ours, "plain": plain}
     for encode in ways.values():

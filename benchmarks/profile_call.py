@@ -1,12 +1,11 @@
-"""Where the microseconds of one FillSlots call by id go, from the client's request to its answer.
+"""Where the time of one FillSlots call by id goes, from the client's request to its answer.
 
 python -m benchmarks.profile_call DATA_DIR
 
-In process: the service's own method, its stages timed by wrappers from outside; the same method without wrappers, which
-says what they cost; and over loopback: the whole call and the empty call of a server in a process of its own. The four
-take turns, a few pages each. What the whole call takes beyond the method in process is gRPC: transport, event loop,
-interceptor; on a machine with other work compare the method's time with its processor time first. No model is loaded.
-Linux only.
+Four take turns, a few pages each: the service's own method in process with wrappers that time its stages, the same
+method without wrappers, and over loopback the whole call and the empty call of a server in a process of its own. What
+the whole call takes beyond the method in process is gRPC: transport, event loop, interceptor. If other programs run on
+the machine, compare the method's time with its processor time first. No model is loaded. Linux only.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from benchmarks.service import no_model
 from benchmarks.service.calls import EMPTY, FILL, METHODS
 from benchmarks.service.hosting import Cores, pin, serving
 from benchmarks.service.questions import first_time, served_copy
-from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
+from benchmarks.stage_timer import Stage, StageTimer, wrapper_s
 from recommender.answer import rank, recommend, slots
 from recommender.answer.rank import Ranker, Scored
 from recommender.answer.recommend import Recommender
@@ -49,9 +48,11 @@ from recommender.serving.following import Follower
 from recommender.serving.options import ServingOptions
 
 PAGES = 1_000
+"""Pages of each of the four, unless told otherwise."""
 WARM_UP = 100
+"""Pages of each of the four before the measured ones."""
 _BLOCK = 25
-"""Pages of a turn."""
+"""Pages of one turn."""
 _MEASURED = ("in_process", "in_process_cpu", "watched", "whole", "empty")
 _READ, _WRITE, _REST = "request: parse", "answer: serialise", "request: checks, and what is left of the service"
 _SEARCHES = (*(f"search: of the last {articles:,}" for articles, _ in WINDOWS), "search: of any time")
@@ -96,16 +97,16 @@ Method = Callable[[related_pb.FillSlotsRequest], related_pb.FillSlotsResponse]
 
 
 class _NoDeadline:
-    """What the service asks of a call's context."""
+    """The part of a call's context that the service uses."""
 
     def time_remaining(self) -> None:
-        """No deadline."""
+        """Return None: there is no deadline."""
 
 
 def main(
     data_dir: Annotated[Path, typer.Argument(help="Folder of an index. A copy beside it is served.")],
-    pages: Annotated[int, typer.Option(help="Pages of each of the four.")] = PAGES,
-    seed: Annotated[int, typer.Option(help="Of the pages drawn.")] = 1,
+    pages: Annotated[int, typer.Option(help="Pages of each of the four measurements.")] = PAGES,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of pages.")] = 1,
 ) -> None:
     """Measure, print a Markdown table and keep the result."""
     cores = Cores.split()
@@ -124,20 +125,20 @@ def main(
 
 
 def profile(data_dir: Path, whole: Call, empty: Call, pages: int, seed: int) -> dict[str, Any]:
-    """Measure on an index that nobody writes to; returns the result's values, of them stages in microseconds.
+    """Measure on an index that nobody writes to; returns the result's values, with stages in microseconds.
 
-    whole, empty: make a call of a service elsewhere with this request.
+    whole, empty: make a call to a service in another process, with these bytes of a request.
     """
     limit_threads(1)
     live = open_live(data_dir)
     rows = np.random.default_rng(seed).permutation(live.rows())[: 4 * (pages + WARM_UP)].tolist()
     ids = [live.record(int(row)).id for row in rows]
     requests = (first_time(i, number) for number, i in enumerate(itertools.cycle(ids)))
-    stopwatch = Stopwatch()
+    timer = StageTimer()
     samples: dict[str, list[float]] = {name: [] for name in _MEASURED}
     rounds = []
     with _in_process(data_dir, live) as method:
-        plain, watched = _answering(method), _watched(method, stopwatch)
+        plain, wrapped = _answering(method), _wrapped(method, timer)
         for block in range(-WARM_UP // _BLOCK, -(-pages // _BLOCK)):
             some = {
                 "in_process": [_seconds(plain, next(requests)) for _ in range(_BLOCK)],
@@ -145,8 +146,8 @@ def profile(data_dir: Path, whole: Call, empty: Call, pages: int, seed: int) -> 
                 "whole": [_seconds(whole, next(requests)) for _ in range(_BLOCK)],
                 "empty": [_seconds(empty, b"") for _ in range(_BLOCK)],
             }
-            with stopwatch.watching(STAGES):
-                stages = [(_seconds(watched, next(requests)), stopwatch.take()) for _ in range(_BLOCK)]
+            with timer.timing(STAGES):
+                stages = [(_seconds(wrapped, next(requests)), timer.take()) for _ in range(_BLOCK)]
             some["watched"] = [seconds for seconds, _ in stages]
             if block >= 0:
                 rounds += [taken for _, taken in stages]
@@ -166,7 +167,7 @@ def profile(data_dir: Path, whole: Call, empty: Call, pages: int, seed: int) -> 
 
 
 def table(values: dict[str, Any]) -> str:
-    """Return a profile in Markdown. Medians of stages do not add up to the median of the whole exactly."""
+    """Return a profile in Markdown. Medians of stages need not add up to the median of the whole."""
     whole = values["whole_p50_us"]
     rows = [*values["stages"].items(), ("gRPC: transport, event loop, interceptor", values["grpc_us"])]
     lines = ["| stage | p50 us | of the call |", "| --- | ---: | ---: |"]
@@ -186,7 +187,7 @@ def table(values: dict[str, Any]) -> str:
 
 @contextmanager
 def _in_process(data_dir: Path, live: Live) -> Iterator[Method]:
-    """Yield the service's method on a live view, as a function."""
+    """Yield the service's method on a live view as a plain function."""
 
     async def no_other(key: str) -> Batcher:
         raise NotImplementedError(key)
@@ -200,7 +201,7 @@ def _in_process(data_dir: Path, live: Live) -> Iterator[Method]:
 
 
 def _finished(work: Coroutine[Any, Any, related_pb.FillSlotsResponse]) -> related_pb.FillSlotsResponse:
-    """Return the result of a coroutine that never waits, as FillSlots by id."""
+    """Return the result of a coroutine that never waits; FillSlots by id is one."""
     try:
         work.send(None)
     except StopIteration as stop:
@@ -216,10 +217,10 @@ def _answering(method: Method) -> Call:
     return answer
 
 
-def _watched(method: Method, stopwatch: Stopwatch) -> Call:
-    parse = stopwatch.watched(related_pb.FillSlotsRequest.FromString, (_READ,), -1)
-    answer = stopwatch.watched(method, (_REST,), -2)
-    serialise = stopwatch.watched(related_pb.FillSlotsResponse.SerializeToString, (_WRITE,), -3)
+def _wrapped(method: Method, timer: StageTimer) -> Call:
+    parse = timer.wrapped(related_pb.FillSlotsRequest.FromString, (_READ,), -1)
+    answer = timer.wrapped(method, (_REST,), -2)
+    serialise = timer.wrapped(related_pb.FillSlotsResponse.SerializeToString, (_WRITE,), -3)
 
     def call(data: bytes) -> bytes:
         serialised: bytes = serialise(answer(parse(data)))
@@ -229,9 +230,9 @@ def _watched(method: Method, stopwatch: Stopwatch) -> Call:
 
 
 def _seconds(call: Call, request: bytes, clock: Callable[[], float] = time.perf_counter) -> float:
-    begun = clock()
+    started = clock()
     call(request)
-    return clock() - begun
+    return clock() - started
 
 
 def _medians(rounds: Sequence[tuple[dict[str, float], int]]) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""What ranking costs after retrieval, by id, one thread; beside it reading the page, and retrieval.
+"""The cost of ranking, by id, on one thread; beside it reading the page, and retrieval.
 
-Ranking is the archive's publishing rate, the evidence of 300 candidates, their scores and their order; of the default
-formula, or with --ranker of a fitted one. Every page is asked for once, so that nothing of an answer is cached.
-rank_cpu is the thread's own processor time: without other work on the machine the wall clock shows the same.
+Ranking is the archive's publishing rate, the features of 300 candidates, their scores and their order, by the default
+formula or with --ranker by a fitted one. Every page is asked for once, so that nothing of an answer is cached.
+rank_cpu is the thread's own processor time; on an otherwise idle machine the wall clock shows the same.
 
 python -m benchmarks.ranking DATA_DIR
 """
@@ -30,8 +30,11 @@ from recommender.catalog.vectors.index import limit_threads
 from recommender.serving.ranker_file import read_ranker
 
 CANDIDATES = 300
+"""Candidates ranked for each page; a page with fewer is skipped."""
 PAGES = 2_000
+"""Pages measured."""
 WARM_UP = 100
+"""Pages ranked before the measured ones."""
 
 
 def main(

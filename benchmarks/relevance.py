@@ -1,4 +1,4 @@
-"""Relevance on editors' own links: what `related-news evaluate --cross-fit` measures, kept as a result.
+"""Keep what `related-news evaluate --cross-fit` measures: relevance on editors' own links.
 
 python -m benchmarks.relevance DATA_DIR LINKS [--near-duplicates PAIRS]
 """

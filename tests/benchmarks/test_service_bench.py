@@ -20,7 +20,7 @@ from benchmarks.service.no_model import NoModel
 from benchmarks.service.questions import DRAFT_WORDS, ask_about, make_drafts, served_copy
 from benchmarks.service.run import Asked, measure
 from benchmarks.service.turns import Case, Plan, in_turns, reading_cases, writing_cases
-from benchmarks.stopwatch import Stage, Stopwatch, wrapper_s
+from benchmarks.stage_timer import Stage, StageTimer, wrapper_s
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.verified import CHECKED
@@ -32,7 +32,7 @@ from tests.newsroom import newsroom
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of 40 articles."""
+    """A data folder with 40 articles."""
     folder = tmp_path_factory.mktemp("archives") / "data"
     folder.mkdir()
     store = build_store(folder, newsroom())
@@ -41,8 +41,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_service_is_measured_whole(data_dir: Path) -> None:
-    """Every call has samples alone and beside writes; start, memory and freshness are there; the index is untouched."""
+def test_a_run_measures_every_call_of_a_service(data_dir: Path) -> None:
+    """It has samples with and without writes, starts, memory and freshness, and leaves the index untouched."""
     plan = Plan(rounds=2, block_s=0.02, clients=(1, 3), writing_rounds=1, starts=1)
     with served_copy(data_dir) as copy:
         asked = Asked(plan, workers=1, writes=100.0, load=partial(NoModel, copy), module=no_model.MODULE)
@@ -71,15 +71,15 @@ def test_a_service_is_measured_whole(data_dir: Path) -> None:
 
 
 def test_each_start_checks_the_snapshot_unless_it_is_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an earlier start of the benchmark found whole must not make the next look quick."""
+    """A check that an earlier start recorded must not make the next one look quick."""
     checked = tmp_path / SNAPSHOTS / CHECKED
     checked.parent.mkdir()
-    known: list[bool] = []
+    verified: list[bool] = []
 
     @contextmanager
     def serving(data_dir: Path, *_: object, **__: object) -> Iterator[Running]:
         assert data_dir == tmp_path
-        known.append(checked.exists())
+        verified.append(checked.exists())
         checked.touch()
         yield Running("", 0, 1.5)
 
@@ -87,11 +87,11 @@ def test_each_start_checks_the_snapshot_unless_it_is_a_restart(tmp_path: Path, m
     cores = Cores(frozenset(), frozenset())
     assert run.time_starts(tmp_path, cores, 1, "module", 2) == [1.5, 1.5]
     assert run.time_starts(tmp_path, cores, 1, "module", 2, anew=False) == [1.5, 1.5]
-    assert known == [False, False, True, True]
+    assert verified == [False, False, True, True]
 
 
-def test_every_stage_of_a_call_is_seen(data_dir: Path) -> None:
-    """Stages are all of the call and nothing twice; a function that was renamed would make the profile fail."""
+def test_every_stage_of_a_call_is_timed(data_dir: Path) -> None:
+    """The stages cover the call and nothing twice; after a rename of a function the profile fails."""
     values = profile(data_dir, lambda _: b"", lambda _: b"", pages=25, seed=1)
     assert values["pages"] == 25
     assert values["grpc_us"] == pytest.approx(values["whole_p50_us"] - values["in_process_p50_us"], abs=0.1)
@@ -102,17 +102,17 @@ def test_every_stage_of_a_call_is_seen(data_dir: Path) -> None:
 
 
 def test_the_copy_shares_snapshots_and_not_the_store(data_dir: Path) -> None:
-    """What may be written to is copied; what never changes is linked, whatever its size."""
+    """The store, which is written to, is copied; snapshots, which never change, are linked."""
     with served_copy(data_dir) as copy:
-        theirs, ours = current_snapshot(copy / SNAPSHOTS), current_snapshot(data_dir / SNAPSHOTS)
-        assert theirs and ours
-        assert (theirs / "mains.npy").samefile(ours / "mains.npy")
+        copied, original = current_snapshot(copy / SNAPSHOTS), current_snapshot(data_dir / SNAPSHOTS)
+        assert copied and original
+        assert (copied / "mains.npy").samefile(original / "mains.npy")
         assert not (copy / STORE_FILE).samefile(data_dir / STORE_FILE)
         assert _revision(copy) == 40
 
 
 def test_calls_take_turns() -> None:
-    """In each round every case has one block; each round begins with another case."""
+    """Every case has one block in each round, and each round begins with another case."""
     cases = [Case(name, 1) for name in "abc"]
     ran: list[str] = []
 
@@ -126,7 +126,7 @@ def test_calls_take_turns() -> None:
 
 
 def test_figures_are_of_all_samples_and_few_are_kept() -> None:
-    """Percentiles do not depend on thinning, which is even; calls a second are of all blocks together."""
+    """Percentiles do not depend on thinning, which is even; calls a second are over all blocks."""
     random = np.random.default_rng(1)
     blocks = [Block(random.random(SAMPLES_KEPT).tolist(), 2.0, 0.5, 1.0) for _ in range(3)]
     found = figures(blocks)
@@ -141,7 +141,7 @@ def test_figures_are_of_all_samples_and_few_are_kept() -> None:
 
 
 def test_ratios_are_to_the_empty_call_by_as_many_clients() -> None:
-    """Medians of one client, calls a second of several; what was not measured has no ratio."""
+    """One client is compared by medians, several by calls a second; a call without figures has no ratio."""
     cases = {
         "empty/1": {"p50_us": 200.0, "per_second": 5_000.0},
         "empty/16": {"p50_us": 3_000.0, "per_second": 6_000.0},
@@ -160,7 +160,7 @@ def test_ratios_are_to_the_empty_call_by_as_many_clients() -> None:
 
 
 def test_drafts_are_distinct_and_of_one_length() -> None:
-    """Drafts go on with the next article where one ends; their words are the articles' own."""
+    """A draft goes on with the next article where one ends, and its words are those of the articles."""
     short = [article(f"a{n}", title=f"Title {n}", paragraphs=[f"p{n}w{w} " * 60 for w in range(3)]) for n in range(8)]
     drafts = make_drafts(short, 20)
     assert len({draft.SerializeToString() for draft in drafts}) == 20
@@ -171,20 +171,20 @@ def test_drafts_are_distinct_and_of_one_length() -> None:
     assert make_drafts([], 20) == []
 
 
-def test_a_stopwatch_counts_each_second_once() -> None:
-    """A function's time is without that of the wrapped ones it calls; nothing stays wrapped."""
-    stopwatch, inner = Stopwatch(), _Work.inner
-    with stopwatch.watching([Stage(_Work, "outer", ("outer",)), Stage(_Work, "inner", ("first", "later"))]):
-        begun = time.perf_counter()
+def test_a_stage_timer_counts_each_second_once() -> None:
+    """The time of a function is without that of the wrapped ones it calls, and nothing stays wrapped."""
+    timer, inner = StageTimer(), _Work.inner
+    with timer.timing([Stage(_Work, "outer", ("outer",)), Stage(_Work, "inner", ("first", "later"))]):
+        started = time.perf_counter()
         _Work().outer()
-        took = time.perf_counter() - begun
-    seconds, calls = stopwatch.take()
+        took = time.perf_counter() - started
+    seconds, calls = timer.take()
     assert calls == 4
     assert seconds["first"] >= 0.01
     assert seconds["later"] >= 0.02
     assert seconds["outer"] >= 0.005
     assert sum(seconds.values()) <= took
-    assert stopwatch.take() == ({}, 0)
+    assert timer.take() == ({}, 0)
     assert _Work.inner is inner
     assert 0 < wrapper_s() < 1e-3
 

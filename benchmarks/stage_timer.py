@@ -1,4 +1,4 @@
-"""Times what a call does by wrapping functions from outside; the code that is timed knows nothing of it."""
+"""Time the stages of a call by wrapping functions from outside; the timed code knows nothing of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from unittest import mock
 import numpy as np
 
 _TRIES = 20_000
+"""Calls that measure the cost of one wrapper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A function by its owner, a module or class, and its name there.
+    """A function, by its owner (a module or class) and its name there.
 
-    labels: what its time counts as; the n-th call in a round counts as the n-th, later ones as the last.
+    labels: what its time is booked under: the n-th call of a round under the n-th, later calls under the last.
     """
 
     owner: Any
@@ -28,8 +29,8 @@ class Stage:
     labels: tuple[str, ...]
 
 
-class Stopwatch:
-    """Adds up what functions take themselves, without the wrapped functions that they call. One thread."""
+class StageTimer:
+    """Sums of the time in wrapped functions, without the wrapped functions that they call. One thread."""
 
     def __init__(self) -> None:
         """Begin with an empty round."""
@@ -39,22 +40,22 @@ class Stopwatch:
         self._inside: list[float] = [0.0]
 
     def take(self) -> tuple[dict[str, float], int]:
-        """End a round: return the seconds of each label in it and the number of wrapped calls, and begin the next."""
+        """End a round and begin the next: return the seconds of each label and the number of wrapped calls."""
         taken = self._seconds, self._calls
         self._seconds, self._calls, self._nth, self._inside = {}, 0, Counter(), [0.0]
         return taken
 
     @contextmanager
-    def watching(self, stages: Sequence[Stage]) -> Iterator[None]:
-        """Wrap these functions until the end."""
+    def timing(self, stages: Sequence[Stage]) -> Iterator[None]:
+        """Wrap these functions within the block."""
         with ExitStack() as stack:
             for number, stage in enumerate(stages):
-                watched = self.watched(getattr(stage.owner, stage.name), stage.labels, number)
-                stack.enter_context(mock.patch.object(stage.owner, stage.name, watched))
+                wrapped = self.wrapped(getattr(stage.owner, stage.name), stage.labels, number)
+                stack.enter_context(mock.patch.object(stage.owner, stage.name, wrapped))
             yield
 
-    def watched(self, function: Callable[..., Any], labels: tuple[str, ...], number: int) -> Callable[..., Any]:
-        """Return a function wrapped. number: tells functions apart when calls of a round are counted."""
+    def wrapped(self, function: Callable[..., Any], labels: tuple[str, ...], number: int) -> Callable[..., Any]:
+        """Return a function that times `function`. number: identifies it when calls of a round are counted."""
         clock = time.perf_counter
 
         @functools.wraps(function)
@@ -64,11 +65,11 @@ class Stopwatch:
             label = labels[min(nth, len(labels) - 1)]
             inside = self._inside
             inside.append(0.0)
-            begun = clock()
+            started = clock()
             try:
                 return function(*values, **named)
             finally:
-                took = clock() - begun
+                took = clock() - started
                 self._seconds[label] = self._seconds.get(label, 0.0) + took - inside.pop()
                 inside[-1] += took
                 self._calls += 1
@@ -77,21 +78,20 @@ class Stopwatch:
 
 
 def wrapper_s() -> float:
-    """Return what wrapping costs for one call, seconds: the median difference to the same call without."""
+    """Return the cost of wrapping for one call, seconds: the difference of the medians with and without."""
 
     def nothing() -> None:
         return None
 
-    stopwatch = Stopwatch()
-    wrapped = stopwatch.watched(nothing, ("nothing",), 0)
+    wrapped = StageTimer().wrapped(nothing, ("nothing",), 0)
     return _each(wrapped) - _each(nothing)
 
 
 def _each(function: Callable[[], object]) -> float:
     samples = []
     for _ in range(20):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(_TRIES // 20):
             function()
-        samples.append((time.perf_counter() - begun) / (_TRIES // 20))
+        samples.append((time.perf_counter() - started) / (_TRIES // 20))
     return float(np.median(samples))

@@ -1,6 +1,6 @@
-"""Page plans as an editor would read them, to be judged by people: each page as of its own time, the default layout.
+"""Print page plans for people to judge: each page as of its own time, in the default layout.
 
-python -m benchmarks.plans DATA_DIR --pages 20 --seed 1
+python -m benchmarks.plans_to_judge DATA_DIR --pages 20 --seed 1
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from benchmarks.data import open_live
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.live import Live
 
-_SKIPPED = 4
-"""The first quarter of the archive has too little behind it to link to."""
+_SKIPPED_PARTS = 4
+"""Skip one in so many parts: the first quarter of the archive has too few older articles to link to."""
 
 
 def main(
     data_dir: Annotated[Path, typer.Argument(help="Folder of an index.")],
-    pages: Annotated[int, typer.Option(help="How many, drawn at random.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
+    pages: Annotated[int, typer.Option(help="Number of pages, drawn at random.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
 ) -> None:
     """Print a Markdown table: page, slot, score, link, reason."""
     live = open_live(data_dir)
     recommender = Recommender(live)
     rows = live.rows()
-    drawn = np.random.default_rng(seed).choice(rows[len(rows) // _SKIPPED :], pages, replace=False)
+    drawn = np.random.default_rng(seed).choice(rows[len(rows) // _SKIPPED_PARTS :], pages, replace=False)
     print("| page | slot | score | link | reason |\n| --- | --- | --- | --- | --- |")
     for row in sorted(drawn.tolist()):
         _print_plan(live, recommender, row)
