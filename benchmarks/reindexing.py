@@ -135,7 +135,7 @@ def _store(plan: Plan) -> Values:
 
 
 def _snapshot_from_nothing(plan: Plan) -> Values:
-    return _snapshot(plan, from_nothing=True)
+    return _snapshot(plan, from_scratch=True)
 
 
 def _changes(plan: Plan) -> Values:
@@ -149,7 +149,7 @@ def _open_with_changes(plan: Plan) -> Values:
 
 
 def _snapshot_carried_over(plan: Plan) -> Values:
-    return _snapshot(plan, from_nothing=False)
+    return _snapshot(plan, from_scratch=False)
 
 
 def _reindex(plan: Plan) -> Values:
@@ -215,10 +215,10 @@ def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
     return {**_at_rate(both, len(numbers)), "analysis": asdict(analysis), "sqlite": asdict(sqlite)}
 
 
-def _snapshot(plan: Plan, *, from_nothing: bool) -> Values:
+def _snapshot(plan: Plan, *, from_scratch: bool) -> Values:
     watch = Stopwatch()
     with watch.running(), closing(open_store(plan.data_dir / STORE_FILE)) as store:
-        write_snapshot(store, plan.data_dir / SNAPSHOTS, DIMENSION, _Talking(), from_nothing=from_nothing)
+        write_snapshot(store, plan.data_dir / SNAPSHOTS, DIMENSION, _Talking(), from_scratch=from_scratch)
     return _at_rate(watch, plan.articles)
 
 

@@ -107,6 +107,6 @@ def everything_compressed() -> Iterator[None]:
     With fewer rows than are compared exactly nothing is missed: the hits are those of the oracle.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "COMPRESSED_ROWS", COMPRESSIBLE)
+        patch.setattr(files, "COMPRESSED_ROWS_MIN", COMPRESSIBLE)
         codes_alone(patch)
         yield

@@ -7,7 +7,6 @@ every change that the snapshot has.
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import uuid
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
-from recommender.catalog.snapshot.files import flush
+from recommender.catalog.snapshot.files import disk_errors, flush
 from recommender.catalog.snapshot.manifest import (
     FileEntry,
     Manifest,
@@ -33,16 +32,16 @@ from recommender.catalog.store.store import open_store
 from recommender.clock import now_ms
 from recommender.errors import (
     CorruptError,
-    DiskFullError,
     InvalidInputError,
     MismatchError,
     NotFoundError,
-    StorageError,
 )
 
 ABOUT = "backup.json"
 FORMAT = 1
 _TRIES = 3
+_FULL, _FAILED = "no space left", "cannot be written"
+"""What the messages of disk errors say after the folder's name."""
 _ARRIVING = f"{STORE_FILE}.new"
 
 
@@ -91,7 +90,7 @@ def restore(backup: Path, data_dir: Path) -> About:
     about = read_about(backup)
     for name, entry in about.files.items():
         check_file(backup / name, entry, verify=True, fix="use another backup")
-    with _disk_errors(data_dir), only_run(data_dir):
+    with disk_errors(data_dir, _FULL, _FAILED), only_run(data_dir):
         if (data_dir / STORE_FILE).exists():
             raise InvalidInputError(str(data_dir), "has an index already", fix="choose another data_dir, or remove it")
         with _removed_on_failure(data_dir / SNAPSHOTS, data_dir / _ARRIVING):
@@ -167,7 +166,7 @@ def _made_whole(target: Path) -> Iterator[Path]:
         raise InvalidInputError(str(target), "is not empty", fix="name a folder that does not exist yet")
     whole = target.absolute()
     arriving = whole.with_name(f".{whole.name}.{uuid.uuid4().hex[:8]}")
-    with _disk_errors(target):
+    with disk_errors(target, _FULL, _FAILED):
         try:
             arriving.mkdir(parents=True)
             yield arriving
@@ -187,13 +186,3 @@ def _removed_on_failure(*paths: Path) -> Iterator[None]:
     except BaseException:
         _remove(*paths)
         raise
-
-
-@contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, DiskFullError) as error:
-        if isinstance(error, DiskFullError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"{target}: no space left", fix="free space, then try again") from error
-        raise StorageError(f"{target}: cannot be written: {error.strerror}", fix="check the folder") from error

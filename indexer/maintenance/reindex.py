@@ -66,7 +66,7 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, progress
             data_dir / SNAPSHOTS,
             embedder.info.dimension,
             progress,
-            from_nothing=before == store.encoder,
+            from_scratch=before == store.encoder,
         )
         services = 0
         if switch and before != store.encoder:

@@ -1,4 +1,4 @@
-"""From a data folder to its live view: choose the newest snapshot that is whole and fits, replay what came after it."""
+"""Open a data folder: choose the newest snapshot that is whole and fits the store, and replay later changes over it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recommender.catalog.live import Live
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, finished_snapshots
 from recommender.catalog.snapshot.row_values import RowValues
 from recommender.catalog.snapshot.snapshot import Snapshot
-from recommender.catalog.snapshot.verified import check
+from recommender.catalog.snapshot.verified import verify_snapshot
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Change, Store, open_store
 from recommender.catalog.text.derived import ANALYSIS
@@ -22,13 +22,15 @@ from recommender.errors import CorruptError, MismatchError
 log = logging.getLogger(__name__)
 
 STORE_FILE = "store.sqlite3"
+"""Name of the store in a data folder."""
 SNAPSHOTS = "snapshots"
-REPLAYED_LEAST = 5_000
+"""Name of the folder of snapshots in a data folder."""
+REPLAYED_CHANGES = 5_000
+"""Use a snapshot if at most this many changes came after it, however few rows it has."""
 REPLAYED_SHARE = 0.2
-"""Up to so many changes, and up to this share of a snapshot's rows, are replayed at the start; with more, a new
-snapshot is written first."""
-CHANGES_AT_ONCE = 64
-"""So many changes are applied between two answers."""
+"""Use a snapshot if the changes after it are at most this share of its rows; else a new one is written first."""
+CHANGES_PER_BATCH = 64
+"""Changes that a service applies between two answers."""
 
 T = TypeVar("T")
 
@@ -73,10 +75,11 @@ def open_catalog(
 
 
 def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True) -> Live:
-    """Return the live view of a store, at or near its present revision; `replay` does the rest.
+    """Return the live view of a store at its snapshot's revision; `replay` brings it up to date.
 
-    verify: compare checksums; an older snapshot becomes the current one then if that is broken. A new one is written if
-    there is none that can be used.
+    verify: compare checksums, and make an older snapshot the current one if that is broken.
+
+    A new snapshot is written if none can be used.
     """
     snapshot = usable_snapshot(store, folder, verify=verify)
     if snapshot is None:
@@ -88,47 +91,47 @@ def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True
 
 
 def usable_snapshot(store: Store, folder: Path, *, verify: bool = True) -> Snapshot | None:
-    """Return the current snapshot, or the newest older one if that is broken.
+    """Return the current snapshot, or the newest other one if that cannot be used, or None.
 
-    None if there is none that is whole, of the store's encoder, and not too far behind. One that is ahead of the store,
-    which was cut short or replaced by a backup then, is removed.
+    A snapshot can be used if it is whole, of the store's encoder, and not too far behind. One that is ahead of the
+    store is removed: the store was cut short, or replaced by a backup.
     """
     return _first_usable(store, folder, lambda path: Snapshot(path, verify=verify))
 
 
 def usable_folder(store: Store, folder: Path) -> Path | None:
-    """Return the folder of the snapshot that `usable_snapshot` would return, checked, without loading it."""
-    return _first_usable(store, folder, _checked)
+    """Return the folder of the snapshot that `usable_snapshot` would return, verified, without loading it."""
+    return _first_usable(store, folder, _verified)
 
 
-def _checked(path: Path) -> Path:
-    check(path)
+def _verified(path: Path) -> Path:
+    verify_snapshot(path)
     return path
 
 
-def _first_usable(store: Store, folder: Path, take: Callable[[Path], T]) -> T | None:
-    """Return what `take`, which raises if a snapshot is broken, makes of the first one that fits the store."""
+def _first_usable(store: Store, folder: Path, opened: Callable[[Path], T]) -> T | None:
+    """Return the first snapshot that fits the store, opened. opened: raises CorruptError if a snapshot is broken."""
     for path in finished_snapshots(folder):
         try:
             if _fits(Manifest.read(path), path, store):
-                return take(path)
-        except (CorruptError, MismatchError, OSError) as error:  # OSError: pruned this moment
+                return opened(path)
+        except (CorruptError, MismatchError, OSError) as error:  # OSError: it was removed meanwhile
             log.warning("snapshot %s is not used: %s", path.name, error)
     return None
 
 
 def replay(store: Store, live: Live) -> None:
-    """Apply every change that is committed by now to a live view that nobody else uses meanwhile."""
+    """Apply every change committed by now to a live view that no other thread uses meanwhile."""
     while changes := read_changes(store, live):
         live.apply(*changes)
 
 
 def read_changes(store: Store, live: Live) -> tuple[list[Change], dict[str, RowValues]] | None:
-    """Return some changes after the live view's revision with their articles' present state, or None if there are none.
+    """Return the next changes after the live view's revision and their articles' present state, or None.
 
-    Safe on any thread, as long as `live` is not applied to on another.
+    Safe on any thread, as long as no other thread applies changes to `live`.
     """
-    changes = store.changes_after(live.revision, CHANGES_AT_ONCE)
+    changes = store.changes_after(live.revision, CHANGES_PER_BATCH)
     if not changes:
         return None
     return changes, live.row_values(store.stored(list({change.article_id for change in changes})).values())
@@ -142,12 +145,12 @@ def _fits(manifest: Manifest, path: Path, store: Store) -> bool:
             path.name,
             store.revision(),
         )
-        shutil.rmtree(path, ignore_errors=True)  # later changes will have its revisions, and be others
+        shutil.rmtree(path, ignore_errors=True)  # its revisions will be those of other changes
         return False
     if manifest.encoder != store.encoder or manifest.analysis != ANALYSIS:
         log.info("snapshot %s is of %s, %s; not used", path.name, manifest.encoder, manifest.analysis)
         return False
-    if behind > max(REPLAYED_LEAST, REPLAYED_SHARE * manifest.rows):
+    if behind > max(REPLAYED_CHANGES, REPLAYED_SHARE * manifest.rows):
         log.info("snapshot %s is %d changes behind; not used", path.name, behind)
         return False
     return True

@@ -79,7 +79,7 @@ class Catalog(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         for module in (writer, files):
             self.patch.setattr(module, "flush", lambda _: None)  # nothing here survives the test
-        self.patch.setattr(writer, "STATISTICS_DRIFT", 1e9)  # so that a rebuild weighs words alike
+        self.patch.setattr(writer, "STATISTICS_GROWTH_MAX", 1e9)  # so that a rebuild weighs words alike
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
         self.model: dict[str, Article] = {}
@@ -178,13 +178,13 @@ class Catalog(RuleBasedStateMachine):
 
     # Snapshots, models, restarts
 
-    @rule(from_nothing=st.booleans(), wait=st.booleans())
-    def compact(self, from_nothing: bool, wait: bool) -> None:
+    @rule(from_scratch=st.booleans(), wait=st.booleans())
+    def compact(self, from_scratch: bool, wait: bool) -> None:
         """Write the next snapshot beside the archive, which takes it up by itself; wait for that, or do not."""
 
         def write() -> Path:
             with closing(open_store(self.folder / STORE_FILE)) as store:
-                return write_snapshot(store, self.folder / SNAPSHOTS, DIMENSION, from_nothing=from_nothing)
+                return write_snapshot(store, self.folder / SNAPSHOTS, DIMENSION, from_scratch=from_scratch)
 
         snapshot = self.run(asyncio.to_thread(write))
         if wait:

@@ -33,7 +33,7 @@ def rebuilt(data_dir: Path) -> Iterator[tuple[Store, Live]]:
         store = open_store(copy)
         try:
             dimension = store.dimension() or DIMENSION
-            path = write_snapshot(store, Path(folder) / SNAPSHOTS, dimension, from_nothing=True)
+            path = write_snapshot(store, Path(folder) / SNAPSHOTS, dimension, from_scratch=True)
             yield store, Live(Snapshot(path, verify=False))
         finally:
             store.close()

@@ -1,15 +1,16 @@
-"""The files of a snapshot, written batch by batch in row order, by plain writes that are flushed at the end.
+"""The files of a snapshot, written batch by batch in row order, by plain writes.
 
-A memory map would end the process by SIGBUS when the disk is full, and `np.save` would not say why it failed.
+On a full disk a memory map would end the process by SIGBUS, and `np.save` would not say why it failed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from array import array
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,25 +26,35 @@ from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed, Weights
 from recommender.catalog.vectors.index import SCANNED_ROWS, Rows
 from recommender.catalog.vectors.product_codes import ProductCodes, Quantizers, can_compress, train
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit
+from recommender.errors import DiskFullError, StorageError
 
-COMPRESSED_ROWS = SCANNED_ROWS
-"""Fewer rows are scanned exactly."""
+COMPRESSED_ROWS_MIN = SCANNED_ROWS
+"""Write product codes from this many rows on; fewer are scanned exactly."""
 _ENCODED_ROWS = 65_536
+"""Rows whose product codes are computed at a time."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the system's errors for a full disk, a used-up quota and a file beyond its limit."""
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Carried:
-    """Codes to carry over; new rows are encoded by the same quantizers. source: for each new row its row, or -1."""
+class CopiedCodes:
+    """Product codes of an earlier snapshot to copy; new rows are encoded by its quantizers.
+
+    rows: for each new row its row in the earlier snapshot, or -1.
+    """
 
     compressed: ProductCodes
-    source: Rows
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Some rows, array by array, all parallel. tag_counts, record_sizes: how much of tag_codes and records is whose."""
+    """Consecutive rows as parallel arrays.
+
+    tag_codes, records: of all rows, joined. tag_counts, record_sizes: codes and bytes of each row.
+    """
 
     mains: ScalarCodes
     heads: ScalarCodes
@@ -57,26 +68,26 @@ class Batch:
     records: bytes
 
 
-def batch_of(entries: Sequence[RowValues]) -> Batch:
-    """Return new rows; at least one."""
-    records = [entry.record.to_bytes() for entry in entries]
-    columns = zip(COLUMN_TYPES.values(), zip(*(entry.columns for entry in entries), strict=True), strict=True)
+def new_batch(rows: Sequence[RowValues]) -> Batch:
+    """Return a batch of new rows, at least one."""
+    records = [row.record.to_bytes() for row in rows]
+    columns = zip(COLUMN_TYPES.values(), zip(*(row.columns for row in rows), strict=True), strict=True)
     return Batch(
-        mains=np.stack([entry.main for entry in entries]),
-        heads=np.stack([entry.head for entry in entries]),
-        signatures=np.stack([entry.signature for entry in entries]),
-        sketches=np.stack([entry.sketch for entry in entries]),
+        mains=np.stack([row.main for row in rows]),
+        heads=np.stack([row.head for row in rows]),
+        signatures=np.stack([row.signature for row in rows]),
+        sketches=np.stack([row.sketch for row in rows]),
         columns=Columns(*(np.array(values, kind) for kind, values in columns)),
-        hashes=np.array([entry.id_hash for entry in entries]),
-        tag_counts=np.array([len(entry.tag_codes) for entry in entries]),
-        tag_codes=np.array([code for entry in entries for code in entry.tag_codes], np.uint32),
+        hashes=np.array([row.id_hash for row in rows]),
+        tag_counts=np.array([len(row.tag_codes) for row in rows]),
+        tag_codes=np.array([code for row in rows for code in row.tag_codes], np.uint32),
         record_sizes=np.array([len(record) for record in records]),
         records=b"".join(records),
     )
 
 
-def batch_from(snapshot: Snapshot, low: int, high: int) -> Batch:
-    """Return rows [low, high) of a snapshot as they are there."""
+def copied_batch(snapshot: Snapshot, low: int, high: int) -> Batch:
+    """Return a batch of the rows [low, high) of a snapshot."""
     rows = slice(low, high)
     tags = snapshot.tags
     record_sizes, records = snapshot.records(low, high)
@@ -95,7 +106,7 @@ def batch_from(snapshot: Snapshot, low: int, high: int) -> Batch:
 
 
 class SnapshotFiles:
-    """Writes all files of a snapshot but the manifest. A context manager; `finish` inside it."""
+    """Writes all files of a snapshot but the manifest. A context manager: call `append` and last `finish` inside it."""
 
     def __init__(self, folder: Path, rows: int, dimension: int, idf: Weights) -> None:
         """Begin a snapshot of `rows` rows in `folder`, which is empty."""
@@ -134,8 +145,8 @@ class SnapshotFiles:
         self._tag_counts.extend(batch.tag_counts.tolist())
         self._record_sizes.extend(batch.record_sizes.tolist())
 
-    def finish(self, carried: Carried | None) -> None:
-        """Write what depends on all rows. carried: compressed codes to keep; None makes all anew."""
+    def finish(self, copied: CopiedCodes | None) -> None:
+        """Write what depends on all rows. copied: product codes to copy; None trains and encodes all."""
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
         order = np.argsort(hashes, kind="stable")
         codes = np.concatenate(self._tag_codes) if self._tag_codes else np.empty(0, np.uint32)
@@ -146,22 +157,22 @@ class SnapshotFiles:
         self._save("tag_codes", codes)
         self._save("tag_offsets", _offsets(self._tag_counts))
         self._save("record_offsets", _offsets(self._record_sizes))
-        self._compress(carried)
+        self._compress(copied)
 
-    def _compress(self, carried: Carried | None) -> None:
-        """Write compressed codes, if there are rows enough for them."""
+    def _compress(self, copied: CopiedCodes | None) -> None:
+        """Write product codes, or empty files if there are too few rows."""
         quantizers = Quantizers(np.empty((0, self._dimension), np.float32), np.empty((0, 0, 0), np.float32))
         codes, lists = np.empty((0, 0), np.uint8), np.empty(0, np.uint16)
-        if self._rows >= COMPRESSED_ROWS and can_compress(self._dimension):
+        if self._rows >= COMPRESSED_ROWS_MIN and can_compress(self._dimension):
             mains: ScalarCodes = map_array(self._folder / "mains.npy")
-            quantizers = carried.compressed.quantizers if carried else train(mains, self._rows)
+            quantizers = copied.compressed.quantizers if copied else train(mains, self._rows)
             codes = np.empty((self._rows, self._dimension // 8), np.uint8)
             lists = np.empty(self._rows, np.uint16)
             new = np.arange(self._rows)
-            if carried:
-                kept, new = carried.source >= 0, np.flatnonzero(carried.source < 0)
-                source = carried.source[kept]
-                codes[kept], lists[kept] = carried.compressed.codes[source], carried.compressed.lists[source]
+            if copied:
+                has_code, new = copied.rows >= 0, np.flatnonzero(copied.rows < 0)
+                old_rows = copied.rows[has_code]
+                codes[has_code], lists[has_code] = copied.compressed.codes[old_rows], copied.compressed.lists[old_rows]
             for rows in np.array_split(new, -(-len(new) // _ENCODED_ROWS)) if len(new) else ():
                 codes[rows], lists[rows] = quantizers.encode(dequantise_8bit(mains[rows]))
         self._save("codes", codes)
@@ -182,7 +193,7 @@ class SnapshotFiles:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk."""
+    """Wait until the system has written a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -190,8 +201,8 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def put_in_place(path: Path, text: str) -> None:
-    """Write a whole text file, or replace it, by one rename; it is on the disk afterwards."""
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file, or replace it, by one rename; it is on the disk afterwards."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_text(text, "utf-8")
@@ -201,6 +212,20 @@ def put_in_place(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+@contextmanager
+def disk_errors(folder: Path, full: str, failed: str) -> Iterator[None]:
+    """Raise DiskFullError instead of an OSError for a full disk, StorageError instead of any other one.
+
+    full, failed: what the message says after the folder's name.
+    """
+    try:
+        yield
+    except (OSError, DiskFullError) as error:
+        if isinstance(error, DiskFullError) or error.errno in _NO_SPACE:
+            raise DiskFullError(f"{folder}: {full}", fix="free space, then try again") from error
+        raise StorageError(f"{folder}: {failed}: {error.strerror}", fix="check the folder") from error
 
 
 def _offsets(sizes: array[int]) -> Counts:

@@ -1,7 +1,8 @@
-"""What a snapshot is an image of, which files it has, and which snapshot is the current one. Knows no array.
+"""The manifest of a snapshot, and which snapshot is the current one. Reads no array.
 
-A snapshot is a folder. manifest.json names every other file with its size and checksum; the file CURRENT beside the
-folders names the one to use. Both are put in place by one rename each, so that neither is ever seen half-written.
+A snapshot is a folder. manifest.json in it says what it is an image of, and names every other file with its size and
+checksum. The file CURRENT beside the folders names the snapshot to use. Each is put in place by one rename, so that
+nobody reads a half-written one.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ from typing import Any
 from recommender.errors import CorruptError, MismatchError
 
 FORMAT = 3
+"""Version of a snapshot's files; this release reads no other."""
 MANIFEST = "manifest.json"
+"""Name of the manifest in a snapshot's folder."""
 CURRENT = "CURRENT"
+"""Name of the file that names the current snapshot."""
 UNFINISHED = "new-"
-"""The name of a folder that is still being written begins so."""
+"""Prefix of the names of folders that are still being written."""
 FIX = "an older snapshot is used, or it is rebuilt from the store"
+"""The advice in the errors of a damaged snapshot."""
 _BLOCK_BYTES = 1 << 18
-_CHECKED_AT_ONCE = 4
+"""Bytes that are read and added to a checksum at a time."""
+_CHECK_THREADS = 4
+"""Files whose checksums are computed at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of a snapshot: bytes, and CRC-32 of them."""
+    """Size in bytes and CRC-32 of one file."""
 
     size: int
     crc32: int
@@ -38,8 +45,11 @@ class FileEntry:
 class Manifest:
     """What a snapshot is an image of.
 
-    statistics: version of the store's term statistics that words are weighed by. trained_rows: rows that there
-    were when the codebooks of its compressed vectors were made. created_at_ms: UTC.
+    revision: of the store. encoder, analysis: versions of what made its vectors and terms.
+    statistics: version of the store's term statistics, which terms are weighed by.
+    trained_rows: number of rows when the product quantizer was trained.
+    created_at_ms: milliseconds since the epoch, UTC.
+    files: every file but the manifest, by name.
     """
 
     format: int
@@ -54,13 +64,16 @@ class Manifest:
     files: dict[str, FileEntry]
 
     def to_json(self) -> str:
-        """Return the manifest as readable JSON, with a checksum over the rest of it."""
+        """Return the manifest as indented JSON, with a checksum of its other values."""
         values = asdict(self)
         return json.dumps({**values, "checksum": _checksum(values)}, indent=1, sort_keys=True)
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """Read a snapshot's manifest. Raises CorruptError if it is missing or unreadable, MismatchError if not ours."""
+        """Read a snapshot's manifest.
+
+        Raises CorruptError if it is missing or unreadable, MismatchError if another release wrote it.
+        """
         path = folder / MANIFEST
         try:
             values = json.loads(path.read_text("utf-8"))
@@ -73,17 +86,18 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptError(f"{path}: unreadable: {error}", fix=FIX) from error
 
-    def check_files(self, folder: Path, *, verify: bool, whole: Collection[str] = ()) -> None:
-        """Raise CorruptError naming a file that is missing or not of its size, or, to verify, of its bytes.
+    def check_files(self, folder: Path, *, verify: bool, verified: Collection[str] = ()) -> None:
+        """Raise CorruptError naming a file that is missing or has another size or, with `verify`, another checksum.
 
-        Several are read at once, the largest first: a checksum takes 0.4 s a gigabyte, and the GIL for none of it.
-        whole: files whose bytes are known to be right.
+        verified: names of files whose checksums need not be compared.
+
+        Several files are read at once, the largest first: a checksum takes 0.4 s a gigabyte and does not hold the GIL.
         """
 
         def check(name: str) -> None:
-            check_file(folder / name, self.files[name], verify=verify and name not in whole)
+            check_file(folder / name, self.files[name], verify=verify and name not in verified)
 
-        with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CHECK_THREADS) as pool:
             check_all = pool.map if verify else map
             for _ in check_all(check, sorted(self.files, key=lambda name: -self.files[name].size)):
                 pass
@@ -106,7 +120,7 @@ def finished_snapshots(folder: Path) -> list[Path]:
 
 
 def unfinished_snapshots(folder: Path) -> list[Path]:
-    """Return every folder that is being written, or was when its writer died."""
+    """Return the folders that are being written, or were when their writer died."""
     return [path for path in _folders(folder) if path.name.startswith(UNFINISHED)]
 
 
@@ -124,7 +138,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def check_file(path: Path, entry: FileEntry, *, verify: bool, fix: str = FIX) -> None:
-    """Raise CorruptError if a file is missing or not of its size, or, to verify, of its bytes."""
+    """Raise CorruptError if a file is missing or has another size or, with `verify`, another checksum."""
     try:
         size = path.stat().st_size
     except OSError as error:

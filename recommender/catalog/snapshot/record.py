@@ -1,4 +1,4 @@
-"""A record: what is read of one article only when it is the page, or chosen."""
+"""A record: what is read of one article only when it is the page or is shown."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKi
 from recommender.catalog.text.terms import Masks, Signature, Terms
 
 _SIZES = struct.Struct("<III")
+"""The head of a serialised record: bytes of the id, of the JSON values and of the surfaces; the masks follow these."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """What is read of one article only when it is the page, or chosen.
+    """What is read of one article only when it is the page or is shown.
 
-    kinds: one character ("1" to "4", see ParagraphKind) for each paragraph. surfaces and masks: of the signature's
-    terms, in its order: as first written, and bit p set where the term stands in paragraph p.
+    kinds: one character for each paragraph, "1" to "4", see ParagraphKind.
+    surfaces: the signature's terms in its order, spelled as in the article.
+    masks: for each of these terms, bit p is set if it stands in paragraph p, and IN_TITLE if in the title.
     """
 
     id: str
@@ -35,7 +37,7 @@ class Record:
     masks: Masks
 
     def to_bytes(self) -> bytes:
-        """Serialise; `Record.from_bytes` reads it back."""
+        """Serialise the record for `from_bytes`."""
         labels = self.labels
         texts = self.url, self.title, self.summary, labels.section, labels.site, labels.language, labels.author
         values = [*texts, self.image_url, labels.tags, self.kinds, self.never_with]
@@ -44,11 +46,11 @@ class Record:
             json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(),
             "\n".join(self.surfaces).encode(),
         ]
-        return b"".join((_SIZES.pack(*map(len, parts)), *parts, _narrow(self.masks)))
+        return b"".join((_SIZES.pack(*map(len, parts)), *parts, _pack_masks(self.masks)))
 
     @staticmethod
     def from_bytes(blob: bytes) -> Record:
-        """Read back what `to_bytes` wrote."""
+        """Return the record that `to_bytes` serialised."""
         begin, text, surfaces, masks = accumulate((_SIZES.size, *_SIZES.unpack_from(blob)))
         values = json.loads(blob[text:surfaces])
         url, title, summary, section, site, language, author, image_url, tags, kinds, never_with = values
@@ -63,30 +65,30 @@ class Record:
             kinds=kinds,
             never_with=tuple(never_with),
             surfaces=terms,
-            masks=_widened(blob[masks:], len(terms)),
+            masks=_unpack_masks(blob[masks:], len(terms)),
         )
 
     @staticmethod
     def is_of(blob: bytes, article_id: str) -> bool:
-        """Say whether what `to_bytes` wrote is the record of this article; quicker than reading all of it."""
+        """Say whether a serialised record is of this article, without reading the rest of it."""
         return blob[_SIZES.size : _SIZES.size + _SIZES.unpack_from(blob)[0]] == article_id.encode()
 
 
-def _narrow(masks: Masks) -> bytes:
-    """Return masks in as few bytes each as hold the last paragraph; IN_TITLE, the last bit, is put before the first."""
+def _pack_masks(masks: Masks) -> bytes:
+    """Return masks in the fewest bytes each that reach the last paragraph; the last bit, IN_TITLE, comes first."""
     rolled = (masks << np.uint64(1)) | (masks >> np.uint64(63))
     return rolled.astype(np.min_scalar_type(rolled.max(initial=0))).tobytes()
 
 
-def _widened(data: bytes, count: int) -> Masks:
-    """Return what `_narrow` wrote of so many masks."""
+def _unpack_masks(data: bytes, count: int) -> Masks:
+    """Return the `count` masks that `_pack_masks` packed."""
     rolled = np.frombuffer(data, f"u{len(data) // count}" if count else np.uint8).astype(np.uint64)
     masks: Masks = (rolled >> np.uint64(1)) | (rolled << np.uint64(63))
     return masks
 
 
 def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
-    """Return what the snapshot keeps of an article beside its columns."""
+    """Return the record of an article."""
     return Record(
         id=article.id,
         url=article.url,
@@ -102,5 +104,5 @@ def make_record(article: Article, terms: Terms, signature: Signature) -> Record:
 
 
 def kinds_of(paragraphs: tuple[Paragraph, ...]) -> str:
-    """Return one character for each paragraph, as Record.kinds holds them; one without text counts as media."""
+    """Return Record.kinds of these paragraphs; one without text counts as media."""
     return "".join(str(int(p.kind if p.text else ParagraphKind.MEDIA)) for p in paragraphs)

@@ -1,25 +1,33 @@
-"""Writing a snapshot: what has not changed is carried over from the one before, the rest is read from the store.
+"""Writing a snapshot: unchanged rows are copied from the snapshot before, the others are made from the store.
 
 Word weights come from the store's term statistics, which stay the same from snapshot to snapshot until the archive has
-grown or shrunk much. A snapshot with later changes replayed over it, the next one carried over from it, and one made
-from nothing therefore hold the same rows, to the bit.
+grown or shrunk much. So a snapshot with later changes replayed over it, the next one copied from it, and one written
+from scratch hold the same rows, bit for bit.
 """
 
 from __future__ import annotations
 
-import errno
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from recommender.catalog.snapshot.files import Batch, Carried, SnapshotFiles, batch_from, batch_of, flush, put_in_place
+from recommender.catalog.snapshot.files import (
+    Batch,
+    CopiedCodes,
+    SnapshotFiles,
+    copied_batch,
+    disk_errors,
+    flush,
+    new_batch,
+    replace_file,
+)
 from recommender.catalog.snapshot.manifest import (
     CURRENT,
     FORMAT,
@@ -42,43 +50,50 @@ from recommender.catalog.text.derived import ANALYSIS
 from recommender.catalog.text.terms import TermStatistics, Weights
 from recommender.catalog.vectors.index import Rows
 from recommender.clock import DAY_MS, now_ms
-from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
+from recommender.errors import CorruptError, MismatchError
 
-KEPT_SNAPSHOTS = 2
-"""Snapshots kept of the current one's encoder; of each other encoder one is, so that one can go back to it."""
-STATISTICS_DRIFT = 1.1
-"""Term statistics are counted anew when the archive has so many times as many articles as they were counted over, or
-so many times fewer: an idf is off by 0.1 then, of about 7 that a telling word has."""
-STATISTICS_DAYS = 7
-"""And when they are so old and something has changed: a word that is new to them counts half as much as it should."""
-TRAINED_TIMES = 2.0
-"""Vectors are compressed anew when there are so many times as many rows as the codebooks were made for, or so many
-times fewer."""
-CHANGED_SHARE = 0.5
-"""With more changes than this share of the rows, a snapshot made from nothing is the cheaper one."""
-_WRITER_LOCK = "writer.lock"
-_BATCH_ROWS = 1_024
+SNAPSHOTS_KEPT = 2
+"""Snapshots kept of the active encoder; of each other encoder one is kept, so that the index can go back to it."""
+STATISTICS_GROWTH_MAX = 1.1
+"""Count term statistics again once the archive has this many times more or fewer articles than they were counted over.
 
+At 1.1 an idf is wrong by 0.1; a rare word has about 7.
+"""
+STATISTICS_AGE_DAYS_MAX = 7
+"""Count term statistics again after this many days if something has changed: words new to them weigh too little."""
+TRAINED_GROWTH_MAX = 2.0
+"""Train the product quantizer again once there are this many times more or fewer rows than it was trained for."""
+CHANGED_SHARE_MAX = 0.5
+"""Copy rows of the snapshot before while the changes are at most this share of its rows; beyond, scratch is cheaper."""
 PROGRESS_STAGE = "snapshot"
 """Name of the stage that a Progress gets to see; its steps are rows."""
+_FULL = "no space left for a snapshot; the previous one stays in use"
+"""The message of a DiskFullError."""
+_WRITER_LOCK = "writer.lock"
+"""Name of the file that writers lock in turn."""
+_BATCH_ROWS = 1_024
+"""Rows that are made, or copied, and written at a time."""
 
 
 def write_snapshot(
-    store: Store, folder: Path, dimension: int, progress: Progress = SILENT, *, from_nothing: bool = False
+    store: Store, folder: Path, dimension: int, progress: Progress = SILENT, *, from_scratch: bool = False
 ) -> Path:
-    """Write an image of the store's present revision under `folder`, and prune old ones.
+    """Write a snapshot of the store's present revision under `folder`, and remove old ones. Returns its folder.
 
-    It becomes the current one if the store's encoder is the active one. Writers of other processes take turns.
-    Returns the snapshot's folder. A crash at any moment leaves the previous snapshot current.
-    Raises DiskFullError or StorageError, naming the folder, and then leaves nothing behind.
+    from_scratch: copy nothing from the snapshot before.
+
+    It becomes the current one if the store's encoder is the active one. Writers in several processes take turns. A
+    crash at any moment leaves the previous snapshot current.
+
+    Raises DiskFullError or StorageError naming the folder, and then leaves nothing behind.
     """
-    with _disk_errors(folder), in_turn(folder / _WRITER_LOCK):
+    with disk_errors(folder, _FULL, "cannot write a snapshot"), in_turn(folder / _WRITER_LOCK):
         _remove_unfinished(folder)
         temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
         try:
             store.analyse_missing()
-            base = None if from_nothing else _newest_fitting(store, folder, dimension)
+            base = None if from_scratch else _newest_base(store, folder, dimension)
             statistics = _statistics(store)
             with store.frozen() as frozen:
                 writing = _Writing(frozen, temporary, dimension, statistics, base, progress)
@@ -101,38 +116,42 @@ def write_snapshot(
 
 
 def make_current(snapshot: Path) -> None:
-    """Let the file CURRENT beside a finished snapshot name it, by one rename."""
-    put_in_place(snapshot.parent / CURRENT, snapshot.name + "\n")
+    """Make a finished snapshot the current one: CURRENT beside it names it, put in place by one rename."""
+    replace_file(snapshot.parent / CURRENT, snapshot.name + "\n")
 
 
-def _newest_fitting(store: Store, folder: Path, dimension: int) -> Snapshot | None:
-    """Return the newest whole snapshot of the same making, to carry over from; None if there is none."""
-    made_of = (store.encoder, ANALYSIS, dimension)
+def _newest_base(store: Store, folder: Path, dimension: int) -> Snapshot | None:
+    """Return the newest whole snapshot that rows can be copied from, or None."""
+    wanted = (store.encoder, ANALYSIS, dimension)
     for path in finished_snapshots(folder):
         with suppress(CorruptError, MismatchError):
             manifest = Manifest.read(path)
             behind = store.revision() - manifest.revision
-            fits = (manifest.encoder, manifest.analysis, manifest.dimension) == made_of
-            if fits and 0 <= behind <= manifest.rows * CHANGED_SHARE:
+            fits = (manifest.encoder, manifest.analysis, manifest.dimension) == wanted
+            if fits and 0 <= behind <= manifest.rows * CHANGED_SHARE_MAX:
                 return Snapshot(path)
     return None
 
 
 def _statistics(store: Store) -> Statistics:
-    """Return the store's term statistics, counted anew if the archive has outgrown them."""
-    found, count = store.statistics(), store.count()
-    if found is not None:
-        documents, days = found.terms.documents, (now_ms() - found.counted_at_ms) / DAY_MS
-        if documents / STATISTICS_DRIFT <= count <= documents * STATISTICS_DRIFT and days <= STATISTICS_DAYS:
-            return found
+    """Return the store's term statistics, counted again if they are out of date."""
+    statistics, count = store.statistics(), store.count()
+    if statistics is not None:
+        documents, age_days = statistics.terms.documents, (now_ms() - statistics.counted_at_ms) / DAY_MS
+        same_size = documents / STATISTICS_GROWTH_MAX <= count <= documents * STATISTICS_GROWTH_MAX
+        if same_size and age_days <= STATISTICS_AGE_DAYS_MAX:
+            return statistics
     with store.frozen() as frozen:
-        counted = TermStatistics.count(frozen.terms())
-    return store.add_statistics(counted)
+        terms = TermStatistics.count(frozen.terms())
+    return store.add_statistics(terms)
 
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """A snapshot in the making. base: what to carry over from: codes, and, weighed by the same statistics, rows."""
+    """A snapshot while it is written.
+
+    base: snapshot to copy from: rows if its terms have the same weights, product codes in any case; None for scratch.
+    """
 
     frozen: FrozenStore
     folder: Path
@@ -147,52 +166,52 @@ class _Writing:
         if base is None:
             self._write(self._from_store(idf), idf, None)
             return rows
-        changed = self.frozen.ids_changed_after(base.manifest.revision)
-        gone = [row for row in map(base.find, changed) if row is not None]
-        entries = sorted(make_row_values(list(self.frozen.stored(changed)), idf), key=lambda entry: entry.key)
-        source = _source(base, gone, entries)
+        changed_ids = self.frozen.ids_changed_after(base.manifest.revision)
+        outdated = [row for row in map(base.find, changed_ids) if row is not None]
+        changed = sorted(make_row_values(list(self.frozen.stored(changed_ids)), idf), key=lambda values: values.key)
+        base_rows = _base_rows(base, outdated, changed)
         trained_rows = base.manifest.trained_rows
-        same_words = base.manifest.statistics == self.statistics.version
-        same_size = trained_rows / TRAINED_TIMES <= rows <= trained_rows * TRAINED_TIMES
-        batches = _carried_over(base, source, entries) if same_words else self._from_store(idf)
-        carried = Carried(base.compressed, source) if base.compressed and same_size else None
-        self._write(batches, idf, carried)
-        return trained_rows if carried else rows
+        same_weights = base.manifest.statistics == self.statistics.version
+        same_size = trained_rows / TRAINED_GROWTH_MAX <= rows <= trained_rows * TRAINED_GROWTH_MAX
+        batches = _copied(base, base_rows, changed) if same_weights else self._from_store(idf)
+        copied_codes = CopiedCodes(base.compressed, base_rows) if base.compressed and same_size else None
+        self._write(batches, idf, copied_codes)
+        return trained_rows if copied_codes else rows
 
-    def _write(self, batches: Iterator[Batch], idf: Weights, carried: Carried | None) -> None:
+    def _write(self, batches: Iterator[Batch], idf: Weights, copied_codes: CopiedCodes | None) -> None:
         rows = self.frozen.count
         self.progress.begin(PROGRESS_STAGE, rows)
         with SnapshotFiles(self.folder, rows, self.dimension, idf) as files:
             for batch in batches:
                 files.append(batch)
                 self.progress.advance(len(batch.hashes))
-            files.finish(carried)
+            files.finish(copied_codes)
 
     def _from_store(self, idf: Weights) -> Iterator[Batch]:
         articles = self.frozen.in_time_order()
-        while some := list(islice(articles, _BATCH_ROWS)):
-            yield batch_of(make_row_values(some, idf))
+        while batch := list(islice(articles, _BATCH_ROWS)):
+            yield new_batch(make_row_values(batch, idf))
 
 
-def _source(base: Snapshot, gone: Sequence[int], entries: Sequence[RowValues]) -> Rows:
-    """Return for each row of the new snapshot its row in `base`, or -1 for the next one of `entries`."""
-    kept = np.ones(base.rows, np.bool_)
-    kept[list(gone)] = False
-    before = np.concatenate(([0], np.cumsum(kept)))
-    places = [before[base.insertion_row(*entry.key)] for entry in entries]
-    return np.insert(np.flatnonzero(kept), np.array(places, np.int64), -1)
+def _base_rows(base: Snapshot, outdated: Sequence[int], changed: Sequence[RowValues]) -> Rows:
+    """Return for each row of the new snapshot its row in `base`, or -1 for the next one of `changed`."""
+    is_current = np.ones(base.rows, np.bool_)
+    is_current[list(outdated)] = False
+    rows_before = np.concatenate(([0], np.cumsum(is_current)))
+    places = [rows_before[base.insertion_row(*values.key)] for values in changed]
+    return np.insert(np.flatnonzero(is_current), np.array(places, np.int64), -1)
 
 
-def _carried_over(base: Snapshot, source: Rows, entries: Sequence[RowValues]) -> Iterator[Batch]:
-    new = iter(entries)
-    for low, high in _runs(source):
-        yield batch_of([next(new)]) if low < 0 else batch_from(base, low, high)
+def _copied(base: Snapshot, base_rows: Rows, changed: Sequence[RowValues]) -> Iterator[Batch]:
+    new = iter(changed)
+    for low, high in _runs(base_rows):
+        yield new_batch([next(new)]) if low < 0 else copied_batch(base, low, high)
 
 
-def _runs(source: Rows) -> Iterator[tuple[int, int]]:
-    """Yield rows that follow each other in the base as [low, high), at most _BATCH_ROWS, and (-1, 0) for an entry."""
-    breaks = np.flatnonzero((np.diff(source) != 1) | (source[1:] == 0)) + 1
-    for run in np.split(source, breaks):
+def _runs(base_rows: Rows) -> Iterator[tuple[int, int]]:
+    """Yield consecutive rows of the base as [low, high), at most _BATCH_ROWS each, and (-1, 0) for a changed row."""
+    breaks = np.flatnonzero((np.diff(base_rows) != 1) | (base_rows[1:] == 0)) + 1
+    for run in np.split(base_rows, breaks):
         if len(run) and run[0] < 0:
             yield -1, 0
         else:
@@ -221,7 +240,7 @@ def _manifest(
 
 
 def _publish(folder: Path, temporary: Path, manifest: Manifest) -> Path:
-    """Give a finished snapshot its name."""
+    """Write the manifest and give the folder its final name."""
     final = folder / f"{manifest.revision:012d}-{temporary.name.rsplit('-', 1)[1]}"
     (temporary / MANIFEST).write_text(manifest.to_json(), "utf-8")
     flush(temporary / MANIFEST)
@@ -231,41 +250,24 @@ def _publish(folder: Path, temporary: Path, manifest: Manifest) -> Path:
 
 
 def _prune(folder: Path, written: Path) -> None:
-    """Remove old snapshots, and those that cannot be read, but not the one just written. Mapped files stay readable.
+    """Remove old and unreadable snapshots, but never the one just written. Files that are mapped stay readable.
 
-    Of two of one revision the names do not say which is the newer one.
+    The names of two snapshots of one revision do not say which is newer, so the current and the new one count first.
     """
-    kept: Counter[str] = Counter()
-    spared = (current_snapshot(folder), written)
-    for path in sorted(finished_snapshots(folder), key=lambda path: path not in spared):
+    counts: Counter[str] = Counter()
+    first = (current_snapshot(folder), written)
+    for path in sorted(finished_snapshots(folder), key=lambda path: path not in first):
         try:
             encoder = Manifest.read(path).encoder
         except (CorruptError, MismatchError):
             shutil.rmtree(path, ignore_errors=True)
             continue
-        kept[encoder] += 1
-        if kept[encoder] > (KEPT_SNAPSHOTS if encoder == next(iter(kept)) else 1):
+        counts[encoder] += 1
+        if counts[encoder] > (SNAPSHOTS_KEPT if encoder == next(iter(counts)) else 1):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what writers left that died: whoever holds the lock is the only one."""
+    """Remove folders of writers that died; the caller holds the lock, so no other writer is running."""
     for path in unfinished_snapshots(folder):
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFullError(
-                f"{folder}: no space left for a snapshot; the previous one stays in use",
-                fix="free space, then try again",
-            ) from error
-        raise StorageError(f"{folder}: cannot write a snapshot: {error.strerror}", fix="check the folder") from error
-
-
-def _silent(done: int, total: int) -> None:
-    del done, total

@@ -299,10 +299,10 @@ def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | R
             stack.enter_context(everything_compressed())
         for module in (writer, files):
             patch.setattr(module, "flush", lambda _: None)  # nothing here survives the test
-        patch.setattr(writer, "KEPT_SNAPSHOTS", 9)
-        patch.setattr(writer, "STATISTICS_DRIFT", 1e9)
-        patch.setattr(writer, "CHANGED_SHARE", data.draw(st.sampled_from([0.5, 1e9]), "share carried over"))
-        patch.setattr(writer, "TRAINED_TIMES", data.draw(st.sampled_from([1.0, 2.0]), "rows trained for"))
+        patch.setattr(writer, "SNAPSHOTS_KEPT", 9)
+        patch.setattr(writer, "STATISTICS_GROWTH_MAX", 1e9)
+        patch.setattr(writer, "CHANGED_SHARE_MAX", data.draw(st.sampled_from([0.5, 1e9]), "share carried over"))
+        patch.setattr(writer, "TRAINED_GROWTH_MAX", data.draw(st.sampled_from([1.0, 2.0]), "rows trained for"))
         store = create_store(Path(name) / STORE_FILE, FakeEmbedder().info.key)
         if compressed:
             store.write(writes(OTHERS), NOW_MS)
@@ -318,7 +318,7 @@ def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | R
         assert_holds(live, expected, store.revision())
         next_one = image(store, Path(name))
         assert_holds(next_one, expected, store.revision())
-        rebuilt = write_snapshot(store, Path(name) / SNAPSHOTS, DIMENSION, from_nothing=True)
+        rebuilt = write_snapshot(store, Path(name) / SNAPSHOTS, DIMENSION, from_scratch=True)
         made_anew = Live(Snapshot(rebuilt))
         assert_holds(made_anew, expected, store.revision())
         same_codebooks = next_one.manifest.trained_rows == made_anew.manifest.rows != live.manifest.trained_rows

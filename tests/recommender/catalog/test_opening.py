@@ -177,7 +177,7 @@ def test_one_that_is_too_far_behind_is_written_anew(
     store: Store, monkeypatch: pytest.MonkeyPatch, changes: int, used: bool
 ) -> None:
     """Up to a number of changes they are replayed, beyond it a new snapshot is the quicker start."""
-    monkeypatch.setattr(opening, "REPLAYED_LEAST", 4)
+    monkeypatch.setattr(opening, "REPLAYED_CHANGES", 4)
     path = write(store)
     add(store, *"defgh"[:changes])
     found, revision, count = opened(store)
@@ -187,7 +187,7 @@ def test_one_that_is_too_far_behind_is_written_anew(
 
 def test_of_a_large_archive_a_share_is_replayed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fifth of its rows, however few the least number is."""
-    monkeypatch.setattr(opening, "REPLAYED_LEAST", 0)
+    monkeypatch.setattr(opening, "REPLAYED_CHANGES", 0)
     add(store, *(f"x{i}" for i in range(7)))
     path = write(store)
     add(store, "d", "e")
@@ -223,7 +223,7 @@ def test_one_of_a_future_that_the_store_has_lost_is_removed(
 def test_changes_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a service answers between two of them; each part has the present state of its articles."""
     live = open_live(store, store.path.parent / SNAPSHOTS, DIMENSION)
-    monkeypatch.setattr(opening, "CHANGES_AT_ONCE", 2)
+    monkeypatch.setattr(opening, "CHANGES_PER_BATCH", 2)
     add(store, *"defgh")
     store.delete(["h"])
     sizes = []

@@ -31,7 +31,7 @@ from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import LiveRows
 from recommender.catalog.snapshot.snapshot import Snapshot
-from recommender.catalog.snapshot.writer import KEPT_SNAPSHOTS, write_snapshot
+from recommender.catalog.snapshot.writer import SNAPSHOTS_KEPT, write_snapshot
 from recommender.catalog.store import reads
 from recommender.catalog.store import store as store_module
 from recommender.catalog.store import writes as writes_module
@@ -279,7 +279,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     store = vector_store(folder, unit_points(MANY, DIMENSION, topics=TOPICS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "COMPRESSED_ROWS", COMPRESSIBLE)
+        patch.setattr(files, "COMPRESSED_ROWS_MIN", COMPRESSIBLE)
         path = write_snapshot(store, folder / SNAPSHOTS, DIMENSION)
     store.close()
     return path
@@ -288,8 +288,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let snapshots of few rows be compressed, and be carried over whatever has changed."""
-    monkeypatch.setattr(files, "COMPRESSED_ROWS", COMPRESSIBLE)
-    monkeypatch.setattr(writer, "CHANGED_SHARE", 1e9)
+    monkeypatch.setattr(files, "COMPRESSED_ROWS_MIN", COMPRESSIBLE)
+    monkeypatch.setattr(writer, "CHANGED_SHARE_MAX", 1e9)
 
 
 def assert_encoded(snapshot: Snapshot, by: Quantizers) -> None:
@@ -325,7 +325,7 @@ def test_codes_are_carried_over_as_encoding_anew_would_make_them(
 ) -> None:
     """What stayed keeps its code, what is new or changed gets one by the same codebooks, and only that is encoded."""
     monkeypatch.setattr(product_codes, "LISTS_ROWS", lists_rows)
-    monkeypatch.setattr(writer, "STATISTICS_DRIFT", 1e9 if same_words else 1.0)
+    monkeypatch.setattr(writer, "STATISTICS_GROWTH_MAX", 1e9 if same_words else 1.0)
     monkeypatch.setattr(files, "_ENCODED_ROWS", 9)
     store = vector_store(tmp_path, unit_points(90, DIMENSION))
     base = Snapshot(write(store))
@@ -875,7 +875,7 @@ def test_old_snapshots_are_pruned_but_the_last(store: Store) -> None:
         store.write(writes([article(f"x{i}")]))
         paths.append(write(store))
     folder = paths[0].parent
-    assert sorted(p for p in folder.iterdir() if p.is_dir()) == paths[-KEPT_SNAPSHOTS:]
+    assert sorted(p for p in folder.iterdir() if p.is_dir()) == paths[-SNAPSHOTS_KEPT:]
     assert current_snapshot(folder) == paths[-1]
     assert leftovers(folder) == []
     assert [opened.record(row).id for row in range(3)] == ["bare", "full", "later"]
@@ -1058,7 +1058,7 @@ def test_a_killed_writer_leaves_a_whole_current_snapshot(store: Store, seed: int
     assert Snapshot(current).rows == 3
     assert write(store) == current_snapshot(folder)
     assert leftovers(folder) == []
-    assert len(list(folder.iterdir())) == KEPT_SNAPSHOTS + len(KEPT)
+    assert len(list(folder.iterdir())) == SNAPSHOTS_KEPT + len(KEPT)
 
 
 # A full disk

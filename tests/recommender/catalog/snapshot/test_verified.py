@@ -1,4 +1,4 @@
-"""A restart reads only those files of a snapshot that somebody may have touched since they were found whole."""
+"""A restart reads only those files of a snapshot that may have changed since an earlier start verified them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from recommender.catalog.snapshot import manifest, verified
 from recommender.catalog.snapshot.manifest import MANIFEST, FileEntry, crc32_of
-from recommender.catalog.snapshot.verified import CHECKED, check
+from recommender.catalog.snapshot.verified import CHECKED, verify_snapshot
 from recommender.errors import CorruptError
 from tests.recommender.catalog.snapshot.test_manifest import MADE
 
@@ -24,7 +24,7 @@ SETTLED_S = 0.05
 
 @pytest.fixture
 def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a snapshot of three files, written long enough ago."""
+    """Return a snapshot of three files that have settled."""
     monkeypatch.setattr(verified, "_SETTLED_NS", int(SETTLED_S * 1e9))
     folder = tmp_path / "000000000007-a"
     write(folder)
@@ -34,7 +34,7 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the files whose bytes were read, as they are read."""
+    """Return a list of the files whose bytes are read; it grows as they are."""
     names: list[str] = []
 
     def reading(path: Path) -> int:
@@ -55,7 +55,7 @@ def write(folder: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """Change one bit in place, and put back the times that can be put back."""
+    """Change one bit in place, and restore the times that can be restored."""
     before = path.stat()
     data = path.read_bytes()
     with path.open("r+b") as stream:
@@ -65,85 +65,77 @@ def flip(path: Path) -> None:
 
 
 def copy_over(path: Path) -> None:
-    """Put a copy in a file's place: the same bytes, size and time of change."""
+    """Replace a file by a copy with the same bytes, size and time of modification."""
     shutil.copy2(path, path.with_suffix(".copy"))
     path.with_suffix(".copy").replace(path)
 
 
 def test_a_restart_reads_no_file_again(snapshot: Path, read: list[str]) -> None:
-    """Every byte was compared before, in this boot, and nobody has written since."""
-    check(snapshot)
+    """A second start compares no checksum and leaves CHECKED alone."""
+    verify_snapshot(snapshot)
     assert sorted(read) == NAMES
-    kept = (snapshot.parent / CHECKED).stat()
-    check(snapshot)
+    before = (snapshot.parent / CHECKED).stat()
+    verify_snapshot(snapshot)
     assert sorted(read) == NAMES
-    assert (snapshot.parent / CHECKED).stat() == kept
+    assert (snapshot.parent / CHECKED).stat() == before
 
 
 def test_a_flipped_bit_is_found_though_size_and_date_are_the_same(snapshot: Path, read: list[str]) -> None:
-    """The system notes when a file itself was changed last, which nobody can put back."""
-    check(snapshot)
+    """A write shows in the time of the last status change, which no program can restore."""
+    verify_snapshot(snapshot)
     read.clear()
     flip(snapshot / "b.npy")
     with pytest.raises(CorruptError, match=r"b\.npy: its checksum differs"):
-        check(snapshot)
+        verify_snapshot(snapshot)
     assert read == ["b.npy"]
     with pytest.raises(CorruptError):
-        check(snapshot)
+        verify_snapshot(snapshot)
 
 
 @pytest.mark.parametrize("touch", [copy_over, Path.touch, lambda path: path.chmod(0o600)])
-def test_what_was_touched_is_read_again_and_nothing_else(
-    snapshot: Path, read: list[str], touch: Callable[[Path], None]
-) -> None:
-    """A copy in its place is another file; so much the better if its bytes are right."""
-    check(snapshot)
+def test_only_a_touched_file_is_read_again(snapshot: Path, read: list[str], touch: Callable[[Path], None]) -> None:
+    """A file that was replaced by a copy, touched, or given other permissions is read again and found whole."""
+    verify_snapshot(snapshot)
     read.clear()
     touch(snapshot / "b.npy")
-    check(snapshot)
+    verify_snapshot(snapshot)
     assert read == ["b.npy"]
 
 
-def test_what_was_written_a_moment_ago_is_read_again(tmp_path: Path, read: list[str]) -> None:
-    """Times of files are coarse: another write so soon after may not show."""
+def test_a_file_written_a_moment_ago_is_read_again(tmp_path: Path, read: list[str]) -> None:
+    """The times of files are coarse, so that another write soon after may not show."""
     write(tmp_path / "new")
-    check(tmp_path / "new")
-    check(tmp_path / "new")
+    verify_snapshot(tmp_path / "new")
+    verify_snapshot(tmp_path / "new")
     assert sorted(read) == sorted(2 * NAMES)
 
 
 def test_another_boot_reads_everything(
     snapshot: Path, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was not on the disk yet when the power failed may be lost, and no time of a file would show it."""
+    """A loss of power may lose what was not on the disk yet, which no time of a file would show."""
     boot = tmp_path / "boot_id"
-    monkeypatch.setattr(verified, "_BOOT", boot)
+    monkeypatch.setattr(verified, "_BOOT_ID", boot)
     for text in ("one\n", "two\n", None):
         boot.unlink() if text is None else boot.write_text(text)
         read.clear()
-        check(snapshot)
+        verify_snapshot(snapshot)
         assert sorted(read) == NAMES
     read.clear()
-    check(snapshot)  # where a boot has no name, nothing is known
+    verify_snapshot(snapshot)  # without a boot id nothing is remembered
     assert sorted(read) == NAMES
 
 
 def test_a_missing_file_is_named(snapshot: Path) -> None:
-    """Found whole before or not."""
-    check(snapshot)
+    """A file that is missing is named, also if it was verified before."""
+    verify_snapshot(snapshot)
     (snapshot / "c.npy").unlink()
     with pytest.raises(CorruptError, match=r"c\.npy: No such file"):
-        check(snapshot)
-
-
-def told(snapshot: Path) -> dict[str, object]:
-    """Return what CHECKED holds."""
-    values: dict[str, object] = json.loads((snapshot.parent / CHECKED).read_text())
-    return values
+        verify_snapshot(snapshot)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         b"",
         b"[]",
@@ -156,27 +148,27 @@ def told(snapshot: Path) -> dict[str, object]:
         {"snapshot": "000000000006-a"},
     ],
 )
-def test_whatever_is_wrong_with_what_is_remembered_costs_a_reading(
-    snapshot: Path, read: list[str], told: bytes | dict[str, object]
+def test_a_damaged_file_of_stamps_costs_one_reading(
+    snapshot: Path, read: list[str], content: bytes | dict[str, object]
 ) -> None:
-    """It says nothing that must be believed, and is right again afterwards."""
-    check(snapshot)
+    """Every file is read again, and the stamps are right afterwards."""
+    verify_snapshot(snapshot)
     path = snapshot.parent / CHECKED
-    right = path.read_bytes()
-    path.write_bytes(told if isinstance(told, bytes) else json.dumps(json.loads(right) | told).encode())
+    right_bytes = path.read_bytes()
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(json.loads(right_bytes) | content).encode())
     read.clear()
-    check(snapshot)
+    verify_snapshot(snapshot)
     assert sorted(read) == NAMES
-    assert path.read_bytes() == right
+    assert path.read_bytes() == right_bytes
 
 
-def test_where_nothing_can_be_remembered_a_warning_says_so(
+def test_a_file_of_stamps_that_cannot_be_written_is_a_warning(
     snapshot: Path, read: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The service starts all the same."""
+    """The snapshot is verified all the same, and a warning says that the next start does it again."""
     (snapshot.parent / CHECKED).mkdir()
-    check(snapshot)
-    check(snapshot)
+    verify_snapshot(snapshot)
+    verify_snapshot(snapshot)
     assert sorted(read) == sorted(2 * NAMES)
     assert f"the next start checks snapshot {snapshot.name} again" in caplog.text
     assert [path.name for path in snapshot.parent.iterdir() if path.name.startswith(f"{CHECKED}.")] == []
