@@ -1,4 +1,4 @@
-"""Around every call: unreadable and overfull requests, passed deadlines, errors to statuses, one log line."""
+"""Wraps every call: refuses unreadable requests and passed deadlines, turns errors into statuses, logs one line."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ log = logging.getLogger(__name__)
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context = grpc.aio.ServicerContext[Any, Any]
 _INTERNAL = RelatedNewsError("an internal error; the service's log has it", fix="report it with the time of the call")
+"""Replaces every error that is not of this project: its text could repeat an article's."""
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Wraps our methods, so that no error reaches a client as UNKNOWN and none takes the service down."""
+    """Wraps the services' methods, so that no error reaches a client as UNKNOWN or stops the service."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
-        """Return the method's handler, guarded; unknown methods and the streams of others are left as they are."""
+        """Return the method's handler, wrapped, unless it is unknown or a stream of health or reflection."""
         handler = await continuation(details)
         if handler is None or handler.request_deserializer is None:
             return handler
@@ -47,7 +48,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def _readable(deserialise: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    kind: Descriptor = deserialise.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # it is a message's FromString
+    kind: Descriptor = deserialise.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # a message's FromString
 
     def read(data: bytes) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Between protobuf messages and the domain's values, both ways. No logic beyond defaults and checks of form."""
+"""Converts protobuf messages to values and back. No logic beyond defaults and checks of form."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ _FALLBACKS: dict[int, str] = {
 }
 _EMPTY_VALUES = {empty: related_pb.EmptyReason.Value(f"EMPTY_REASON_{empty.value.upper()}") for empty in Empty}
 _DAY_S = 86_400
+"""A day."""
 _TIME_MAX_S = 253_402_300_799
+"""The last second of the year 9999, the latest time that a Timestamp may hold."""
 
 V = TypeVar("V")
 
@@ -95,7 +97,7 @@ def paragraphs_from(messages: Sequence[common_pb.Paragraph]) -> list[Paragraph]:
     """Return the paragraphs of a body."""
     if len(messages) > PARAGRAPHS_MAX:
         raise InvalidInputError("paragraphs", f"{len(messages)} paragraphs", fix=f"send at most {PARAGRAPHS_MAX}")
-    return [Paragraph(m.text, _known(_KINDS, m.kind, f"paragraphs[{i}].kind")) for i, m in enumerate(messages)]
+    return [Paragraph(m.text, _enum_value(_KINDS, m.kind, f"paragraphs[{i}].kind")) for i, m in enumerate(messages)]
 
 
 def time_from(message: Timestamp, field: str) -> int:
@@ -111,7 +113,7 @@ def as_of_from(request: TimedRequest, now_ms: int) -> int:
 
 
 def scope_from(message: common_pb.Filters) -> Scope:
-    """Return the request's scope; a "*" among languages or sites stands for every one."""
+    """Return the request's scope; a "*" among languages or sites selects all of them."""
     if not message.ByteSize():
         return Scope()
     from_ms, before_ms = _bound(message, "published_from"), _bound(message, "published_before")
@@ -130,7 +132,7 @@ def scope_from(message: common_pb.Filters) -> Scope:
 
 
 def layout_from(message: related_pb.Layout) -> Layout:
-    """Return a valid Layout given inline. Raises InvalidInputError naming the first field that is out of range."""
+    """Return the layout of a request. Raises InvalidInputError naming the first field that is out of range."""
     if len(message.slots) > SLOTS_MAX:
         raise InvalidInputError("layout.slots", f"{len(message.slots)} slots", fix=f"send at most {SLOTS_MAX}")
     values = {"name": message.name, "slots": [_slot_values(slot, i) for i, slot in enumerate(message.slots)]}
@@ -148,11 +150,11 @@ def _slot_values(message: related_pb.Slot, index: int) -> dict[str, object]:
     path = f"layout.slots[{index}]"
     values: dict[str, object] = {
         "name": message.name,
-        "placement": _known(_PLACEMENTS, message.placement, f"{path}.placement"),
+        "placement": _enum_value(_PLACEMENTS, message.placement, f"{path}.placement"),
         "count": message.count,
-        "fallback": _known(_FALLBACKS, message.fallback, f"{path}.fallback"),
+        "fallback": _enum_value(_FALLBACKS, message.fallback, f"{path}.fallback"),
         "filters": {
-            name: list(_few(getattr(message.filters, name), f"{path}.filters.{name}"))
+            name: list(_limited(getattr(message.filters, name), f"{path}.filters.{name}"))
             for name in ("sections", "tags", "languages", "sites")
         },
     }
@@ -179,14 +181,14 @@ def _days(message: Duration) -> float:
     return (message.seconds + message.nanos / 1e9) / _DAY_S
 
 
-def _few(values: Sequence[str], field: str) -> Sequence[str]:
+def _limited(values: Sequence[str], field: str) -> Sequence[str]:
     if len(values) > LABELS_MAX:
         raise InvalidInputError(field, f"{len(values)} values", fix=f"send at most {LABELS_MAX}")
     return values
 
 
 def _labels(values: Sequence[str], field: str) -> frozenset[str] | None:
-    return frozenset(clean_label(value, f"{field}[{i}]") for i, value in enumerate(_few(values, field))) or None
+    return frozenset(clean_label(value, f"{field}[{i}]") for i, value in enumerate(_limited(values, field))) or None
 
 
 def _labels_or_every(values: Sequence[str], field: str) -> frozenset[str] | None:
@@ -208,7 +210,7 @@ def _bound(message: common_pb.Filters, name: str) -> int:
 
 
 def _has(message: Message, field: str) -> bool:
-    """Say whether a field is set; for names that are not known to the type checker."""
+    """Return whether a field is set; for names that the type checker cannot see."""
     return message.HasField(field)
 
 
@@ -223,7 +225,7 @@ def _rules_from(message: common_pb.Rules) -> Rules:
     )
 
 
-def _known(table: dict[int, V], value: int, field: str) -> V:
+def _enum_value(table: dict[int, V], value: int, field: str) -> V:
     try:
         return table[value]
     except KeyError:

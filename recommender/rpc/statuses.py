@@ -1,4 +1,4 @@
-"""Every error of this project as a gRPC status with google.rpc details. One table; a test walks the error tree."""
+"""Maps every error of this project to a gRPC status with google.rpc details. A test walks the error tree."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from recommender.errors import (
 )
 
 DOMAIN = "related-news"
+"""The domain of each ErrorInfo."""
 
 CODES: dict[type[RelatedNewsError], int] = {
     InvalidInputError: code_pb2.INVALID_ARGUMENT,
@@ -37,7 +38,7 @@ CODES: dict[type[RelatedNewsError], int] = {
     DeadlineError: code_pb2.DEADLINE_EXCEEDED,
     RelatedNewsError: code_pb2.INTERNAL,
 }
-"""The code of each class; a subclass without a line of its own has its base's."""
+"""The code of each class; a subclass that is not listed has the code of its base."""
 
 
 def code_of(error: RelatedNewsError) -> int:
@@ -46,10 +47,10 @@ def code_of(error: RelatedNewsError) -> int:
 
 
 def status_of(error: RelatedNewsError) -> status_pb2.Status:
-    """Return the rich status: ErrorInfo always, BadRequest for a field, ResourceInfo for what was not found."""
+    """Return the rich status: ErrorInfo always, BadRequest for a field, ResourceInfo for an unknown name."""
     details = [_pack(error_details_pb2.ErrorInfo(reason=_reason(error), domain=DOMAIN))]
     if isinstance(error, InvalidInputError):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=_described(error))
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=_description(error))
         details.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
     if isinstance(error, NotFoundError):
         details.append(
@@ -63,7 +64,7 @@ def status_of(error: RelatedNewsError) -> status_pb2.Status:
 
 
 def problem_of(error: RelatedNewsError) -> common_pb2.Problem:
-    """Return the error as the part of an answer that reports one input of many."""
+    """Return the error of one input among many, as a part of the response."""
     field = error.field if isinstance(error, InvalidInputError) else ""
     return common_pb2.Problem(
         code=code_pb2.Code.Name(code_of(error)), field=field, message=error.message, fix=error.fix
@@ -71,7 +72,7 @@ def problem_of(error: RelatedNewsError) -> common_pb2.Problem:
 
 
 def abortable(error: RelatedNewsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    """Return code, details and trailing metadata, as a servicer context's abort takes them."""
+    """Return code, details and trailing metadata: the arguments of a servicer context's abort."""
     status = rpc_status.to_status(status_of(error))
     return status.code, status.details, tuple(status.trailing_metadata)
 
@@ -81,7 +82,7 @@ def _reason(error: RelatedNewsError) -> str:
     return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()
 
 
-def _described(error: InvalidInputError) -> str:
+def _description(error: InvalidInputError) -> str:
     return f"{error.problem} ({error.fix})" if error.fix else error.problem
 
 
