@@ -1,4 +1,4 @@
-"""The README: its example runs, its tables and its layout are those of the code."""
+"""The README and the documents for users: examples run; tables, layout and links are those of the code."""
 
 from __future__ import annotations
 
@@ -21,16 +21,25 @@ from tests.building import FakeEmbedder
 from tests.service.servers import ROOT, Host
 
 README = (ROOT / "README.md").read_text("utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
+USER_DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 NEWSROOM = ROOT / "indexer" / "sample" / "newsroom.jsonl"
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def _table(heading: str) -> dict[str, tuple[str, ...]]:
+def _commands() -> str:
+    """Return every shell block of the documents for users."""
+    return " ".join(block for path in USER_DOCUMENTS for block in _blocks("sh", path.read_text("utf-8")))
+
+
+def _table(heading: str, text: str = README) -> dict[str, tuple[str, ...]]:
     """Return the first table after a heading: first cell -> the others."""
-    section = README[README.index(heading) :]
+    section = text[text.index(heading) :]
     rows: dict[str, tuple[str, ...]] = {}
     for line in section[section.index("\n|") :].lstrip("\n").splitlines()[2:]:
         if not line.startswith("|"):
@@ -52,12 +61,12 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, t
 
 def test_settings_table_is_the_code_s() -> None:
     """Every setting stands in the table with its default and description, in order, and none else does."""
-    assert list(_table("## Settings").items()) == list(_settings(Settings))
+    assert list(_table("## Settings", SETTINGS).items()) == list(_settings(Settings))
 
 
 def test_slot_table_names_every_key_with_its_default() -> None:
     """Every key of a slot stands in the table, in order; plain defaults are the code's."""
-    table = _table("filters = {")
+    table = _table("filters = {", SETTINGS)
     assert list(table) == list(Slot.model_fields)
     for name, info in Slot.model_fields.items():
         if info.is_required():
@@ -73,7 +82,7 @@ def test_formats_table_names_every_format() -> None:
 
 def test_layout_example_is_valid(tmp_path: Path) -> None:
     """The TOML example loads, and replaces the default layout by three slots."""
-    (example,) = _blocks("toml")
+    (example,) = _blocks("toml", SETTINGS)
     path = tmp_path / "related-news.toml"
     path.write_text(example, "utf-8")
     layout = load_settings(path).layouts["default"]
@@ -82,15 +91,15 @@ def test_layout_example_is_valid(tmp_path: Path) -> None:
 
 def test_commands_exist() -> None:
     """Every related-news command shown is one that the command line has."""
-    shown = set(re.findall(r"related-news (?:--data-dir \S+ )?([a-z]+)", " ".join(_blocks("sh"))))
-    assert {"index", "serve", "page", "related", "status"} <= shown
+    shown = set(re.findall(r"related-news (?:--data-dir \S+ )?([a-z]+)", _commands()))
+    assert {"index", "serve", "page", "related", "status", "fit", "backup"} <= shown
     assert shown <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def test_make_targets_exist() -> None:
     """Every make target shown is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    shown = set(re.findall(r"make ([a-z]+)\b", " ".join([*_blocks("sh"), *re.findall(r"`(make [a-z]+)`", README)])))
+    shown = set(re.findall(r"make ([a-z]+)\b", " ".join([_commands(), *re.findall(r"`(make [a-z]+)`", README)])))
     assert {"demo", "test", "serve"} <= shown
     assert all(f"\n{target}:" in makefile for target in shown)
 
@@ -111,7 +120,28 @@ def test_python_example_prints_the_filled_page(host: Host, tmp_path: Path) -> No
     assert all("courier.example" in line for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))
-def test_links_lead_somewhere(link: str) -> None:
-    """Every relative link leads to a file or a folder of the repository."""
-    assert (ROOT / link).exists()
+def test_the_readme_is_short() -> None:
+    """The README stays under 150 lines, ARCHITECTURE within 1,200 words: both are read in one go."""
+    assert len(README.splitlines()) < 150
+    assert len(ARCHITECTURE.split()) <= 1_200
+
+
+@pytest.mark.parametrize(
+    ("document", "link"),
+    [
+        pytest.param(path, link, id=f"{path.relative_to(ROOT)}: {link}")
+        for path in DOCUMENTS
+        for link in sorted(set(re.findall(r"(?:\]\(|src=\")([\w./-]+)(?:#[\w-]+)?[\")]", path.read_text("utf-8"))))
+    ],
+)
+def test_links_lead_somewhere(document: Path, link: str) -> None:
+    """Every relative link of a document leads to a file or a folder of the repository."""
+    assert (document.parent / link).exists()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`((?:recommender|indexer|tests|docs)/[\w/.]*)`", ARCHITECTURE)))
+)
+def test_architecture_names_files_that_exist(name: str) -> None:
+    """Every file and folder that ARCHITECTURE names is there."""
+    assert (ROOT / name).exists()
