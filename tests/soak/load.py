@@ -1,15 +1,15 @@
-"""Steady reading, with writing and without in turn: no error, nothing withdrawn is shown, memory flat, p99 within 1.5.
+"""Steady reading, in turn with writing and without: no error, nothing withdrawn is shown, memory stays flat, p99 holds.
 
-Readers draw from all pages, so that hardly one is asked again before it has to be planned anew, in either phase: a page
-that was asked before costs a tenth (kept.py), and any write ends that. Everything runs on one machine: readers, writers
-and probe take processor time from the service that they measure.
+Readers draw from all pages, so that the plan cache hardly ever answers, in either phase: a cached plan costs a tenth,
+and any write ends it. Everything runs on one machine: readers, writers and probe take processor time from the service
+that they measure.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tests.service.crew import eventually
 from tests.soak.figures import quantiles_ms
 from tests.soak.memory import Memory, watched
 from tests.soak.newsroom import make_archive, spread
@@ -26,16 +27,22 @@ from tests.soak.service import Service, settled
 from tests.soak.writer import Writers, Written
 
 P99_RATIO_MAX = 1.5
-GROWN_SHARE, GROWN_MIB = 0.05, 8.0
-"""A process may grow by so much after its warm-up: what it holds between two snapshots differs by about this."""
-_TAKEN_UP = re.compile(r"swapped in after ([\d.]+) s, ([\d.]+) ms of it without answering")
+"""How many times higher p99 may be with writing than without."""
+GROWTH_SHARE_MAX = 0.05
+"""Share of its memory by which a process may grow after its warm-up, on top of GROWTH_MIB_MAX."""
+GROWTH_MIB_MAX = 8.0
+"""MiB by which a process may grow after its warm-up: its memory varies by about this between two snapshots."""
+ENOUGH_S = 120.0
+"""Seconds by which a phase with writing is prolonged at most, until enough has happened."""
+_SWAP = re.compile(r"swapped in after ([\d.]+) s, ([\d.]+) ms of it without answering")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how much: phases without and with writing take turns. rate: calls a second of each reader.
+    """How long and how much; phases without and with writing take turns.
 
-    living: so many articles of the writers are there at a time.
+    rate: calls a second of each reader. writes: a second of all writers.
+    living: articles of the writers that are there at a time.
     """
 
     articles: int = 3_000
@@ -53,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of time, monotonic clock."""
+    """A period, by the monotonic clock."""
 
     writing: bool
     begun_s: float
@@ -62,7 +69,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run saw."""
+    """The result of a run."""
 
     plan: Plan
     phases: Sequence[Phase]
@@ -70,9 +77,9 @@ class Outcome:
     written: Written
     memory: Memory
     swaps: Sequence[tuple[float, float]]
-    """Each a worker that took up a snapshot: seconds it took, milliseconds without answering."""
+    """For each snapshot that a worker swapped in: the seconds it took, the milliseconds without answering."""
     processors: dict[str, float]
-    """Shares of all processor time: busy, and stolen by other machines on the same hardware."""
+    """Shares of all processor time: busy, and stolen by other virtual machines."""
 
     @property
     def errors(self) -> list[str]:
@@ -97,19 +104,19 @@ class Outcome:
         return float(np.quantile(self.latencies(writing=True), 0.99) / np.quantile(self.latencies(writing=False), 0.99))
 
     def failures(self) -> list[str]:
-        """Return what is not as it must be, in words; none if all is well."""
+        """Return a sentence for each limit that the run broke."""
         failures = [f"{len(self.errors)} errors, the first: {self.errors[0]}"] if self.errors else []
         if shown := self.shown_after_withdrawal:
             failures.append(f"shown after their withdrawal: {shown[:5]}, {len(shown)} in all")
         if self.p99_ratio > P99_RATIO_MAX:
             failures.append(f"p99 is {self.p99_ratio:.2f} times that without writing")
         for name, size in self.memory.report().items():
-            if name != "compaction" and size["grown_mib"] > GROWN_MIB + GROWN_SHARE * size["own_mib"][1]:
+            if name != "compaction" and size["grown_mib"] > GROWTH_MIB_MAX + GROWTH_SHARE_MAX * size["own_mib"][1]:
                 failures.append(f"{name} has grown by {size['grown_mib']} MiB")
         return failures
 
     def values(self) -> dict[str, Any]:
-        """Return the figures as they are kept."""
+        """Return the figures to store."""
         written = self.written
         return {
             "plan": asdict(self.plan),
@@ -132,8 +139,14 @@ class Outcome:
         }
 
 
-def run(folder: Path, plan: Plan) -> Outcome:
-    """Make an archive, serve it, and read and write as planned."""
+def run(
+    folder: Path, plan: Plan, is_enough: Callable[[Written, Sequence[tuple[float, float]]], bool] = lambda *_: True
+) -> Outcome:
+    """Make an archive, serve it, and read and write as planned.
+
+    is_enough: called with what was written and Outcome.swaps so far; phases with writing are prolonged until it is
+    true, by ENOUGH_S at most.
+    """
     make_archive(folder / "data", plan.articles)
     service = Service(folder / "data", "--workers", str(plan.workers), "--compact-after", str(plan.compact_after))
     pages = [spread(number).id for number in range(plan.articles)]
@@ -148,13 +161,17 @@ def run(folder: Path, plan: Plan) -> Outcome:
             time.sleep(plan.warm_up_s)
             for _ in range(plan.turns):
                 phases.append(_phase(plan.quiet_s, None))
-                phases.append(_phase(plan.writing_s, writers))
+                phases.append(_phase(plan.writing_s, writers, lambda: is_enough(writers.written, _swaps(service))))
         assert server.end() == 0
-    swaps = [(float(seconds), float(pause)) for seconds, pause in _TAKEN_UP.findall(service.log())]
     used = _processor_times() - before
     shares = {"busy": 1 - used[3:5].sum() / used.sum(), "stolen": used[7] / used.sum()}
     processors = {name: round(float(share), 3) for name, share in shares.items()}
-    return Outcome(plan, phases, readers.samples, writers.written, memory, swaps, processors)
+    return Outcome(plan, phases, readers.samples, writers.written, memory, _swaps(service), processors)
+
+
+def _swaps(service: Service) -> list[tuple[float, float]]:
+    """Return Outcome.swaps that are in the service's log."""
+    return [(float(seconds), float(pause_ms)) for seconds, pause_ms in _SWAP.findall(service.log())]
 
 
 def _processor_times() -> npt.NDArray[np.int64]:
@@ -162,10 +179,11 @@ def _processor_times() -> npt.NDArray[np.int64]:
     return np.array(Path("/proc/stat").read_text().split()[1:9], np.int64)
 
 
-def _phase(seconds: float, writers: Writers | None) -> Phase:
+def _phase(seconds: float, writers: Writers | None, is_enough: Callable[[], bool] = lambda: True) -> Phase:
     begun = time.monotonic()
     with ExitStack() as stack:
         if writers:
             stack.enter_context(writers.writing())
         time.sleep(seconds)
+        eventually(is_enough, ENOUGH_S)
         return Phase(writers is not None, begun, time.monotonic())
