@@ -14,8 +14,8 @@ from related_news.v1 import common_pb2 as common_pb
 from related_news.v1 import related_news_service_pb2 as related_pb
 
 from recommender.clock import now_ms
-from recommender.rpc import services as service_module
 from recommender.rpc.messages import timestamp
+from recommender.serving import affected_feed
 from tests.newsroom import PAGE, newsroom
 from tests.service.client import TIMEOUT_S, Client, refusal
 from tests.service.messages import draft, ids_of, message
@@ -182,7 +182,7 @@ def test_bad_requests_are_refused(service: Client, monkeypatch: pytest.MonkeyPat
         ["after_revision"],
     )
     assert refused(layout_name="nobody")[0] is grpc.StatusCode.NOT_FOUND
-    monkeypatch.setattr(service_module, "WATCHERS_MAX", 1)
+    monkeypatch.setattr(affected_feed, "WATCHERS_MAX", 1)
     with watched(service):
         time.sleep(0.2)
         code, text, _ = refused()
