@@ -35,7 +35,7 @@ from recommender.catalog.snapshot.writer import make_current
 from recommender.catalog.store.sqlite import connect
 from recommender.catalog.store.store import create_store
 from recommender.catalog.text.derived import ANALYSIS
-from recommender.catalog.text.near_copies import SKETCH_SIZE, VALUES
+from recommender.catalog.text.near_copies import SKETCH_SIZE, SKETCH_VALUES
 from recommender.catalog.text.terms import TITLE_TERMS, Packed, headline_key
 from recommender.catalog.vectors.scalar_codes import encode_4bit, encode_8bit, rotate
 from recommender.clock import DAY_MS, now_ms
@@ -132,7 +132,7 @@ def _batch(
         mains=encode_8bit(mains),
         heads=encode_4bit(heads / np.linalg.norm(heads, axis=1, keepdims=True)),
         signatures=_mixed(real, like, other, random),
-        sketches=random.integers(1, 1 + VALUES, (count, SKETCH_SIZE), np.uint8),
+        sketches=random.integers(1, 1 + SKETCH_VALUES, (count, SKETCH_SIZE), np.uint8),
         columns=replace(
             columns,
             published_at_ms=times,

@@ -176,7 +176,7 @@ class Ranker:
         as_of_ms: int,
     ) -> Detail:
         in_title = (page.masks & np.uint64(IN_TITLE)) != 0
-        more = overlap_detail(page.weights, in_title, packed, overlap.met)
+        more = overlap_detail(page.weights, in_title, packed, overlap.matches)
         none = np.zeros(len(packed), np.float32)
         linked = (none, none)
         if extras.history is not None:

@@ -11,7 +11,7 @@ from recommender.answer.page import Page
 from recommender.answer.reasons import Subject
 from recommender.answer.records import RecordCache
 from recommender.catalog.live import Live
-from recommender.catalog.text.overlap import Shared, SingleRows
+from recommender.catalog.text.overlap import RowMatcher, RowOverlap
 from recommender.catalog.text.terms import IN_TITLE
 
 _SUBJECTS_MAX = 16
@@ -33,14 +33,14 @@ class SharedTerms:
         self._live = live
         self._page = page
         self._records = records
-        self._page_terms = SingleRows(page.ids, page.weights)
-        self._by_row: dict[int, Shared] = {}
+        self._page_terms = RowMatcher(page.ids, page.weights)
+        self._by_row: dict[int, RowOverlap] = {}
 
-    def shared(self, row: int) -> Shared:
+    def shared(self, row: int) -> RowOverlap:
         """Return the terms that the page shares with `row`."""
         shared = self._by_row.get(row)
         if shared is None:
-            shared = self._by_row[row] = self._page_terms.shared(self._live.signature(row))
+            shared = self._by_row[row] = self._page_terms.match(self._live.signature(row))
         return shared
 
     def subjects(self, row: int) -> list[Subject]:
@@ -49,11 +49,12 @@ class SharedTerms:
         A term that either text writes in lower case is a word, not a name, and is written in lower case.
         """
         shared, ours, theirs = self.shared(row), self._page.surfaces, self._records.record(row).surfaces
-        weights = shared.added * np.where(shared.titled, _TITLE_FACTOR, self._subject_factors[shared.ours])
-        order = np.lexsort((shared.ours, -weights))[:_SUBJECTS_MAX]
+        factors = np.where(shared.in_title, _TITLE_FACTOR, self._subject_factors[shared.own_positions])
+        weights = shared.contributions * factors
+        order = np.lexsort((shared.own_positions, -weights))[:_SUBJECTS_MAX]
         order = order[weights[order] > 0]
-        own = shared.ours[order]
-        terms = zip(own.tolist(), shared.theirs[order].tolist(), weights[order].tolist(), strict=True)
+        own = shared.own_positions[order]
+        terms = zip(own.tolist(), shared.row_positions[order].tolist(), weights[order].tolist(), strict=True)
         return [
             Subject(theirs[their] if theirs[their][:1].islower() else ours[our], weight, mask)
             for (our, their, weight), mask in zip(terms, self._page.masks[own].tolist(), strict=True)
@@ -78,7 +79,7 @@ class ParagraphFit:
     def fit(self, row: int) -> npt.NDArray[np.float32]:
         """Return float32 (paragraphs,): overlap with `row`, each term's part split over the paragraphs that have it."""
         shared, fits = self._shared_terms.shared(row), np.zeros(len(self._page.kinds), np.float32)
-        fits[: self._page.masked_paragraphs] = shared.added @ self._term_shares[shared.ours]
+        fits[: self._page.masked_paragraphs] = shared.contributions @ self._term_shares[shared.own_positions]
         return fits
 
     @cached_property

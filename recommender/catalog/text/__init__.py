@@ -1,1 +1,1 @@
-"""What is read from a text without a model: terms, their overlap, sketches that find near copies."""
+"""Text analysis without a model: terms, their overlap, sketches that find near copies."""

@@ -1,4 +1,4 @@
-"""What is derived from an article's text and kept beside it: vectors (from a model) and analysis (without one)."""
+"""Values derived from an article's text and stored with it: vectors (by a model) and analysis (without one)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from recommender.catalog.text.near_copies import Sketch, make_sketch
 from recommender.catalog.text.terms import Terms, extract_terms
 
 ANALYSIS = "terms-3+sketch-2"
-"""Names the version of terms and sketches; changes whenever wording.py or near_copies.py give other values."""
+"""Version of terms and sketches; change it whenever terms.py or near_copies.py return other values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
-    """The two vectors of one article, float32 (dimension,), normalised: `main` is searched, `head` compared."""
+    """The two vectors of one article, float32 (dimension,), normalised: `main` is searched, `head` only compared."""
 
     main: npt.NDArray[np.float32]
     head: npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """What is derived from a text without a model."""
+    """Terms and sketch of one text, derived without a model."""
 
     terms: Terms
     sketch: Sketch

@@ -263,7 +263,7 @@ def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: 
     body = [f"{NUMBERS[n % 12]}{n} waited." for n in range(MASKED_PARAGRAPHS + 3)]
     page = other("page", title="Hail over Ostmark", paragraphs=body)
     archive = Archive(empty, page, other("a", paragraphs=["Hail over Ostmark."]), *(other(f"f{n}") for n in range(6)))
-    assert len(archive.shared_terms("page").shared(archive.row("a")).added)
+    assert len(archive.shared_terms("page").shared(archive.row("a")).contributions)
     assert archive.fits("page", "a") == [0.0] * len(body)
 
 
@@ -271,7 +271,7 @@ def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot)
     """The title takes no part of it away."""
     page = other("page", title="Hail", paragraphs=["Nothing here.", "Hail fell."])
     archive = Archive(empty, page, other("a", paragraphs=["Hail."]), *(other(f"f{n}") for n in range(6)))
-    shared = archive.shared_terms("page").shared(archive.row("a")).added.sum()
+    shared = archive.shared_terms("page").shared(archive.row("a")).contributions.sum()
     assert shared > 0
     assert archive.fits("page", "a") == pytest.approx([0.0, shared])
 
@@ -285,7 +285,7 @@ def test_a_page_without_words_fits_nothing(empty: Snapshot) -> None:
 def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
     """What each term adds sums to the TF-IDF cosine, which is 1 for the same text."""
     archive = Archive(empty, other("page"), other("b", title="Headline page", paragraphs=other("page").paragraphs))
-    added = archive.shared_terms("page").shared(archive.row("b")).added
+    added = archive.shared_terms("page").shared(archive.row("b")).contributions
     assert added.sum() == pytest.approx(1, abs=0.01)
     assert added.min() >= 0
 
@@ -318,8 +318,8 @@ def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
     archive = Archive(empty, page, one, *(other(f"f{n}") for n in range(6)))
     shared_terms, row = archive.shared_terms("page"), archive.row("a")
     shared = shared_terms.shared(row)
-    theirs = [archive.live.record(row).surfaces[at].lower() for at in shared.theirs.tolist()]
-    added = dict(zip(theirs, shared.added.tolist(), strict=True))
+    theirs = [archive.live.record(row).surfaces[at].lower() for at in shared.row_positions.tolist()]
+    added = dict(zip(theirs, shared.contributions.tolist(), strict=True))
     factors = {surface: weight / added[surface] for surface, weight in subject_weights(shared_terms, row).items()}
     assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
 
@@ -330,4 +330,4 @@ def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
     shared_terms, row = beside(
         empty, other("page", title="Talk", paragraphs=body), other("a", title="Prices", paragraphs=["WN on hail."])
     )
-    assert subject_weights(shared_terms, row) == pytest.approx({"WN": shared_terms.shared(row).added.sum() / 5})
+    assert subject_weights(shared_terms, row) == pytest.approx({"WN": shared_terms.shared(row).contributions.sum() / 5})

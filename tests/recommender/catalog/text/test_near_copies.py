@@ -1,4 +1,4 @@
-"""Near copies: the estimate against the exact Jaccard coefficient of the texts' shingles."""
+"""Near copies: the estimate is compared with the exact Jaccard coefficient of the texts' shingles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog.articles import Paragraph, ParagraphKind
-from recommender.catalog.text.near_copies import SHINGLE_WORDS, SKETCH_SIZE, VALUES, Sketch, make_sketch, resemblance
+from recommender.catalog.text.near_copies import (
+    SHINGLE_WORDS,
+    SKETCH_SIZE,
+    SKETCH_VALUES,
+    Sketch,
+    make_sketch,
+    resemblance,
+)
 
 
 def sketch(*texts: str) -> Sketch:
@@ -52,14 +59,14 @@ SHARES = [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 1.0]
 @pytest.mark.parametrize("length", [40, 300, 1_500])
 @pytest.mark.parametrize("share", SHARES)
 def test_the_estimate_is_near_the_exact_coefficient(share: float, length: int) -> None:
-    """Over thirty pairs it is within the stated standard error: none far off, and not biased."""
+    """Over thirty pairs the estimate is within the stated standard error: no pair is far off, and there is no bias."""
     errors = []
     for seed in range(30):
         text = words((share, length, seed), length)
         other = edited(text, share, seed)
         exact = jaccard(" ".join(text), " ".join(other))
         error = alike(sketch(" ".join(text)), sketch(" ".join(other))) - exact
-        agreeing = exact + (1 - exact) / VALUES
+        agreeing = exact + (1 - exact) / SKETCH_VALUES
         standard = math.sqrt(agreeing * (1 - agreeing) / SKETCH_SIZE)
         assert abs(error) <= 4 * standard + 1e-6, (seed, exact)
         errors.append(error / standard if standard else 0.0)
@@ -67,7 +74,7 @@ def test_the_estimate_is_near_the_exact_coefficient(share: float, length: int) -
 
 
 def test_unrelated_texts_do_not_resemble_each_other() -> None:
-    """What agrees by chance among so few values makes no likeness."""
+    """Values that agree by chance add nothing to the resemblance."""
     some = np.stack([sketch(" ".join(words(i, 300))) for i in range(60)])
     off_diagonal = np.stack([resemblance(one, some) for one in some])[~np.eye(60, dtype=bool)]
     assert off_diagonal.max() <= 5 / SKETCH_SIZE
@@ -79,7 +86,7 @@ _text = st.lists(st.sampled_from(["gas", "talks", "Vienna", "rose", "fell", "on"
 
 @given(_text, _text)
 def test_resemblance_is_symmetric_and_whole_for_a_copy(one: list[str], other: list[str]) -> None:
-    """A body fully resembles itself, in whatever case, and two resemble each other alike both ways."""
+    """A body fully resembles itself, in whatever case, and resemblance is symmetric."""
     a, b = sketch(" ".join(one)), sketch(" ".join(other))
     assert alike(a, a) == 1
     assert alike(a, sketch(" ".join(one).upper())) == 1
@@ -110,12 +117,12 @@ def test_what_does_not_tell_bodies_apart(change: Callable[[], Sketch]) -> None:
 
 
 def test_the_order_of_words_matters() -> None:
-    """The same words backwards are another text."""
+    """The same words in reverse order are another text."""
     assert alike(sketch(BODY), sketch(" ".join(reversed(BODY.split())))) < 0.05
 
 
 def test_an_excerpt_resembles_by_its_share() -> None:
-    """Half of a text is half alike."""
+    """Half of a text resembles the whole by half."""
     half = " ".join(words("body", 120)[:62])
     assert alike(sketch(BODY), sketch(half)) == pytest.approx(0.5, abs=0.18)
 
@@ -133,7 +140,7 @@ def test_an_excerpt_resembles_by_its_share() -> None:
     ],
 )
 def test_a_stub_resembles_nothing(body: list[Paragraph]) -> None:
-    """Bodies too short to have a shingle are all zeros, and not even alike to each other."""
+    """The sketch of a body too short for a shingle is all zeros, and resembles none, not even another such sketch."""
     stub = make_sketch(body)
     assert (stub.tolist(), str(stub.dtype)) == ([0] * SKETCH_SIZE, "uint8")
     others = np.stack([stub, sketch(BODY), np.zeros(SKETCH_SIZE, np.uint8)])
@@ -142,13 +149,13 @@ def test_a_stub_resembles_nothing(body: list[Paragraph]) -> None:
 
 
 def test_the_shortest_body_with_a_sketch() -> None:
-    """Five words, over several paragraphs or in one, are one shingle."""
+    """Five words in a row are one shingle, in one paragraph or over several."""
     assert alike(sketch("Envoys met", "in Vienna on"), sketch("Envoys met in Vienna on")) == 1
     assert sketch("Envoys met in Vienna on").all(), "zero is for stubs alone"
 
 
 def test_scripts_without_spaces_have_shingles() -> None:
-    """Pairs of characters are their words: a small edit leaves a near copy, another text is none."""
+    """Pairs of characters are the words there: a small edit leaves a near copy, another text is none."""
     rng = random.Random(3)
     text = "".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(600))
     other = "".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(600))
@@ -157,17 +164,17 @@ def test_scripts_without_spaces_have_shingles() -> None:
 
 
 def test_no_rows_to_compare_with() -> None:
-    """An empty archive gives an empty answer."""
+    """An empty archive gives an empty result."""
     assert resemblance(sketch(BODY), np.empty((0, SKETCH_SIZE), np.uint8)).shape == (0,)
 
 
 def test_a_long_body_is_sketched_in_parts() -> None:
-    """Above the number of shingles that are permuted at once nothing changes: a prefix resembles by its share."""
+    """A body of more shingles than are permuted at once is compared correctly: a prefix resembles it by its share."""
     long = [f"word{i}" for i in range(20_000)]
     exact = jaccard(" ".join(long), " ".join(long[:15_000]))
     assert alike(sketch(" ".join(long)), sketch(" ".join(long[:15_000]))) == pytest.approx(exact, abs=0.15)
 
 
 def test_sketches_are_the_same_in_every_process() -> None:
-    """They are stored: a change here would make every stored sketch wrong."""
+    """Sketches are stored: a change here would make every stored sketch wrong."""
     assert sketch("Envoys met in Vienna on Monday")[:4].tolist() == [186, 127, 83, 108]

@@ -1,4 +1,4 @@
-"""Wording: which terms a text has, how they are weighed, and how alike two texts are by them."""
+"""Terms: which ones a text has, how they are weighted, and how they are packed and stored."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def counts(terms: Terms) -> dict[str, int]:
     ],
 )
 def test_words(text: str, words: list[str]) -> None:
-    """Words as written; scripts without spaces give pairs of neighbouring characters."""
+    """Words come as written; scripts without spaces give pairs of neighbouring characters."""
     assert words_of(text) == words
 
 
 @given(st.text(st.characters() | st.sampled_from("新闻报道 Aa.'’&-")))
 def test_words_are_parts_of_the_text_in_order(text: str) -> None:
-    """Whatever the text, each word stands in it, not before the one before it, and holds no white space."""
+    """Whatever the text, words are parts of it in order, without white space."""
     at = 0
     for word in words_of(text):
         at = text.index(word, at)
@@ -79,7 +79,7 @@ def test_words_are_parts_of_the_text_in_order(text: str) -> None:
 
 
 def test_terms_of_a_sentence() -> None:
-    """Common words and contractions go, plurals and possessives are cut, case does not matter."""
+    """Stop words and contractions are removed, plurals and possessives shortened; case does not matter."""
     terms = terms_of("", "The talks on Iran’s gas prices: Talk of Gas didn't stop, they've said. One price a glass.")
     assert counts(terms) == {"talks": 2, "Iran": 1, "gas": 2, "prices": 2, "stop": 1, "glass": 1}
     assert terms.ids.tolist() == [term_id(term) for term in ("talk", "iran", "gas", "price", "stop", "glass")]
@@ -103,13 +103,13 @@ def test_terms_of_a_sentence() -> None:
     ],
 )
 def test_the_normal_form_of_a_word(word: str, normal: str) -> None:
-    """Lower case, straight apostrophes, without possessive or plural s."""
+    """It is in lower case with straight apostrophes, without possessive or plural s."""
     assert terms_of("", word).ids.tolist() == [term_id(normal)]
 
 
 @pytest.mark.parametrize("word", ["The", "years", "didn't", "we’ve", "I'm", "they'd", "x", "7", "新", "–"])
-def test_what_is_no_term(word: str) -> None:
-    """Stop words, contractions and single characters."""
+def test_some_words_are_no_terms(word: str) -> None:
+    """Stop words, contractions and single characters are no terms."""
     assert terms_of("", word).ids.tolist() == []
 
 
@@ -132,15 +132,15 @@ def test_neighbouring_names_are_a_term_of_their_own() -> None:
         pytest.param("in Vienna? Talks", id="a question between them"),
     ],
 )
-def test_what_is_no_pair_of_names(text: str) -> None:
+def test_names_apart_are_no_pair(text: str) -> None:
     """Names are paired only side by side in one sentence."""
     terms = terms_of("", text)
     assert term_id("vienna talk") not in terms.ids
     assert {term_id("vienna"), term_id("talk")} <= set(terms.ids.tolist())
 
 
-def test_the_surface_is_the_first_telling_one() -> None:
-    """A sentence's first word shows no spelling; a later one does. A possessive is left out."""
+def test_the_surface_is_the_first_one_inside_a_sentence() -> None:
+    """A sentence's first word has a capital in any case; a later one shows its spelling. A possessive is left out."""
     assert terms_of("", "Markets fell.").surfaces == ("Markets", "fell")
     assert terms_of("", "Markets fell. The markets rose.").surfaces == ("markets", "fell", "rose")
     assert terms_of("", "Vienna’s mayor saw Vienna.").surfaces == ("Vienna", "mayor", "saw")
@@ -160,7 +160,7 @@ def test_a_count_stops_at_255() -> None:
     assert counts(terms_of("", "gas " * 1_000)) == {"gas": 255}
 
 
-def test_paragraphs_that_a_term_stands_in() -> None:
+def test_a_mask_names_the_paragraphs_of_a_term() -> None:
     """Bit p of a mask stands for paragraph p, the last one for the title; summary and later paragraphs have none."""
     texts = ["Oil", "gas", "", "gas and oil", *["filler"] * 58, "late gas", "later oil"]
     assert len(texts) == MASKED_PARAGRAPHS + 1
@@ -184,7 +184,7 @@ def test_quotations_in_another_script_are_left_out_of_a_latin_text() -> None:
 
 
 def test_a_long_text_keeps_its_most_frequent_terms() -> None:
-    """The most frequent, then the earliest, in the order of first appearance; words are all counted."""
+    """The most frequent terms stay, of equals the earliest, in order of first appearance; all words are counted."""
     rare = [f"rare{i:03}" for i in range(TERMS_STORED)]
     often = [f"often{i}" for i in range(5)]
     terms = terms_of("", " ".join((*rare, *often, *often)))
@@ -194,7 +194,7 @@ def test_a_long_text_keeps_its_most_frequent_terms() -> None:
 
 
 def test_terms_without_words_are_empty() -> None:
-    """No words, no terms."""
+    """A text without words has no terms."""
     for terms in (terms_of(), terms_of("...", "–", summary="!")):
         assert (terms.ids.size, terms.counts.size, terms.masks.size, terms.surfaces, terms.words) == (0, 0, 0, (), 0)
 
@@ -206,7 +206,7 @@ _sentences = st.lists(
 
 @given(st.lists(_sentences.map(" ".join), max_size=70), _sentences.map(" ".join))
 def test_terms_are_read_back(paragraphs: list[str], title: str) -> None:
-    """What is stored comes back equal, of whatever size."""
+    """Terms of any number come back equal from their bytes."""
     terms = terms_of(title, *paragraphs)
     back = Terms.from_bytes(terms.to_bytes())
     assert (back.surfaces, back.words) == (terms.surfaces, terms.words)
@@ -220,7 +220,7 @@ def test_terms_are_read_back(paragraphs: list[str], title: str) -> None:
 
 
 def test_idf_by_document_frequency() -> None:
-    """ln((n + 1) / (df + 1)), half the largest for what stands in one article or none, 0 for what stands in all."""
+    """Idf is ln((n + 1) / (df + 1)); half the largest for a term of at most one article, 0 for one of all articles."""
     texts = [terms_of("", "common " + ("half " if i % 2 else "") + (f"single{i}")) for i in range(40)]
     statistics = TermStatistics.count(iter(texts))
     assert statistics.documents == 40
@@ -232,7 +232,7 @@ def test_idf_by_document_frequency() -> None:
 
 
 def test_a_word_counts_once_for_each_article() -> None:
-    """How often it stands in one does not matter."""
+    """How often a word occurs in one article does not matter."""
     statistics = TermStatistics.count([terms_of("", "gas gas gas"), terms_of("", "gas oil")])
     assert statistics.document_counts[term_id("gas")] == 2
     assert statistics.document_counts.sum() == 3
@@ -240,7 +240,7 @@ def test_a_word_counts_once_for_each_article() -> None:
 
 @pytest.mark.parametrize("articles", [0, 1, 3])
 def test_a_small_archive_weighs_words_as_if_it_had_twenty_articles(articles: int) -> None:
-    """The first articles of an archive have signatures at all."""
+    """The first articles of an archive have signatures too."""
     idf = TermStatistics.count([terms_of("", "gas")] * articles).idf()
     expected = math.log(21) / 2 if articles <= 1 else math.log(21 / (articles + 1))
     assert idf[term_id("gas")] == pytest.approx(expected)
@@ -251,7 +251,7 @@ def test_a_small_archive_weighs_words_as_if_it_had_twenty_articles(articles: int
 
 
 def test_a_signature_is_weighted_and_normalised() -> None:
-    """(1 + ln tf) * idf, heaviest first, of length 1; terms without weight are left out."""
+    """Weights are (1 + ln tf) * idf, heaviest first, of norm 1; terms without weight are left out."""
     terms = terms_of("", "gas gas gas oil vienna the common")
     idf = EVEN.copy()
     idf[term_id("vienna")] = 3
@@ -265,7 +265,7 @@ def test_a_signature_is_weighted_and_normalised() -> None:
 
 
 def test_of_equal_weights_the_earlier_term_is_kept() -> None:
-    """A long text's signature holds its SIGNATURE_TERMS heaviest terms, of equals the first."""
+    """A long text's signature has its SIGNATURE_TERMS heaviest terms, of equals the first."""
     terms = terms_of("", " ".join(f"word{i:03}" for i in range(200)) + " word150")
     signature = make_signature(terms, EVEN)
     assert signature.order.tolist() == [150, *range(SIGNATURE_TERMS - 1)]
@@ -273,64 +273,64 @@ def test_of_equal_weights_the_earlier_term_is_kept() -> None:
 
 
 def test_a_text_without_terms_has_an_empty_signature() -> None:
-    """It is like nothing, itself included."""
+    """An empty signature is similar to nothing, not even to itself."""
     signature = make_signature(terms_of("The"), EVEN)
     assert (signature.ids.size, signature.weights.size, signature.order.size) == (0, 0, 0)
     packed = signature.pack()
     assert packed.tolist() == [0] * SIGNATURE_TERMS
     assert unpack(packed)[0].size == 0
-    assert (signature.titled, titled_in(packed)) == (0, 0)
+    assert (signature.title_count, titled_in(packed)) == (0, 0)
 
 
 def test_the_title_s_terms_come_first() -> None:
-    """Those of the title, the heaviest first, then the others, the heaviest first; length is 1 all the same."""
+    """The title's terms precede the others, each group with the heaviest first; the norm is still 1."""
     terms = terms_of("Oil talks", "gas gas gas gas", "oil harbour harbour")
     signature = make_signature(terms, EVEN)
     assert [terms.surfaces[i] for i in signature.order] == ["Oil", "talks", "gas", "harbour"]
     weights = np.array([1 + math.log(n) for n in (3, 2, 4, 2)])
     np.testing.assert_allclose(signature.weights, weights / np.linalg.norm(weights), rtol=1e-6)
-    assert signature.titled == titled_in(signature.pack()) == 2
+    assert signature.title_count == titled_in(signature.pack()) == 2
 
 
-def test_of_a_long_title_the_heaviest_terms_are_known_as_its_own() -> None:
-    """TITLE_TERMS of them; the rest stand among the other words by weight."""
+def test_of_a_long_title_the_heaviest_terms_are_marked() -> None:
+    """TITLE_TERMS are marked; the rest are among the other terms by weight."""
     title = " ".join(f"title{i:02}" for i in range(TITLE_TERMS + 3))
     terms = terms_of(title, "gas gas gas", "title18")
     signature = make_signature(terms, EVEN)
     surfaces = [terms.surfaces[i] for i in signature.order]
     assert surfaces[:TITLE_TERMS] == ["title18", *(f"title{i:02}" for i in range(TITLE_TERMS - 1))]
     assert surfaces[TITLE_TERMS:] == ["gas", *(f"title{i:02}" for i in range(TITLE_TERMS - 1, TITLE_TERMS + 2))]
-    assert signature.titled == titled_in(signature.pack()) == TITLE_TERMS
+    assert signature.title_count == titled_in(signature.pack()) == TITLE_TERMS
 
 
-def test_a_title_s_terms_do_not_push_heavier_ones_out() -> None:
+def test_a_title_s_terms_do_not_displace_heavier_ones() -> None:
     """A signature has the heaviest terms of all; those of the title among them come first."""
     terms = terms_of("early late", " ".join(f"word{i:03} " * 3 for i in range(SIGNATURE_TERMS - 1)))
     idf = EVEN.copy()
     idf[term_id("late")] = 9
     signature = make_signature(terms, idf)
     assert [terms.surfaces[i] for i in signature.order[:2]] == ["late", "word000"]
-    assert (len(signature.ids), signature.titled) == (SIGNATURE_TERMS, 1)
+    assert (len(signature.ids), signature.title_count) == (SIGNATURE_TERMS, 1)
     assert term_id("early") not in signature.ids
 
 
 @pytest.mark.parametrize("title", ["", "harbour", "harbour talks oil"])
 def test_packing_keeps_order_and_weights(title: str) -> None:
-    """The title's terms first, then the heaviest, within half a step; the title's are told from the others."""
+    """Packing keeps order and marks of the title's terms, and weights within half a step."""
     signature = make_signature(terms_of(title, "gas gas gas oil oil talks"), EVEN)
     packed = signature.pack()
     ids, weights = unpack(packed)
     assert ids.tolist() == signature.ids.tolist()
     np.testing.assert_allclose(weights, signature.weights, rtol=0, atol=STEP / 2 + 1e-7)
-    assert titled_in(packed) == signature.titled == len(title.split())
+    assert titled_in(packed) == signature.title_count == len(title.split())
 
 
 def test_a_packed_signature_is_20_bits_of_hash_a_flag_and_11_bits_of_weight() -> None:
-    """It is stored: a change here would make every stored signature wrong."""
+    """The layout is stored: a change here would make every stored signature wrong."""
     signature = Signature(np.array([(1 << 20) - 1, 1], np.int32), np.array([1, 0.5], np.float32), np.arange(2), 1)
     assert signature.pack()[:3].tolist() == [0xFFFFFFFF, (1 << 12) | 1024, 0]
 
 
 def test_hashes_are_the_same_in_every_process() -> None:
-    """They are stored: a change here would make every stored signature wrong."""
+    """Hashes are stored: a change here would make every stored signature wrong."""
     assert word_hash("vienna") == 0x77E1ACBF
