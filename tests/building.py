@@ -23,6 +23,7 @@ from recommender.catalog.store.store import Change, Store, create_store, open_st
 from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import analyse
 from recommender.catalog.text.terms import words_of
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
 from recommender.clock import DAY_MS
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Matrix, ModelInfo
@@ -124,18 +125,18 @@ def build_store(folder: Path, articles: Sequence[Article]) -> Store:
     return store
 
 
-def build_snapshot(folder: Path, articles: Sequence[Article]) -> Snapshot:
+def build_snapshot(folder: Path, articles: Sequence[Article], costs: SearchCosts = MEASURED) -> Snapshot:
     """Return a new snapshot of a new store in `folder` that holds `articles`."""
     store = build_store(folder, articles)
     try:
-        return Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))
+        return Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION), costs=costs)
     finally:
         store.close()
 
 
-def build_live(folder: Path, articles: Sequence[Article]) -> Live:
+def build_live(folder: Path, articles: Sequence[Article], costs: SearchCosts = MEASURED) -> Live:
     """Return the live view of a new snapshot of a new store in `folder` that holds `articles`."""
-    return Live(build_snapshot(folder, articles))
+    return Live(build_snapshot(folder, articles, costs))
 
 
 def replayed(snapshot: Snapshot, articles: Sequence[Article]) -> Live:

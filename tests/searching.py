@@ -1,16 +1,16 @@
-"""Vectors that lie as embeddings do, and what a search by brute force finds among them: the oracle of all searches."""
+"""Vectors distributed like embeddings, and brute-force search among them: the oracle of all searches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from recommender.catalog.snapshot import files, scoped_search
-from recommender.catalog.vectors import index
+from recommender.catalog.snapshot import files
 from recommender.catalog.vectors.index import Hits, Rows
 from recommender.catalog.vectors.scalar_codes import (
     ZERO_CODE,
@@ -21,6 +21,7 @@ from recommender.catalog.vectors.scalar_codes import (
     rotate,
     step_8bit,
 )
+from recommender.catalog.vectors.search_costs import MEASURED
 
 Half = npt.NDArray[np.float16]
 Mask = npt.NDArray[np.bool_]
@@ -28,7 +29,9 @@ Mask = npt.NDArray[np.bool_]
 _DIRECTIONS = 48
 _NOISE = 0.02
 COMPRESSIBLE = 16
-"""Fewer rows than a codebook has entries cannot be compressed, however the thresholds are patched."""
+"""Least number of rows that can have product codes: the number of a codebook's entries."""
+CODES_ONLY = replace(MEASURED, scan_rows_max=0, gather_rows_max=0, scan_cost=1_000_000, gather_cost=1_000_000)
+"""Costs by which every search of vectors with product codes goes through these, however few the rows."""
 
 
 def topics_of(rows: int, topics: int, seed: int = 1) -> Rows:
@@ -37,9 +40,10 @@ def topics_of(rows: int, topics: int, seed: int = 1) -> Rows:
 
 
 def unit_points(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> Half:
-    """Return normalised vectors around `topics_of` the same arguments, in few strong directions and many weak ones.
+    """Return normalised vectors around the topics that `topics_of` gives for the same arguments.
 
-    world: vectors of other seeds are of the same topics, those of other worlds are not.
+    They vary in few strong directions and many weak ones. Vectors of two seeds share their topics, those of two worlds
+    do not.
     """
     fixed, rng = np.random.default_rng(world), np.random.default_rng(seed)
     directions = min(dimension, _DIRECTIONS)
@@ -53,7 +57,7 @@ def unit_points(rows: int, dimension: int, seed: int = 1, topics: int = 100, wor
 
 
 def unit_vectors(rows: int, dimension: int, seed: int = 1, topics: int = 100, world: int = 0) -> ScalarCodes:
-    """Return `unit_points` as the catalog holds them."""
+    """Return the 8-bit codes of `unit_points`."""
     return quantise_8bit(rotate(unit_points(rows, dimension, seed, topics, world)))
 
 
@@ -66,7 +70,7 @@ def exact(matrix: ScalarCodes, query: Vector, k: int, among: Iterable[int] | Row
 
 
 def bits_of(mask: Iterable[bool] | Mask) -> npt.NDArray[np.uint8]:
-    """Return one bit a row, as searches take them."""
+    """Return a bitmap, one bit a row, as searches take it."""
     return np.packbits(np.fromiter(mask, np.bool_), bitorder="little")
 
 
@@ -76,13 +80,13 @@ def recall(found: Rows, expected: Rows) -> float:
 
 
 def assert_same(found: Hits, expected: Hits) -> None:
-    """Compare rows and scores, in order and to the bit."""
+    """Check that rows and scores are equal, in order and to the bit."""
     assert found.rows.tolist() == expected.rows.tolist()
     assert found.scores.tolist() == expected.scores.tolist()
 
 
 def assert_best(found: Hits, expected: Hits) -> None:
-    """Compare scores to single precision, best first, and rows but for those that differ by less than that."""
+    """Check scores to single precision, best first; rows may differ where scores are equal to that precision."""
     assert len(set(found.rows.tolist())) == len(expected.rows) == len(found.rows)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=5e-7)
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
@@ -91,22 +95,12 @@ def assert_best(found: Hits, expected: Hits) -> None:
         assert set(surely.tolist()) <= set(found.rows.tolist())
 
 
-def codes_alone(patch: pytest.MonkeyPatch) -> None:
-    """Let every search of what has codes go through them, however few rows it is about."""
-    patch.setattr(index, "SCANNED_ROWS", 0)
-    patch.setattr(index, "GATHERED_ROWS", 0)
-    patch.setattr(scoped_search, "GATHERED_ROWS", 0)
-    patch.setattr(index, "SCANNED_CODES", 1_000_000)
-    patch.setattr(index, "GATHERED_CODES", 1_000_000)
-
-
 @contextmanager
-def everything_compressed() -> Iterator[None]:
-    """Let the smallest archive that can be compressed be so, and every search go through its codes.
+def small_archives_compressed() -> Iterator[None]:
+    """Give product codes to the smallest snapshots that can have them.
 
-    With fewer rows than are compared exactly nothing is missed: the hits are those of the oracle.
+    Searched with CODES_ONLY their hits are those of the oracle: all their rows are re-ranked.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "COMPRESSED_ROWS_MIN", COMPRESSIBLE)
-        codes_alone(patch)
         yield

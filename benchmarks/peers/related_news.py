@@ -1,11 +1,12 @@
 """This project's own vector side: rows in time order, their compressed codes, scopes and periods, as a snapshot has it.
 
-Labels become scopes, which the index remembers as it does in the service: where a filter comes again it is known.
+Labels become scopes, which the index caches as it does in the service: a repeated filter is a cached scope.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from recommender.catalog.snapshot.columns import COLUMN_TYPES, Tags, label_code
 from recommender.catalog.snapshot.columns import Columns as OurColumns
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import ScopedIndex
-from recommender.catalog.vectors import index as our_vectors
+from recommender.catalog.vectors import index as vector_index
 from recommender.catalog.vectors import product_codes, scalar_codes
 from recommender.catalog.vectors.index import Vectors8Bit
 from recommender.catalog.vectors.product_codes import ProductCodes
+from recommender.catalog.vectors.search_costs import MEASURED
 
 _BATCH = 65_536
 _END_MS = 2**62
@@ -51,10 +53,10 @@ class Peer:
             np.load(folder / f"{name}.npy", "r").view(np.ndarray) for name in ("mains", "codes", "lists")
         )
         no_tags = Tags(np.zeros(1 + len(mains), np.int64), np.empty(0, np.uint32))
-        codes_of_all = ProductCodes(quantizers, codes, lists)
-        self._index = ScopedIndex(Vectors8Bit(mains), codes_of_all, _our(columns), no_tags)
+        product_codes_of_all = ProductCodes(quantizers, codes, lists)
+        self._index = ScopedIndex(Vectors8Bit(mains), product_codes_of_all, _our(columns), no_tags)
         self._query = self._rotated = np.empty(0, np.float32)
-        our_vectors.limit_threads(1)
+        vector_index.limit_threads(1)
 
     def set_effort(self, effort: int) -> None:
         """The product sets its own."""
@@ -72,13 +74,14 @@ class Peer:
 
     def settings(self) -> dict[str, Setting]:
         """The product's own constants."""
+        costs = {name: value for name, value in asdict(MEASURED).items() if isinstance(value, int | float)}
         constants = {
             name.lower(): value
-            for module in (our_vectors, product_codes, scalar_codes)
+            for module in (product_codes, scalar_codes)
             for name in dir(module)
             if name.isupper() and isinstance(value := getattr(module, name), int | float)
         }
-        return {**constants, "threads": 1}
+        return {**costs, **constants, "threads": 1}
 
     def close(self) -> None:
         """Nothing was started."""

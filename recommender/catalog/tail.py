@@ -168,7 +168,7 @@ class Tail:
         if cached is None:
             allowed: RowMask = self._alive.array
             if scope is not None:
-                allowed = allowed & scope.allowed(partial(getattr, self.columns), self.tags)
+                allowed = allowed & scope.mask(partial(getattr, self.columns), self.tags)
             rows = np.flatnonzero(allowed)
             if len(self._rows_by_scope) == _SCOPES_CACHED_MAX:
                 self._rows_by_scope.clear()

@@ -1,4 +1,4 @@
-"""Columns of a snapshot and of the tail: what searches and rankings read of many rows at once."""
+"""Columns of a snapshot and of the tail: the values that searches and rankings read for many rows at once."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Flag(enum.IntFlag):
     NEVER_SOURCE = 2
     EVERGREEN = 4
     NEVER_WITH = 8
-    """There are articles that it never stands with."""
+    """Has articles that it must not be shown with (Rules.never_with)."""
 
 
 def label_code(label: str) -> int:
-    """Return the 32-bit code of a section, site, language, tag or author; 0 is the empty label's alone.
+    """Return the 32-bit code of a section, site, language, tag or author; 0 for the empty label only.
 
-    Two labels have the same code once in four thousand million pairs, and are not told apart by filters then; addresses
-    and headlines, of which there are as many as articles, are compared themselves where codes agree.
+    Two labels have equal codes once in four thousand million pairs; filters cannot distinguish them then. URLs and
+    headlines, which are as many as articles, are compared as texts where their codes are equal.
     """
     return zlib.crc32(label.encode()) or 1 if label else 0
 
 
 def id_hash(article_id: str) -> np.uint64:
-    """Return the 64-bit hash under which segments file an id."""
+    """Return the 64-bit hash by which segments find an id."""
     data = article_id.encode()
     return np.uint64((zlib.crc32(data) << 32) | zlib.adler32(data))
 
@@ -46,7 +46,7 @@ def id_hash(article_id: str) -> np.uint64:
 class Columns:
     """One array an attribute, parallel, in row order. Codes are those of `label_code`; times are milliseconds UTC.
 
-    url, headline: codes of the address and of the headline's `headline_key`, which equal ones have in common.
+    url, headline: codes of the URL and of the headline's `headline_key`; equal ones have equal codes.
     """
 
     published_at_ms: Times
@@ -93,7 +93,7 @@ class Tags:
     codes: Codes
 
     def jaccard(self, rows: Rows, wanted: Codes) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),): tags shared with `wanted`, distinct codes, over tags of either."""
+        """Return float32 (len(rows),): Jaccard similarity of the rows' tags and `wanted`, distinct codes."""
         counts = self.offsets[rows + 1] - self.offsets[rows]
         ends = np.cumsum(counts)
         flat = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(self.offsets[rows] - ends + counts, counts)
@@ -102,41 +102,28 @@ class Tags:
         jaccard: npt.NDArray[np.float32] = (shared / np.maximum(counts + len(wanted) - shared, 1)).astype(np.float32)
         return jaccard
 
-    def rows_with(self, wanted: frozenset[str]) -> RowMask:
-        """Return bool (rows,): which rows have at least one of these tags."""
+    def mask(self, wanted: frozenset[str]) -> RowMask:
+        """Return bool (rows,): whether a row has at least one of these tags."""
         hit = np.isin(self.codes, [label_code(tag) for tag in wanted])
         counts = np.concatenate(([0], np.cumsum(hit)))
         with_tag: RowMask = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
         return with_tag
 
 
-_SORTED_TIMES = 50
-"""Of so many times fewer rows than all it is quicker to sort them than to mark them among all."""
-
-
-class LabelRows:
-    """The rows of each label of a column, so that a choice of labels costs what it holds."""
+class LabelPostings:
+    """The rows of each label of one column: an inverted index, so that finding rows by labels costs what they hold."""
 
     def __init__(self, codes: Codes) -> None:
-        """Sort the rows by code: 80 ms for a million."""
+        """Sort the rows by label code: 80 ms for a million."""
         order = np.argsort(codes, kind="stable")
-        self._sorted = codes[order]
-        self._order = order.astype(np.uint32)
+        self._codes = codes[order]
+        self._rows = order.astype(np.uint32)
 
-    def parts(self, wanted: frozenset[str]) -> list[npt.NDArray[np.uint32]]:
-        """Return the rows of each of these labels, ascending."""
-        codes = np.unique(label_codes(wanted))
-        starts, ends = (np.searchsorted(self._sorted, codes, side).tolist() for side in ("left", "right"))
-        return [self._order[start:end] for start, end in zip(starts, ends, strict=True)]
-
-    def merged(self, parts: list[npt.NDArray[np.uint32]]) -> Rows:
-        """Return the rows of all these parts, ascending."""
-        rows = np.concatenate((self._order[:0], *parts))
-        if _SORTED_TIMES * len(rows) <= len(self._order):
-            return np.sort(rows).astype(np.int64)
-        marked = np.zeros(len(self._order), np.bool_)
-        marked[rows] = True
-        return np.flatnonzero(marked)
+    def rows_by_label(self, labels: frozenset[str]) -> list[npt.NDArray[np.uint32]]:
+        """Return the rows of each of these labels, ascending; at least one array."""
+        codes = np.unique(label_codes(labels))
+        starts, ends = (np.searchsorted(self._codes, codes, side).tolist() for side in ("left", "right"))
+        return [self._rows[:0], *(self._rows[start:end] for start, end in zip(starts, ends, strict=True))]
 
 
 def label_codes(labels: frozenset[str]) -> Codes:

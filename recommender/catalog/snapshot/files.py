@@ -23,12 +23,13 @@ from recommender.catalog.snapshot.row_values import RowValues
 from recommender.catalog.snapshot.snapshot import RECORDS, Snapshot, map_array
 from recommender.catalog.text.near_copies import SKETCH_SIZE, Sketch
 from recommender.catalog.text.terms import SIGNATURE_TERMS, Packed, Weights
-from recommender.catalog.vectors.index import SCANNED_ROWS, Rows
+from recommender.catalog.vectors.index import Rows
 from recommender.catalog.vectors.product_codes import ProductCodes, Quantizers, can_compress, train
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit
+from recommender.catalog.vectors.search_costs import MEASURED
 from recommender.errors import DiskFullError, StorageError
 
-COMPRESSED_ROWS_MIN = SCANNED_ROWS
+COMPRESSED_ROWS_MIN = MEASURED.scan_rows_max
 """Write product codes from this many rows on; fewer are scanned exactly."""
 _ENCODED_ROWS = 65_536
 """Rows whose product codes are computed at a time."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from recommender.catalog.snapshot.columns import Flag, Tags, label_codes
 from recommender.catalog.vectors.index import RowMask
 
-Read = Callable[[str], npt.NDArray[Any]]
-"""From the name of a column to its values for the rows in question."""
+ReadColumn = Callable[[str], npt.NDArray[Any]]
+"""Function from a column's name to its values, for a certain set of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +33,41 @@ class Scope:
 
     @property
     def labels(self) -> dict[str, frozenset[str]]:
-        """The labels that it asks for, by column; none for a column that may hold any."""
-        asked = {"section": self.sections, "language": self.languages, "site": self.sites}
-        return {column: labels for column, labels in asked.items() if labels is not None}
+        """The labels that a column may hold, by column; without the columns that may hold any."""
+        labels = {"section": self.sections, "language": self.languages, "site": self.sites}
+        return {column: some for column, some in labels.items() if some is not None}
 
     @property
     def size(self) -> int:
-        """Number of labels that it names."""
+        """Number of labels that the scope names."""
         return sum(map(len, (*self.labels.values(), self.tags or ())))
 
     def without_labels_of(self, column: str) -> Scope:
-        """Return the scope that any label of this column passes."""
+        """Return the same scope without its filter on one column."""
         any_label: dict[str, Any] = {f"{column}s": None}
         return replace(self, **any_label)
 
-    def allowed(self, read: Read, tags: Tags | None = None) -> RowMask:
-        """Return bool (rows,). read: the columns of the rows in question. tags: theirs, if it asks for tags."""
-        allowed: RowMask = (read("flags") & Flag.NEVER_TARGET.value) == 0
+    def mask(self, read: ReadColumn, tags: Tags | None = None) -> RowMask:
+        """Return bool (rows,): whether a row is in the scope.
+
+        read: reads the rows' columns. tags: the rows' tags; needed only if the scope names tags.
+        """
+        mask: RowMask = (read("flags") & Flag.NEVER_TARGET.value) == 0
         for column, labels in self.labels.items():
-            allowed &= np.isin(read(column), label_codes(labels))
+            mask &= np.isin(read(column), label_codes(labels))
         if self.evergreen_only:
-            allowed &= (read("flags") & Flag.EVERGREEN.value) != 0
+            mask &= (read("flags") & Flag.EVERGREEN.value) != 0
         if self.tags is not None:
             assert tags is not None
-            allowed &= tags.rows_with(self.tags)
+            mask &= tags.mask(self.tags)
         if self.published_from_ms:
-            allowed &= read("published_at_ms") >= self.published_from_ms
+            mask &= read("published_at_ms") >= self.published_from_ms
         if self.published_before_ms:
-            allowed &= read("published_at_ms") < self.published_before_ms
-        return allowed
+            mask &= read("published_at_ms") < self.published_before_ms
+        return mask
 
     def narrowed(self, other: Scope) -> Scope:
-        """Return the scope of articles that are in both."""
+        """Return the scope of the articles that are in both scopes."""
         befores = [ms for ms in (self.published_before_ms, other.published_before_ms) if ms]
         return Scope(
             sections=_both(self.sections, other.sections),

@@ -27,6 +27,7 @@ from recommender.catalog.text.terms import Packed, Weights
 from recommender.catalog.vectors.index import Rows, Vectors4Bit, Vectors8Bit
 from recommender.catalog.vectors.product_codes import ProductCodes, Quantizers
 from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
 from recommender.errors import CorruptError
 
 RECORDS = "records.bin"
@@ -60,8 +61,8 @@ class Snapshot:
     idf: float32 (TERM_BUCKETS,), the weights of the signatures' terms.
     """
 
-    def __init__(self, folder: Path, *, verify: bool = True) -> None:
-        """Map a snapshot. verify: also compare checksums, which reads every byte once.
+    def __init__(self, folder: Path, *, verify: bool = True, costs: SearchCosts = MEASURED) -> None:
+        """Map a snapshot. verify: also compare checksums, which reads every byte once. costs: of its searches.
 
         Raises CorruptError naming a file that is missing or damaged.
         """
@@ -78,7 +79,7 @@ class Snapshot:
         codes, lists = self._array("codes"), self._array("lists")
         self.compressed = ProductCodes(quantizers, codes, lists) if len(codes) else None
         self.mains = Vectors8Bit(self._array("mains"))
-        self.index = ScopedIndex(self.mains, self.compressed, self.columns, self.tags)
+        self.index = ScopedIndex(self.mains, self.compressed, self.columns, self.tags, costs)
         if isinstance(codes.base, mmap.mmap):
             codes.base.madvise(mmap.MADV_DONTNEED)  # the index has a copy of them in its inverted lists
         self.id_hashes: npt.NDArray[np.uint64] = self._array("hashes")

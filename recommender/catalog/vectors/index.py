@@ -1,12 +1,12 @@
-"""The vector side: inner-product search over rows in time order. Only this module and compressed.py know FAISS.
+"""Inner-product search over rows in time order. Only this module and product_codes.py use FAISS.
 
-Vectors lie at eight bits a component (see coding.py), row by row, in one memory-mapped array that worker processes
-share. Few rows (a window of time, a narrow scope) are scanned exactly. Of many, their compressed codes say which are
-likely the nearest, and these are compared exactly. Either way the scores are those of the vectors as they lie there.
-Where codes bring fewer than k (nearly all rows of the visited lists are dead, or FAISS passes over what it estimates
-lowest), all rows are scanned: there are always k hits if there are k rows.
+Vectors are 8-bit codes (see scalar_codes.py), row by row, in one memory-mapped array that worker processes share. Few
+rows (a window of time, a narrow scope) are scanned exactly. Among many, product codes give the candidates, which are
+re-ranked by their 8-bit codes. Scores are the same either way. Where product codes give fewer than k candidates (nearly
+all rows of the probed lists are dead, or FAISS skips those of the lowest estimate), all rows are scanned: there are
+always k hits if there are k rows.
 
-FAISS threads: who searches decides (`limit_threads`); FAISS releases the GIL while it searches.
+FAISS threads: the caller of a search decides (`limit_threads`). FAISS releases the GIL while it searches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from recommender.catalog.vectors.product_codes import FAR_COMPARED, Bitmap, InvertedLists, Spread, empty_8bit_index
+from recommender.catalog.vectors.product_codes import (
+    FAR_RERANK_TIMES,
+    Bitmap,
+    InvertedLists,
+    ListShares,
+    empty_8bit_index,
+)
 from recommender.catalog.vectors.scalar_codes import (
     LEVELS_4BIT,
     ScalarCodes,
@@ -29,18 +35,10 @@ from recommender.catalog.vectors.scalar_codes import (
     step_4bit,
     step_8bit,
 )
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
 
-SCANNED_ROWS, SCANNED_CODES = 12_000, 6
-"""So many rows that follow each other are scanned exactly, 16 ns each (384 dims, one thread, measured): 0.2 ms. More of
-them too, where an index would compare so many codes for each."""
-GATHERED_ROWS, GATHERED_CODES = 2_000, 30
-"""The same of rows that do not follow each other: 70 ns more each to bring them together."""
-COMPARED_LEAST, COMPARED_TIMES = 800, 2
-"""Of the likely rows so many are compared exactly, and so many times k more: recall@100 of 100,000 rows is .989."""
-COMPARED_ROWS, COMPARED_GROWTH = 1_000_000, 0.4
-"""Of more rows than these the least number grows by this power of theirs, to 2,010 of ten million: the more there are,
-the closer the nearest are to each other, and the less codes tell them apart."""
 _TIE_SLACK = 16
+"""Rows to fetch beyond k at first, so that rows that tie with the k-th are seen."""
 
 Rows = npt.NDArray[np.int64]
 RowMask = npt.NDArray[np.bool_]
@@ -48,7 +46,7 @@ RowMask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
-    """Found rows and their inner products, best first, the higher row first among equals."""
+    """Rows and their inner products, parallel, best first; of equal scores the higher row first."""
 
     rows: Rows
     scores: npt.NDArray[np.float32]
@@ -60,15 +58,15 @@ class Hits:
 
 
 def limit_threads(threads: int) -> None:
-    """Bound the threads that one FAISS call of this thread may use."""
+    """Limit the threads that one FAISS call of this thread may use."""
     faiss.omp_set_num_threads(threads)
 
 
 class Vectors8Bit:
-    """Vectors as coding.py encodes them, uint8 (n, dimension), C-contiguous; memory-mapped or not. Immutable.
+    """8-bit codes, uint8 (n, dimension), C-contiguous, memory-mapped or not; exact search. Immutable.
 
-    Queries and what is read are turned, float32. Queries are rounded as rows are, so that inner products are sums of
-    whole numbers: the same on every processor, whatever is searched beside them.
+    Queries and vectors that are read are rotated, float32. Queries are quantised like rows, so inner products are sums
+    of whole numbers: the same on every processor, and whatever rows are searched together.
     """
 
     def __init__(self, codes: ScalarCodes) -> None:
@@ -82,50 +80,52 @@ class Vectors8Bit:
         vectors: Vector = dequantise_8bit(self.codes.take(rows, axis=0))
         return vectors
 
-    def scan(self, query: Vector, k: int, low: int, high: int, bits: Bitmap | None = None) -> Hits:
-        """Return at most k rows of [low, high), exactly; of those whose bit is set. bits: little-endian, one a row."""
+    def scan(self, query: Vector, k: int, low: int, high: int, bitmap: Bitmap | None = None) -> Hits:
+        """Return the k best rows of [low, high), exactly.
+
+        bitmap: little-endian, one bit a row, set for the rows that may be returned; None for all.
+        """
         if k <= 0 or low >= high:
             return Hits.none()
-        if bits is None:
-            scores, found = self._scan(self.codes[low:high], query, k)
-            return best_of(scores, found + low, k)
+        if bitmap is None:
+            scores, rows = self._search(self.codes[low:high], query, k)
+            return best_of(scores, rows + low, k)
         first = low // 8
-        bits = bits[first : -(-high // 8)].copy()
-        bits[0] &= 255 << (low % 8) & 255
-        params = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        scores, found = self._scan(self.codes[8 * first : high], query, k, params)
-        return best_of(scores[found >= 0], found[found >= 0] + 8 * first, k)
+        bitmap = bitmap[first : -(-high // 8)].copy()
+        bitmap[0] &= 255 << (low % 8) & 255
+        params = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
+        scores, rows = self._search(self.codes[8 * first : high], query, k, params)
+        return best_of(scores[rows >= 0], rows[rows >= 0] + 8 * first, k)
 
     def scan_rows(self, query: Vector, k: int, rows: Rows) -> Hits:
-        """Return at most k of `rows`, exactly."""
+        """Return the k best of `rows`, exactly."""
         if k <= 0 or not len(rows):
             return Hits.none()
-        codes = self.codes.take(rows, axis=0)
-        scores, found = self._scan(codes, query, k)
-        return best_of(scores, rows[found], k)
+        scores, positions = self._search(self.codes.take(rows, axis=0), query, k)
+        return best_of(scores, rows[positions], k)
 
-    def _scan(
+    def _search(
         self, codes: ScalarCodes, query: Vector, k: int, params: faiss.SearchParameters | None = None
     ) -> tuple[npt.NDArray[np.float32], Rows]:
         """Return at least the k best and all rows that tie with the k-th, so that the choice is always the same.
 
-        Of fewer that may be returned all; what follows them is -1.
+        If fewer than k may be returned, the rest is filled up with row -1.
         """
-        index, asked = _over(empty_8bit_index(self.dimension), codes), levels_8bit(query)[None]
+        index, levels = _view(empty_8bit_index(self.dimension), codes), levels_8bit(query)[None]
         fetch = k + _TIE_SLACK
         while True:
             fetch = min(fetch, len(codes))
-            scores, rows = index.search(asked, fetch, params=params)
+            scores, rows = index.search(levels, fetch, params=params)
             if fetch == len(codes) or rows[0, -1] < 0 or scores[0, -1] < scores[0, k - 1]:
                 return scores[0] * self._step**2, rows[0]
             fetch *= 4
 
 
 class Vectors4Bit:
-    """Vectors in short, uint8 (n, dimension / 2, rounded up), which are compared and not searched. Immutable."""
+    """4-bit codes, uint8 (n, ceil(dimension / 2)), which are compared and not searched. Immutable."""
 
     def __init__(self, codes: ScalarCodes, dimension: int) -> None:
-        """Compare `codes` in place, see coding.py."""
+        """Compare `codes` (see scalar_codes.py) in place."""
         self.codes = codes
         self.dimension = dimension
 
@@ -134,92 +134,81 @@ class Vectors4Bit:
         return dequantise_4bit(self.codes[row], self.dimension)
 
     def cosines(self, rows: Rows, query: Vector) -> npt.NDArray[np.float32]:
-        """Return float32 (len(rows),): the inner products of these rows with `query`, turned, as a cosine at most 1.
+        """Return float32 (len(rows),): inner products of these rows with `query`, rotated, cut off at 1.
 
-        A vector's product with itself is 1.01, by what it is rounded.
+        By rounding, a vector's inner product with itself may reach 1.01.
         """
         products = np.empty(len(rows), np.float32)
         if len(rows):
-            index = faiss.IndexScalarQuantizer(self.dimension, _SHORT, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.IndexScalarQuantizer(
+                self.dimension, faiss.ScalarQuantizer.QT_4bit_uniform, faiss.METRIC_INNER_PRODUCT
+            )
             lowest_and_width = step_4bit(self.dimension) * np.array([-LEVELS_4BIT / 2, LEVELS_4BIT - 1], np.float32)
             faiss.copy_array_to_vector(lowest_and_width, index.sq.trained)
             index.is_trained = True
-            scores, found = _over(index, self.codes.take(rows, axis=0)).search(query[None], len(rows))
-            products[found[0]] = scores[0]
+            scores, positions = _view(index, self.codes.take(rows, axis=0)).search(query[None], len(rows))
+            products[positions[0]] = scores[0]
         return np.minimum(products, np.float32(1))
 
 
 class VectorIndex:
-    """Vectors with their compressed codes, if they have any. Safe for concurrent searches; immutable."""
+    """8-bit vectors with their product codes, if they have any. Safe for concurrent searches; immutable."""
 
-    def __init__(self, vectors: Vectors8Bit, lists: InvertedLists | None) -> None:
-        """lists: of the same rows."""
+    def __init__(self, vectors: Vectors8Bit, lists: InvertedLists | None, costs: SearchCosts = MEASURED) -> None:
+        """lists: product codes of the same rows; None if all searches are exact."""
         self.vectors = vectors
         self._lists = lists
+        self._costs = costs
 
     def search(self, query: Vector, k: int, low: int, high: int, alive: Bitmap | None = None) -> Hits:
-        """Return at most k rows of [low, high) by inner product with `query`, float32 (dimension,).
+        """Return the k best rows of [low, high) by inner product with `query`, float32 (dimension,).
 
-        alive: little-endian bits, one a row, of the rows that may be returned; None for all.
+        alive: little-endian, one bit a row, set for the rows that may be returned; None for all.
         """
         low, high = max(low, 0), min(high, self.vectors.rows)
+        rows, costs = high - low, self._costs
         if k <= 0:
             return Hits.none()
-        if self._lists is None or high - low <= max(SCANNED_ROWS, self._lists.compared(high - low) // SCANNED_CODES):
+        if self._lists is None or rows <= max(costs.scan_rows_max, self._lists.scanned_codes(rows) // costs.scan_cost):
             return self.vectors.scan(query, k, low, high, alive)
-        likely = self._lists.candidates(query, _compared(k, high - low), low, high, alive)
-        if len(likely) < min(k, high - low):
+        candidates = self._lists.candidates(query, costs.rows_to_rerank(k, rows), low, high, alive)
+        if len(candidates) < min(k, rows):
             return self.vectors.scan(query, k, low, high, alive)
-        return self.vectors.scan_rows(query, k, np.sort(likely))
+        return self.vectors.scan_rows(query, k, np.sort(candidates))
 
     def search_rows(
         self,
         query: Vector,
         k: int,
         rows: Rows,
-        bits: Bitmap,
+        bitmap: Bitmap,
         own: InvertedLists | None = None,
-        spread_of: Callable[[], Spread | None] = lambda: None,
+        list_shares: Callable[[], ListShares | None] = lambda: None,
     ) -> Hits:
-        """Return at most k of `rows`, ascending, of those whose bit is set.
+        """Return the k best of `rows`, ascending, whose bit is set.
 
-        bits: little-endian, one for each row of the index; not set of a row between `rows` that is not among them.
-        own: codes of `rows` and hardly others, if there are any; else they are found among the codes of all. spread_of:
-        says how they lie among those, which is asked only where it matters.
+        bitmap: little-endian, one bit for each row of the index; between the first and the last of `rows`, bits of
+        other rows are not set. own: lists of `rows` and hardly any others; None searches the lists of all rows.
+        list_shares: computes how `rows` are distributed over the lists of all rows; called only where it matters.
         """
         if k <= 0 or not len(rows):
             return Hits.none()
-        lists = own or self._lists
+        lists, costs = own or self._lists, self._costs
         low, high = int(rows[0]), int(rows[-1]) + 1
-        codes = lists.compared(len(rows)) if lists else self.vectors.rows * GATHERED_CODES
-        scanned, gathered = SCANNED_CODES * (high - low), GATHERED_CODES * len(rows)
-        if scanned <= max(codes, SCANNED_CODES * SCANNED_ROWS) and scanned <= gathered:
-            return self.vectors.scan(query, k, low, high, bits)
-        if lists is not None and gathered > max(codes, GATHERED_CODES * GATHERED_ROWS):
-            compared, around, spread = _compared(k, len(rows)), None, spread_of()
-            if self._lists and spread and (spread.clumped or not own):
-                around = self._lists.around(query, spread)
-                compared *= FAR_COMPARED if around.far else 1
-            likely = lists.candidates(query, compared, low, high, bits, len(rows), None if own else around)
-            if len(likely) >= min(k, len(rows)):
-                return self.vectors.scan_rows(query, k, np.sort(likely))
-        are_set = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
-        return self.vectors.scan_rows(query, k, rows[are_set != 0])
-
-
-def _compared(k: int, rows: int) -> int:
-    """Return how many of the likely rows are compared exactly where so many may be returned."""
-    growth: float = max(1.0, rows / COMPARED_ROWS) ** COMPARED_GROWTH
-    return round(COMPARED_LEAST * growth) + COMPARED_TIMES * k
-
-
-def _over(index: faiss.IndexScalarQuantizer, codes: ScalarCodes) -> faiss.IndexScalarQuantizer:
-    """Return an empty index over `codes` without copying them, which keeps them alive as long as it lives itself."""
-    address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
-    index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, _NO_OWNER)
-    index.ntotal = len(codes)
-    index.referenced_objects = [codes]  # FAISS's own wrappers keep what they need under this name
-    return index
+        scan, gather = costs.scan_cost * (high - low), costs.gather_cost * len(rows)
+        codes = lists.scanned_codes(len(rows)) if lists else self.vectors.rows * costs.gather_cost
+        if scan <= max(codes, costs.scan_cost * costs.scan_rows_max) and scan <= gather:
+            return self.vectors.scan(query, k, low, high, bitmap)
+        if lists is not None and gather > max(codes, costs.gather_cost * costs.gather_rows_max):
+            rerank, coverage, distribution = costs.rows_to_rerank(k, len(rows)), None, list_shares()
+            if self._lists and distribution and (distribution.clustered or not own):
+                coverage = self._lists.coverage(query, distribution)
+                rerank *= FAR_RERANK_TIMES if coverage.far else 1
+            candidates = lists.candidates(query, rerank, low, high, bitmap, len(rows), None if own else coverage)
+            if len(candidates) >= min(k, len(rows)):
+                return self.vectors.scan_rows(query, k, np.sort(candidates))
+        is_set = (bitmap[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+        return self.vectors.scan_rows(query, k, rows[is_set != 0])
 
 
 def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
@@ -228,7 +217,19 @@ def best_of(scores: npt.NDArray[np.float32], rows: Rows, k: int) -> Hits:
     return Hits(rows[order], scores[order])
 
 
-_SHORT = faiss.ScalarQuantizer.QT_4bit_uniform
-_EMPTY = empty_8bit_index(1)
-_NO_OWNER = _EMPTY.codes.owner  # points into _EMPTY
-"""What FAISS shall keep alive for a view: nothing."""
+def _view(index: faiss.IndexScalarQuantizer, codes: ScalarCodes) -> faiss.IndexScalarQuantizer:
+    """Let an empty index search `codes` without a copy, and keep them alive as long as the index.
+
+    FAISS's documented way, `add_sa_codes`, copies them: with 12,000 rows a search takes 1.06 ms instead of .35.
+    """
+    address = faiss.cast_integer_to_void_ptr(codes.ctypes.data)
+    index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, codes.size, _NO_OWNER)
+    index.ntotal = len(codes)
+    index.referenced_objects = [codes]  # FAISS's own wrappers keep what they need under this name
+    return index
+
+
+_EMPTY_INDEX = empty_8bit_index(1)
+"""Keeps the memory of _NO_OWNER."""
+_NO_OWNER = _EMPTY_INDEX.codes.owner
+"""The owner of a view's memory: none. A null pointer, which FAISS's Python wrapper does not take as None."""

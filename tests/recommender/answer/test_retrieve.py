@@ -24,9 +24,10 @@ from recommender.catalog.store.reads import Stored
 from recommender.catalog.store.store import Change, create_store
 from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import Vectors, analyse
+from recommender.catalog.vectors.search_costs import MEASURED
 from recommender.clock import DAY_MS
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article
-from tests.searching import everything_compressed
+from tests.searching import CODES_ONLY, small_archives_compressed
 
 COUNT = 40
 PAGE_DAYS_AGO = 20.5
@@ -84,10 +85,12 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     late = {"snapshot": [], "tail": [*made], "both": half, "compressed": [], "both, compressed": half}[request.param]
     store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)
     store.write([Write(Upsert(s.article), s.vectors, s.analysis) for id, s in made.items() if id not in late], NOW_MS)
-    with everything_compressed() if "compressed" in request.param else nullcontext():
-        snapshot = Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))
+    compressed = "compressed" in request.param
+    with small_archives_compressed() if compressed else nullcontext():
+        costs = CODES_ONLY if compressed else MEASURED
+        snapshot = Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION), costs=costs)
         store.close()
-        assert (snapshot.compressed is not None) == ("compressed" in request.param)
+        assert (snapshot.compressed is not None) == compressed
         live = Live(snapshot)
         live.apply(
             [Change(live.revision + n, id, deleted=False) for n, id in enumerate(late, 1)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from recommender.catalog.store.store import Change, Store, create_store
 from recommender.catalog.text.terms import make_signature
 from recommender.catalog.vectors.index import Hits, Rows
 from recommender.catalog.vectors.scalar_codes import Vector, dequantise_8bit, round_trip_4bit, round_trip_8bit
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
 from recommender.clock import DAY_MS, YEAR_MS
 from tests.building import (
     DIMENSION,
@@ -42,7 +43,7 @@ from tests.building import (
     stored,
     writes,
 )
-from tests.searching import COMPRESSIBLE, everything_compressed
+from tests.searching import CODES_ONLY, COMPRESSIBLE, small_archives_compressed
 
 EVER = (0, NOW_MS + YEAR_MS)
 """From and until which every article of these tests is public."""
@@ -69,9 +70,9 @@ def replay(live: Live, store: Store, at_once: int = 200) -> None:
         live.apply(changes, live.row_values(store.stored([change.article_id for change in changes]).values()))
 
 
-def image(store: Store, folder: Path) -> Live:
+def image(store: Store, folder: Path, costs: SearchCosts = MEASURED) -> Live:
     """Return the live view of a new snapshot of the store's present state."""
-    return Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION)))
+    return Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION), costs=costs))
 
 
 # Against a rebuild, and against a dictionary
@@ -292,11 +293,12 @@ def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | R
     """A snapshot taken at any moment and the changes since then say what a snapshot taken now says."""
     at = data.draw(st.integers(0, len(operations)), "operations before the snapshot")
     at_once = data.draw(st.integers(1, 20), "changes applied at once")
+    costs = CODES_ONLY if compressed else MEASURED
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory())
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         if compressed:
-            stack.enter_context(everything_compressed())
+            stack.enter_context(small_archives_compressed())
         for module in (writer, files):
             patch.setattr(module, "flush", lambda _: None)  # nothing here survives the test
         patch.setattr(writer, "SNAPSHOTS_KEPT", 9)
@@ -308,7 +310,7 @@ def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | R
             store.write(writes(OTHERS), NOW_MS)
         for operation in operations[:at]:
             apply_to_store(store, operation)
-        live = image(store, Path(name))
+        live = image(store, Path(name), costs)
         for number, operation in enumerate(operations[at:]):
             apply_to_store(store, operation)
             if number % 3 == 0:
@@ -316,10 +318,10 @@ def test_replay_is_a_rebuild(compressed: bool, operations: list[Put | Delete | R
         replay(live, store, at_once)
         expected = store.stored([*IDS, *(a.id for a in OTHERS)])
         assert_holds(live, expected, store.revision())
-        next_one = image(store, Path(name))
+        next_one = image(store, Path(name), costs)
         assert_holds(next_one, expected, store.revision())
         rebuilt = write_snapshot(store, Path(name) / SNAPSHOTS, DIMENSION, from_scratch=True)
-        made_anew = Live(Snapshot(rebuilt))
+        made_anew = Live(Snapshot(rebuilt, costs=costs))
         assert_holds(made_anew, expected, store.revision())
         same_codebooks = next_one.manifest.trained_rows == made_anew.manifest.rows != live.manifest.trained_rows
         for file in rebuilt.iterdir():
@@ -419,20 +421,24 @@ def test_tags_of_what_was_written_since_the_last_answer_are_known(tmp_path: Path
 
 
 @pytest.fixture(params=["exact", "compressed"])
-def searching(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let searches go each way that they may."""
-    with everything_compressed() if request.param == "compressed" else nullcontext():
-        yield
+def costs(request: pytest.FixtureRequest) -> Iterator[SearchCosts]:
+    """Return costs that make searches exact, or that make them use product codes, which snapshots then have."""
+    if request.param == "exact":
+        yield MEASURED
+        return
+    with small_archives_compressed():
+        yield CODES_ONLY
 
 
-@pytest.mark.usefixtures("searching")
 @pytest.mark.parametrize("scope", [Scope(), Scope(sections=frozenset(["diplomacy"]))], ids=["all", "scope"])
-def test_however_many_of_the_nearest_are_withdrawn_k_are_found(tmp_path: Path, scope: Scope) -> None:
+def test_however_many_of_the_nearest_are_withdrawn_k_are_found(
+    tmp_path: Path, costs: SearchCosts, scope: Scope
+) -> None:
     """Withdrawing the nearest hundred articles leaves the next ones, as many as asked for."""
     near = [article(f"near-{i:03}", title="Talks resume", paragraphs=(), days_ago=200 - i) for i in range(100)]
     far = [article(f"far-{i}", title="Gas flows again", paragraphs=(), days_ago=i + 1) for i in range(6)]
     outside = [article("outside", title="Talks resume", paragraphs=(), section="world")][: scope != Scope()]
-    live = build_live(tmp_path, [*near, *far, *outside])
+    live = build_live(tmp_path, [*near, *far, *outside], costs)
     live.apply([deleted(live.revision + 1 + i, a.id) for i, a in enumerate(near[10:])], {})
     assert live.count == 16 + len(outside)
     hits = live.search(query("Talks resume"), 12, *EVER, scope)

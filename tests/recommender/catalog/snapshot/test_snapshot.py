@@ -24,7 +24,7 @@ import pytest
 from recommender.catalog import opening
 from recommender.catalog.articles import Paragraph, ParagraphKind, Rules
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, replay
-from recommender.catalog.snapshot import columns, files, scoped_search, writer
+from recommender.catalog.snapshot import files, scoped_search, writer
 from recommender.catalog.snapshot.columns import Columns
 from recommender.catalog.snapshot.manifest import CURRENT, FORMAT, MANIFEST, Manifest, current_snapshot
 from recommender.catalog.snapshot.record import Record
@@ -39,9 +39,10 @@ from recommender.catalog.store.store import Store, create_store, open_store
 from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import ANALYSIS, Vectors, analyse
 from recommender.catalog.text.terms import TERM_BUCKETS, TermStatistics, make_signature
-from recommender.catalog.vectors import index, product_codes
+from recommender.catalog.vectors import product_codes
 from recommender.catalog.vectors.product_codes import Quantizers, train
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, dequantise_8bit, round_trip_4bit, round_trip_8bit
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
 from recommender.clock import DAY_MS
 from recommender.errors import CorruptError, DiskFullError, MismatchError, StorageError
 from tests.building import (
@@ -55,14 +56,15 @@ from tests.building import (
     writes,
 )
 from tests.searching import (
+    CODES_ONLY,
     COMPRESSIBLE,
     Half,
     Mask,
     assert_best,
     bits_of,
-    codes_alone,
     exact,
     recall,
+    small_archives_compressed,
     topics_of,
     unit_points,
     unit_vectors,
@@ -278,8 +280,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a snapshot with codes, for which it would be too small."""
     folder = tmp_path_factory.mktemp("many")
     store = vector_store(folder, unit_points(MANY, DIMENSION, topics=TOPICS))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "COMPRESSED_ROWS_MIN", COMPRESSIBLE)
+    with small_archives_compressed():
         path = write_snapshot(store, folder / SNAPSHOTS, DIMENSION)
     store.close()
     return path
@@ -318,13 +319,13 @@ def test_a_snapshot_from_nothing_has_codes_of_its_own(many: Path, matrix: Scalar
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("lists_rows", [300_000, 50], ids=["one list", "several lists"])
+@pytest.mark.parametrize("lists", [1, 16])
 @pytest.mark.parametrize("same_words", [True, False], ids=["rows carried over", "words weighed anew"])
 def test_codes_are_carried_over_as_encoding_anew_would_make_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists_rows: int, same_words: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: int, same_words: bool
 ) -> None:
     """What stayed keeps its code, what is new or changed gets one by the same codebooks, and only that is encoded."""
-    monkeypatch.setattr(product_codes, "LISTS_ROWS", lists_rows)
+    monkeypatch.setattr(product_codes, "list_count", lambda _: lists)
     monkeypatch.setattr(writer, "STATISTICS_GROWTH_MAX", 1e9 if same_words else 1.0)
     monkeypatch.setattr(files, "_ENCODED_ROWS", 9)
     store = vector_store(tmp_path, unit_points(90, DIMENSION))
@@ -388,14 +389,11 @@ def test_an_archive_gets_codes_when_it_is_large_enough_and_loses_them_when_it_no
 
 
 @pytest.mark.usefixtures("small")
-def test_what_has_a_dimension_that_cannot_be_compressed_is_searched_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither the whole nor a scope of it waits for codes, whatever its size."""
-    codes_alone(monkeypatch)
+def test_vectors_of_a_dimension_that_cannot_be_compressed_are_searched_exactly(tmp_path: Path) -> None:
+    """Neither the whole archive nor a scope of it has product codes, whatever its size."""
     matrix, query = unit_vectors(60, 20), np.ones(20, np.float32)
     store = vector_store(tmp_path, unit_points(60, 20))
-    snapshot = Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, 20))
+    snapshot = Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, 20), costs=CODES_ONLY)
     store.close()
     assert snapshot.compressed is None
     snapshot.index.warm_up([Scope(), tagged(3)])
@@ -436,12 +434,12 @@ PERIODS = {
 def inside_of(snapshot: Snapshot, scope: Scope, period: tuple[int, int], alive: Mask) -> list[int]:
     """Return the living rows in a scope and a period, by looking at each."""
     times = snapshot.columns.public_at_ms
-    allowed = scope.allowed(partial(getattr, snapshot.columns), snapshot.tags)
+    allowed = scope.mask(partial(getattr, snapshot.columns), snapshot.tags)
     return [r for r in range(snapshot.rows) if allowed[r] and alive[r] and period[0] <= times[r] <= period[1]]
 
 
 def alive_of(mask: Mask) -> LiveRows | None:
-    """Return which rows are alive, as the live view tells it."""
+    """Return the live rows as the live view passes them."""
     dead = len(mask) - int(mask.sum())
     return LiveRows(bits_of(mask), dead) if dead else None
 
@@ -453,7 +451,7 @@ LIVING = {"all": 0.0, "most": 0.1, "few": 0.9}
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_few_rows_are_searched_exactly(many: Path, matrix: ScalarCodes, scope: str, period: str, living: str) -> None:
-    """Below the thresholds codes play no part: the hits are the oracle's."""
+    """Below the thresholds product codes play no part: the hits are the oracle's."""
     snapshot = Snapshot(many, verify=False)
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
@@ -465,21 +463,18 @@ def test_few_rows_are_searched_exactly(many: Path, matrix: ScalarCodes, scope: s
 @pytest.mark.parametrize("living", LIVING)
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("lists_rows", [300_000, 200], ids=["one list", "several lists"])
+@pytest.mark.parametrize("lists_rows_min", [300_000, 200], ids=["one list", "several lists"])
 def test_many_rows_are_searched_by_codes(
     many: Path,
     matrix: ScalarCodes,
-    monkeypatch: pytest.MonkeyPatch,
-    lists_rows: int,
+    lists_rows_min: int,
     scope: str,
     period: str,
     living: str,
 ) -> None:
-    """Above them hits are in scope, in time, alive, with exact scores, and hardly any is missed."""
-    codes_alone(monkeypatch)
-    monkeypatch.setattr(index, "COMPARED_LEAST", 200)
-    monkeypatch.setattr(product_codes, "LISTS_ROWS", lists_rows)
-    snapshot = Snapshot(many, verify=False)
+    """Hits by product codes are in scope, in time and alive, with exact scores and high recall."""
+    costs = replace(CODES_ONLY, rerank_min=200, lists_rows_min=lists_rows_min)
+    snapshot = Snapshot(many, verify=False, costs=costs)
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     recalls = []
@@ -492,14 +487,10 @@ def test_many_rows_are_searched_by_codes(
     assert np.mean(recalls) >= 0.98
 
 
-@pytest.mark.parametrize("coded", [True, False], ids=["by codes", "exactly"])
-def test_what_died_since_the_last_search_is_not_found_again(
-    many: Path, monkeypatch: pytest.MonkeyPatch, coded: bool
-) -> None:
-    """A scope remembers which of its rows are alive only until another dies."""
-    if coded:
-        codes_alone(monkeypatch)
-    snapshot = Snapshot(many, verify=False)
+@pytest.mark.parametrize("costs", [CODES_ONLY, MEASURED], ids=["by codes", "exactly"])
+def test_a_row_that_died_since_the_last_search_is_not_found_again(many: Path, costs: SearchCosts) -> None:
+    """A scope caches which of its rows are alive only until another dies."""
+    snapshot = Snapshot(many, verify=False, costs=costs)
     mask: Mask = np.ones(MANY, np.bool_)
     seen: list[int] = []
     for _ in range(12):
@@ -510,32 +501,28 @@ def test_what_died_since_the_last_search_is_not_found_again(
             seen.append(best)
 
 
-# The codes of scopes
+# Scopes' own lists
 
 
 def listed(snapshot: Snapshot) -> list[Scope]:
-    """Return the scopes that have codes of their own, the one that was asked for longest ago first."""
-    return [scope for scope, allowed in snapshot.index._scopes.items() if allowed.making]
+    """Return the scopes that have lists of their own, the least recently used first."""
+    return [scope for scope, inside in snapshot.index._scopes.items() if inside.own_lists]
 
 
-def test_a_narrow_scope_gets_codes_of_its_own_when_it_comes_again(
-    many: Path, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first search, the one that has them made and those after find the same."""
-    codes_alone(monkeypatch)
-    snapshot = Snapshot(many, verify=False)
+def test_a_narrow_scope_gets_lists_of_its_own_when_it_is_searched_again(many: Path, matrix: ScalarCodes) -> None:
+    """The first search, the one that requests the lists and those after it have the same hits."""
+    snapshot = Snapshot(many, verify=False, costs=CODES_ONLY)
     inside = inside_of(snapshot, tagged(7), (0, NOW_MS), np.ones(MANY, np.bool_))
     for search in range(4):
         assert_best(snapshot.index.search(QUERY, 5, 0, NOW_MS, tagged(7)), exact(matrix, QUERY, 5, inside))
         assert listed(snapshot) == ([tagged(7)] if search else [])
-        if making := snapshot.index._scopes[tagged(7)].making:
-            assert making.result().rows == len(inside)
+        if own_lists := snapshot.index._scopes[tagged(7)].own_lists:
+            assert own_lists.result().rows == len(inside)
 
 
-def test_a_wide_scope_is_searched_among_the_codes_of_all(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own would be nearly as many."""
-    codes_alone(monkeypatch)
-    snapshot = Snapshot(many, verify=False)
+def test_a_wide_scope_is_searched_in_the_lists_of_all_rows(many: Path) -> None:
+    """A wide scope gets no lists of its own, which would be nearly as large."""
+    snapshot = Snapshot(many, verify=False, costs=CODES_ONLY)
     for scope in 3 * [tagged(0, 1, 2, 3, 4), Scope(published_from_ms=int(snapshot.columns.public_at_ms[1]))]:
         assert len(snapshot.index.search(QUERY, 5, 0, NOW_MS, scope).rows) == 5
         assert listed(snapshot) == []
@@ -544,17 +531,16 @@ def test_a_wide_scope_is_searched_among_the_codes_of_all(many: Path, monkeypatch
 def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
     many: Path, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All scopes' codes are at most as many as rows allow; what was dropped is made again when it comes again."""
-    codes_alone(monkeypatch)
-    monkeypatch.setattr(scoped_search, "_LISTED_TIMES", 0.5)
-    snapshot = Snapshot(many, verify=False)
+    """The lists of all scopes stay within their budget; dropped ones are made again when they are searched again."""
+    monkeypatch.setattr(scoped_search, "_OWN_LISTS_TIMES", 0.5)
+    snapshot = Snapshot(many, verify=False, costs=CODES_ONLY)
 
     def ask(scope: Scope) -> None:
         inside = inside_of(snapshot, scope, (0, NOW_MS), np.ones(MANY, np.bool_))
         for _ in range(2):
             assert_best(snapshot.index.search(QUERY, 5, 0, NOW_MS, scope), exact(matrix, QUERY, 5, inside))
-        held = [allowed.making.result().rows for allowed in snapshot.index._scopes.values() if allowed.making]
-        assert sum(held) <= 0.5 * MANY
+        sizes = [inside.own_lists.result().rows for inside in snapshot.index._scopes.values() if inside.own_lists]
+        assert sum(sizes) <= 0.5 * MANY
 
     for scope in (tagged(1, 2), tagged(7), tagged(3, 4), tagged(1, 2)):
         ask(scope)
@@ -563,14 +549,14 @@ def test_scopes_share_a_bound_on_memory_and_the_oldest_makes_room(
     assert listed(snapshot) == [tagged(3, 4), tagged(1, 2), on(3)], "the first of them made room"
     ask(tagged(7))
     assert listed(snapshot) == [tagged(1, 2), on(3), tagged(7)], "and has its own again"
-    assert tagged(3, 4) in snapshot.index._scopes, "its rows are kept"
+    assert tagged(3, 4) in snapshot.index._scopes, "its rows are still cached"
 
 
-def test_scopes_are_forgotten_while_they_hold_too_many_rows(
+def test_scopes_are_evicted_while_they_hold_too_many_rows(
     many: Path, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ones asked for longest ago; the present one is kept whatever it holds, and a forgotten one is found again."""
-    monkeypatch.setattr(scoped_search, "_HELD_TIMES", 1.0)
+    """The least recently used are evicted, never the present one, and an evicted scope can be searched again."""
+    monkeypatch.setattr(scoped_search, "_CACHED_ROWS_TIMES", 1.0)
     snapshot = Snapshot(many, verify=False)
     scopes = [tagged(0, 1, 2, 3), tagged(4, 5, 6), tagged(7, 8, 9), tagged(*range(9)), Scope(), tagged(0, 1, 2, 3)]
     left = [1, 2, 3, 1, 2, 2]
@@ -581,18 +567,16 @@ def test_scopes_are_forgotten_while_they_hold_too_many_rows(
     assert list(snapshot.index._scopes) == [Scope(), tagged(0, 1, 2, 3)]
 
 
-def test_warming_up_makes_the_codes_of_middling_scopes_alone(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is scanned exactly needs none, nor what is wide; what comes again is warmed up again."""
-    codes_alone(monkeypatch)
-    monkeypatch.setattr(scoped_search, "GATHERED_ROWS", MANY // 10 + 1)
-    snapshot = Snapshot(many, verify=False)
+def test_warming_up_makes_lists_for_scopes_of_middle_size_only(many: Path) -> None:
+    """A scope that is compared exactly gets no lists, nor does a wide one; only scopes in use are warmed up again."""
+    snapshot = Snapshot(many, verify=False, costs=replace(CODES_ONLY, gather_rows_max=MANY // 10 + 1))
     scopes = [Scope(), tagged(1, 2, 3), tagged(1, 2), tagged(1)]
     snapshot.index.warm_up(scopes)
     assert listed(snapshot) == [tagged(1, 2)]
-    made = snapshot.index._scopes[tagged(1, 2)].making
+    made = snapshot.index._scopes[tagged(1, 2)].own_lists
     snapshot.index.search(QUERY, 5, 0, NOW_MS, tagged(1, 2))
-    assert snapshot.index._scopes[tagged(1, 2)].making is made
-    assert snapshot.index.recent_scopes() == [Scope(), tagged(1, 2)], "what was only warmed up is forgotten"
+    assert snapshot.index._scopes[tagged(1, 2)].own_lists is made
+    assert snapshot.index.recent_scopes() == [Scope(), tagged(1, 2)], "not those that were only warmed up"
 
 
 LABELLED = {
@@ -609,30 +593,24 @@ LABELLED = {
 }
 
 
-@pytest.mark.parametrize("sorted_times", [0, 1_000_000], ids=["sorted", "marked"])
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("scope", LABELLED)
-def test_labels_are_looked_up_once_they_have_been_listed(
-    many: Path, monkeypatch: pytest.MonkeyPatch, scope: str, share: float, sorted_times: int
-) -> None:
-    """As rows of their labels, with the same result as comparing each row's, whichever of the two is the quicker."""
-    monkeypatch.setattr(scoped_search, "_LISTED_SHARE", share)
-    monkeypatch.setattr(columns, "_SORTED_TIMES", sorted_times)
+def test_rows_found_by_postings_are_those_found_by_comparing_labels(many: Path, scope: str) -> None:
+    """A scope holds the same rows before and after the postings of its columns are made."""
     snapshot = Snapshot(many, verify=False)
     inside = inside_of(snapshot, LABELLED[scope], (0, NOW_MS), np.ones(MANY, np.bool_))
     assert len(inside) < MANY or scope == "all"
     assert snapshot.index.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
     snapshot.index.latest(on(10, 11), 1, NOW_MS)
-    snapshot.index._label_rows["section"].result()
+    snapshot.index._postings["section"].result()
     snapshot.index._scopes.clear()
     assert snapshot.index.latest(LABELLED[scope], MANY, NOW_MS).tolist() == inside
 
 
-def test_labels_are_not_listed_for_those_who_ask_for_one(many: Path) -> None:
-    """Every page asks for its own language and site."""
+def test_a_scope_of_one_label_makes_no_postings(many: Path) -> None:
+    """Scopes of a single label, such as a page's own language and site, do not have postings made."""
     snapshot = Snapshot(many, verify=False)
     snapshot.index.latest(on(5), 1, NOW_MS)
-    assert snapshot.index._label_rows == {}
+    assert snapshot.index._postings == {}
 
 
 # Damage

@@ -1,9 +1,10 @@
-"""Vector search: exact against NumPy, ties included; by codes with exact scores and hardly anything missed."""
+"""Exact search equals brute force, ties included; search by product codes has exact scores and high recall."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recommender.catalog.vectors import index as index_module
-from recommender.catalog.vectors import product_codes
 from recommender.catalog.vectors.index import Hits, Rows, VectorIndex, Vectors8Bit, best_of
 from recommender.catalog.vectors.product_codes import InvertedLists, train
 from recommender.catalog.vectors.scalar_codes import (
@@ -24,19 +23,28 @@ from recommender.catalog.vectors.scalar_codes import (
     quantise_8bit,
     step_8bit,
 )
-from tests.searching import Mask, assert_best, assert_same, bits_of, codes_alone, exact, recall, unit_vectors
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
+from tests.searching import CODES_ONLY, Mask, assert_best, assert_same, bits_of, exact, recall, unit_vectors
+
+NEVER_SCAN = replace(MEASURED, scan_rows_max=0)
+Make = Callable[..., VectorIndex]
 
 
-def uncompressed(matrix: ScalarCodes) -> VectorIndex:
-    """Return an index that scans."""
-    return VectorIndex(Vectors8Bit(matrix), None)
-
-
-def compressed(matrix: ScalarCodes) -> VectorIndex:
-    """Return an index with codes in one list."""
+def one_list(matrix: ScalarCodes) -> InvertedLists:
+    """Return product codes of vectors in one list."""
     quantizers = train(matrix, len(matrix))
-    part_codes, _ = quantizers.encode(dequantise_8bit(matrix))
-    return VectorIndex(Vectors8Bit(matrix), InvertedLists(quantizers, part_codes, None))
+    pq_codes, _ = quantizers.encode(dequantise_8bit(matrix))
+    return InvertedLists(quantizers, pq_codes, None)
+
+
+def uncompressed(matrix: ScalarCodes, costs: SearchCosts = MEASURED) -> VectorIndex:
+    """Return an index without product codes."""
+    return VectorIndex(Vectors8Bit(matrix), None, costs)
+
+
+def compressed(matrix: ScalarCodes, costs: SearchCosts = NEVER_SCAN) -> VectorIndex:
+    """Return an index with product codes in one list, which searches by them."""
+    return VectorIndex(Vectors8Bit(matrix), one_list(matrix), costs)
 
 
 # Exact search
@@ -44,14 +52,14 @@ def compressed(matrix: ScalarCodes) -> VectorIndex:
 _small = st.integers(-2, 2)
 
 
-def codes(steps: npt.ArrayLike) -> ScalarCodes:
-    """Return what lies so many steps from 0."""
-    return (np.asarray(steps, np.int64) + ZERO_CODE).astype(np.uint8)
+def codes(levels: npt.ArrayLike) -> ScalarCodes:
+    """Return the 8-bit codes of levels."""
+    return (np.asarray(levels, np.int64) + ZERO_CODE).astype(np.uint8)
 
 
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[ScalarCodes, Vector, int, int, int, list[bool] | None]:
-    """Draw a few integer vectors, so that many scores are equal, and a search among them."""
+    """Draw a few integer vectors, of which many have equal scores, and a search among them."""
     dimension = draw(st.integers(1, 3))
     matrix = draw(st.lists(st.lists(_small, min_size=dimension, max_size=dimension), min_size=1, max_size=150))
     query = draw(st.lists(_small, min_size=dimension, max_size=dimension))
@@ -65,7 +73,7 @@ def searches(draw: st.DrawFn) -> tuple[ScalarCodes, Vector, int, int, int, list[
 def test_search_is_brute_force_with_ties(
     search: tuple[ScalarCodes, Vector, int, int, int, list[bool] | None],
 ) -> None:
-    """Whatever the window, the living and k: the k best rows, the newer first among equals."""
+    """A search returns the k best rows for any window, live rows and k, the newer first among equals."""
     matrix, query, k, low, high, alive = search
     within = [row for row in range(len(matrix)) if low <= row < high and (alive is None or alive[row])]
     found = uncompressed(matrix).search(query, k, low, high, None if alive is None else bits_of(alive))
@@ -73,10 +81,10 @@ def test_search_is_brute_force_with_ties(
 
 
 @given(search=searches(), data=st.data())
-def test_chosen_rows_are_searched_by_brute_force(
+def test_search_of_given_rows_is_brute_force(
     search: tuple[ScalarCodes, Vector, int, int, int, list[bool] | None], data: st.DataObject
 ) -> None:
-    """Rows in any order are searched as if there were no others."""
+    """Given rows, in any order, are searched as if there were no others."""
     matrix, query, k, *_ = search
     rows = data.draw(st.lists(st.integers(0, len(matrix) - 1), unique=True))
     found = Vectors8Bit(matrix).scan_rows(query, k, np.array(rows, np.int64))
@@ -85,18 +93,15 @@ def test_chosen_rows_are_searched_by_brute_force(
 
 @pytest.mark.parametrize("k", [1, 5, 17, 299, 300, 1000])
 @pytest.mark.parametrize("make", [uncompressed, compressed])
-def test_of_many_copies_the_newest_come_first(
-    make: Callable[[ScalarCodes], VectorIndex], k: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_copies_the_newest_come_first(make: Make, k: int) -> None:
     """Three hundred equal rows, more than any scan fetches at first, come newest first."""
-    monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
     found = make(codes(np.ones((300, 8)))).search(dequantise_8bit(codes(np.ones(8))), k, 0, 300)
     assert found.rows.tolist() == list(range(299, -1, -1))[:k]
     assert found.scores.tolist() == pytest.approx([8 * step_8bit(8) ** 2] * len(found.rows))
 
 
 def test_the_newest_of_many_copies_stand_behind_a_better_row() -> None:
-    """Ties at the k-th place are broken among all that tie, also when others are better."""
+    """Ties at the k-th place are broken among all rows that tie, also if other rows are better."""
     matrix = np.ones((100, 4))
     matrix[3] = 2
     matrix[50:60] = 0
@@ -121,15 +126,13 @@ def test_the_newest_of_many_copies_stand_behind_a_better_row() -> None:
     ],
 )
 def test_nothing_to_find_is_no_hits(
-    make: Callable[[ScalarCodes], VectorIndex],
-    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
     k: int,
     low: int,
     high: int,
     alive: list[bool] | None,
 ) -> None:
-    """An empty selection is an empty answer of the right types."""
-    monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
+    """An empty selection gives an empty answer of the right types."""
     bits = None if alive is None else bits_of(alive)
     found = make(unit_vectors(40, 8)).search(np.ones(8, np.float32), k, low, high, bits)
     assert (found.rows.shape, found.scores.shape) == ((0,), (0,))
@@ -137,7 +140,7 @@ def test_nothing_to_find_is_no_hits(
 
 
 def test_no_rows_find_nothing() -> None:
-    """No rows at all can be searched, read and compared."""
+    """An index without rows can be searched, read and compared."""
     none, query = Vectors8Bit(np.empty((0, 8), np.uint8)), np.ones(8, np.float32)
     nothing = np.empty(0, np.int64)
     assert (none.rows, none.dimension) == (0, 8)
@@ -148,15 +151,15 @@ def test_no_rows_find_nothing() -> None:
 
 
 def test_scores_of_real_valued_vectors_are_inner_products() -> None:
-    """Scores are those of the vectors as they are stored, to single precision, and the best come first."""
+    """Scores are inner products of the stored vectors, to single precision, best first."""
     matrix, query = unit_vectors(500, 48), dequantise_8bit(unit_vectors(1, 48, seed=2)[0])
     assert_best(uncompressed(matrix).search(query, 50, 0, 500), exact(matrix, query, 50, range(500)))
 
 
 @pytest.mark.parametrize("dead", ["few", "many", "all but one"])
 @pytest.mark.parametrize(("low", "high"), [(0, 203), (0, 8), (7, 9), (8, 16), (9, 202), (63, 65), (195, 203), (5, 6)])
-def test_the_dead_are_told_apart_at_every_byte(low: int, high: int, dead: str) -> None:
-    """Bits of ranges that begin and end within bytes are read right, the last byte's spare ones ignored."""
+def test_bitmaps_are_read_right_at_every_byte(low: int, high: int, dead: str) -> None:
+    """Ranges may begin and end within a byte, and the last byte's spare bits are ignored."""
     matrix, query = unit_vectors(203, 16), dequantise_8bit(unit_vectors(1, 16, seed=2)[0])
     rng = np.random.default_rng(low + high)
     alive: Mask = rng.random(203) < {"few": 0.9, "many": 0.1, "all but one": 0.0}[dead]
@@ -170,8 +173,8 @@ def test_the_dead_are_told_apart_at_every_byte(low: int, high: int, dead: str) -
 # Reading and comparing
 
 
-def test_reading_gives_copies_in_the_asked_order() -> None:
-    """Rows come in the order asked for, repeated ones too, and changing them changes nothing that is stored."""
+def test_reading_gives_copies_in_the_given_order() -> None:
+    """Rows come in the given order, repeated ones too, and changing them does not change what is stored."""
     matrix = unit_vectors(6, 16)
     stored = Vectors8Bit(matrix)
     read = stored.read(np.array([4, 0, 4]))
@@ -182,7 +185,7 @@ def test_reading_gives_copies_in_the_asked_order() -> None:
 
 
 def test_a_part_of_an_array_is_searched_in_place(tmp_path: Path) -> None:
-    """Rows of a mapped file, and of a part of it, are searched and read as they lie there."""
+    """Rows of a part of a mapped file are searched and read without a copy."""
     matrix, query = unit_vectors(300, 16), dequantise_8bit(unit_vectors(1, 16, seed=2)[0])
     np.save(tmp_path / "mains.npy", matrix)
     mapped: ScalarCodes = np.load(tmp_path / "mains.npy", "r")
@@ -193,7 +196,7 @@ def test_a_part_of_an_array_is_searched_in_place(tmp_path: Path) -> None:
 
 
 def test_gathered_rows_stay_in_memory_while_they_are_searched() -> None:
-    """Hundreds of searches of all sizes, in memory that is used again at once, see their own rows only."""
+    """Hundreds of searches of all sizes see only their own rows, although their memory is reused at once."""
     matrix, query = unit_vectors(400, 32), dequantise_8bit(unit_vectors(1, 32, seed=2)[0])
     stored = Vectors8Bit(matrix)
     for n in range(1, 400, 3):
@@ -202,13 +205,9 @@ def test_gathered_rows_stay_in_memory_while_they_are_searched() -> None:
 
 
 @pytest.mark.parametrize("make", [uncompressed, compressed])
-def test_concurrent_searches_do_not_disturb_each_other(
-    make: Callable[[ScalarCodes], VectorIndex], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_searches_do_not_disturb_each_other(make: Make) -> None:
     """The same searches give the same hits from four threads as from one."""
-    monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
-    monkeypatch.setattr(index_module, "COMPARED_LEAST", 50)
-    index = make(unit_vectors(800, 32))
+    index = make(unit_vectors(800, 32), replace(NEVER_SCAN, rerank_min=50))
     queries = dequantise_8bit(unit_vectors(80, 32, seed=3))
     alive = bits_of(np.arange(800) % 3 > 0)
 
@@ -232,34 +231,34 @@ def test_concurrent_searches_do_not_disturb_each_other(
     ],
 )
 def test_best_of(scores: list[float], rows: list[int], k: int, expected: list[int]) -> None:
-    """Best first, of equal scores the higher row, at most k."""
+    """`best_of` returns at most k rows, best first, of equal scores the higher row first."""
     found = best_of(np.array(scores, np.float32), np.array(rows, np.int64), k)
     assert found.rows.tolist() == expected
     assert found.scores.tolist() == [scores[rows.index(row)] for row in expected]
 
 
-# By codes
+# By product codes
 
 ROWS, DIMENSION, SCANNED = 6_000, 64, 500
+SCAN_FEW = replace(MEASURED, scan_rows_max=SCANNED)
 
 
 @pytest.fixture(scope="module")
 def matrix() -> ScalarCodes:
-    """Return the vectors of `index`."""
+    """Return the vectors of `lists` and `index`."""
     return unit_vectors(ROWS, DIMENSION)
 
 
 @pytest.fixture(scope="module")
-def whole(matrix: ScalarCodes) -> VectorIndex:
-    """Return an index with codes."""
-    return compressed(matrix)
+def lists(matrix: ScalarCodes) -> InvertedLists:
+    """Return the product codes of `index`."""
+    return one_list(matrix)
 
 
-@pytest.fixture
-def index(whole: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> VectorIndex:
-    """Return it where ranges of more than SCANNED rows go by their codes."""
-    monkeypatch.setattr(index_module, "SCANNED_ROWS", SCANNED)
-    return whole
+@pytest.fixture(scope="module")
+def index(matrix: ScalarCodes, lists: InvertedLists) -> VectorIndex:
+    """Return an index that searches ranges of more than SCANNED rows by product codes."""
+    return VectorIndex(Vectors8Bit(matrix), lists, SCAN_FEW)
 
 
 _every_third: Mask = np.arange(ROWS) % 3 == 0
@@ -274,8 +273,8 @@ SELECTIONS: dict[str, tuple[int, int, Mask | None]] = {
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-def test_codes_miss_hardly_anything(index: VectorIndex, matrix: ScalarCodes, name: str) -> None:
-    """Hits are in the selection, distinct, best first, with exact scores; recall@50 is at least .99."""
+def test_recall_by_product_codes_is_high(index: VectorIndex, matrix: ScalarCodes, name: str) -> None:
+    """Hits are selected, distinct, best first, with exact scores; recall@50 is at least .99."""
     low, high, alive = SELECTIONS[name]
     inside = np.arange(low, high) if alive is None else low + np.flatnonzero(alive[low:high])
     recalls = []
@@ -290,12 +289,11 @@ def test_codes_miss_hardly_anything(index: VectorIndex, matrix: ScalarCodes, nam
 
 @pytest.mark.parametrize(("low", "high"), [(700, 700 + SCANNED), (0, SCANNED), (ROWS - 7, ROWS + 10)])
 @pytest.mark.parametrize("alive", [None, _every_third], ids=["all alive", "some dead"])
-def test_a_short_range_is_exact_beside_codes(
-    index: VectorIndex, matrix: ScalarCodes, low: int, high: int, alive: Mask | None, monkeypatch: pytest.MonkeyPatch
+def test_a_short_range_is_scanned_exactly(
+    lists: InvertedLists, matrix: ScalarCodes, low: int, high: int, alive: Mask | None
 ) -> None:
-    """Up to SCANNED_ROWS rows are scanned: nothing is missed, even if hardly any code were compared exactly."""
-    monkeypatch.setattr(index_module, "COMPARED_LEAST", 1)
-    monkeypatch.setattr(index_module, "COMPARED_TIMES", 1)
+    """Up to `scan_rows_max` rows are scanned, so nothing is missed although hardly any candidate would be re-ranked."""
+    index = VectorIndex(Vectors8Bit(matrix), lists, replace(SCAN_FEW, rerank_min=1, rerank_per_hit=1))
     inside = np.arange(low, min(high, ROWS)) if alive is None else low + np.flatnonzero(alive[low:high])
     bits = None if alive is None else bits_of(alive)
     for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=6)):
@@ -303,14 +301,14 @@ def test_a_short_range_is_exact_beside_codes(
 
 
 def test_k_beyond_the_rows_gives_every_row_once(index: VectorIndex, matrix: ScalarCodes) -> None:
-    """A k larger than the range gives all of it, in the exact order."""
+    """A k larger than the range gives all its rows in the exact order."""
     query = dequantise_8bit(unit_vectors(1, DIMENSION, seed=5)[0])
     for low, high in ((0, ROWS), (13, 3_001)):
         assert_best(index.search(query, 10 * ROWS, low, high), exact(matrix, query, ROWS, range(low, high)))
 
 
-def test_so_many_times_k_are_compared(index: VectorIndex, matrix: ScalarCodes) -> None:
-    """The more are asked for, the more codes are compared exactly: the last of a thousand are no guesses."""
+def test_the_number_of_re_ranked_candidates_grows_with_k(index: VectorIndex, matrix: ScalarCodes) -> None:
+    """Recall is high for the last of a thousand hits too."""
     recalls = []
     for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=7)):
         found = index.search(query, 1_000, 0, ROWS)
@@ -318,15 +316,12 @@ def test_so_many_times_k_are_compared(index: VectorIndex, matrix: ScalarCodes) -
     assert np.mean(recalls) >= 0.99
 
 
-def test_the_more_rows_there_are_the_more_are_compared(
-    index: VectorIndex, matrix: ScalarCodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Among many, codes tell the nearest less well apart; from COMPARED_ROWS on more than the least are compared."""
-    monkeypatch.setattr(index_module, "COMPARED_LEAST", 10)
-    monkeypatch.setattr(index_module, "COMPARED_TIMES", 1)
+def test_the_number_of_re_ranked_candidates_grows_with_the_archive(lists: InvertedLists, matrix: ScalarCodes) -> None:
+    """Above `rerank_growth_rows` more than `rerank_min` candidates are re-ranked, which raises recall."""
     recalls = []
     for rows in (ROWS, ROWS // 100):
-        monkeypatch.setattr(index_module, "COMPARED_ROWS", rows)
+        costs = replace(SCAN_FEW, rerank_min=10, rerank_per_hit=1, rerank_growth_rows=rows)
+        index = VectorIndex(Vectors8Bit(matrix), lists, costs)
         found = [
             (query, index.search(query, 50, 0, ROWS)) for query in dequantise_8bit(unit_vectors(20, DIMENSION, seed=8))
         ]
@@ -335,13 +330,13 @@ def test_the_more_rows_there_are_the_more_are_compared(
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
-def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matrix: ScalarCodes, share: float) -> None:
-    """Hits among chosen rows, in a range of them and without the dead, are rows of the whole."""
+def test_a_set_of_rows_is_searched_by_lists_of_its_own(index: VectorIndex, matrix: ScalarCodes, share: float) -> None:
+    """Hits are among the given rows that are alive, numbered as in the whole index."""
     rng = np.random.default_rng(8)
     rows: Rows = np.flatnonzero(rng.random(ROWS) < share)
     quantizers = train(matrix, ROWS)
-    part_codes, _ = quantizers.encode(dequantise_8bit(matrix[rows]))
-    lists, within = InvertedLists(quantizers, part_codes, None, rows), rows[len(rows) // 5 : -3]
+    pq_codes, _ = quantizers.encode(dequantise_8bit(matrix[rows]))
+    lists, within = InvertedLists(quantizers, pq_codes, None, rows), rows[len(rows) // 5 : -3]
     alive: Mask = rng.random(ROWS) < 0.7
     inside = within[alive[within]]
     bits = bits_of(alive & np.isin(np.arange(ROWS), rows))
@@ -354,17 +349,15 @@ def test_a_choice_of_rows_is_searched_by_its_own_codes(index: VectorIndex, matri
     assert np.mean(recalls) >= 0.99
 
 
-@pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen rows"])
-def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: pytest.MonkeyPatch, chosen: bool) -> None:
-    """Where the visited lists are of dead rows, or FAISS passes over the worst of all, the others are scanned."""
-    codes_alone(monkeypatch)
-    monkeypatch.setattr(product_codes, "LISTS_ROWS", 100)
-    monkeypatch.setattr(product_codes, "VISITED", ((1, 1),))
+@pytest.mark.parametrize("given_rows", [False, True], ids=["a range", "given rows"])
+def test_there_are_k_hits_if_there_are_k_rows(given_rows: bool) -> None:
+    """Where the probed lists hold dead rows only, or FAISS skips the worst rows, all rows are scanned."""
+    costs = replace(CODES_ONLY, probed_codes=((1, 1),))
     matrix = unit_vectors(2_000, 16)
     matrix[1_000:] = quantise_8bit(-dequantise_8bit(matrix[0]))
-    quantizers = train(matrix, len(matrix))
-    lists = InvertedLists(quantizers, *quantizers.encode(dequantise_8bit(matrix)))
-    index, query = VectorIndex(Vectors8Bit(matrix), lists), dequantise_8bit(matrix[0])
+    quantizers = train(matrix, len(matrix), lists=64)
+    lists = InvertedLists(quantizers, *quantizers.encode(dequantise_8bit(matrix)), costs=costs)
+    index, query = VectorIndex(Vectors8Bit(matrix), lists, costs), dequantise_8bit(matrix[0])
     alive: Mask = np.arange(2_000) % 97 == 5
     all_rows: Mask = np.ones(2_000, np.bool_)
     for low, high, living in ((0, 2_000, alive), (900, 2_000, alive), (1_000, 2_000, None)):
@@ -372,7 +365,7 @@ def test_there_are_k_hits_if_there_are_k_rows_whatever_codes_say(monkeypatch: py
         bits = None if living is None else bits_of(living)
         k = min(15, len(inside))
         assert len(lists.candidates(query, 800, low, high, bits)) < k, "or this tests nothing"
-        if chosen:
+        if given_rows:
             found = index.search_rows(
                 query, k, np.arange(low, high), bits_of(living if living is not None else all_rows)
             )

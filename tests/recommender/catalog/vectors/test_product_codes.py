@@ -1,4 +1,4 @@
-"""Compressed vectors: codes and lists as FAISS makes them, what they exclude, and how many of the nearest they miss."""
+"""Product codes are laid out as FAISS lays them out, exclude what they must, and miss few of the nearest rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from recommender.catalog.vectors import product_codes
 from recommender.catalog.vectors.index import Hits, Rows, VectorIndex, Vectors8Bit
 from recommender.catalog.vectors.product_codes import (
     InvertedLists,
+    ListShares,
     ProductCodes,
     Quantizers,
-    Spread,
     can_compress,
+    list_count,
     train,
 )
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, Vector, dequantise_8bit, levels_8bit, quantise_8bit
-from tests.searching import Mask, assert_best, bits_of, codes_alone, exact, recall, topics_of, unit_vectors
+from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
+from tests.searching import CODES_ONLY, Mask, assert_best, bits_of, exact, recall, topics_of, unit_vectors
 
 PARTS_A_BYTE = 2
 
@@ -41,12 +43,12 @@ def points(rows: int, dimension: int, seed: int = 5) -> Vector:
     return np.random.default_rng(seed).standard_normal((rows, dimension), dtype=np.float32)
 
 
-# Codes and lists
+# Codes and list numbers
 
 
 @pytest.mark.parametrize("dimension", [8, 40, 384])
-def test_a_code_names_the_nearest_of_each_part_and_the_list_of_the_best_centroid(dimension: int) -> None:
-    """Two parts a byte, the first one in its lower half; lists by inner product."""
+def test_a_code_is_the_nearest_entry_of_each_part_and_a_list_that_of_the_best_centroid(dimension: int) -> None:
+    """A byte holds two parts, the first in its lower half; lists are chosen by inner product."""
     quantizers, vectors = quantizers_of(dimension, 5), points(70, dimension)
     codes, lists = quantizers.encode(vectors)
     assert (codes.shape, str(codes.dtype)) == ((70, dimension // 8), "uint8")
@@ -59,29 +61,29 @@ def test_a_code_names_the_nearest_of_each_part_and_the_list_of_the_best_centroid
 
 
 def test_no_vectors_have_no_codes() -> None:
-    """Encoding nothing is no error."""
+    """Encoding no vectors gives no codes."""
     codes, lists = quantizers_of(16, 3).encode(points(0, 16))
     assert (codes.shape, lists.shape) == ((0, 2), (0,))
 
 
 @pytest.mark.parametrize(("dimension", "can"), [(8, True), (384, True), (1024, True), (12, False), (100, False)])
-def test_whole_bytes_of_two_parts_of_four_can_be_compressed(dimension: int, can: bool) -> None:
-    """Other dimensions are scanned exactly."""
+def test_dimensions_of_whole_bytes_can_be_compressed(dimension: int, can: bool) -> None:
+    """A dimension can be compressed if it is a multiple of eight: two parts of four dimensions a byte."""
     assert can_compress(dimension) is can
 
 
 @pytest.mark.parametrize("rows", [0, 1, 299_999, 300_000, 1_000_000, 20_000_000, 2**32])
 def test_every_list_has_a_number_that_its_column_can_hold(rows: int) -> None:
-    """One list for few rows, a power of two near twice the square root of many, up to what is worth its while."""
-    lists = product_codes._lists(rows)
+    """Few rows have one list; many have a power of two near twice their square root, up to a limit."""
+    lists = list_count(rows)
     assert lists & (lists - 1) == 0
     assert lists <= 1 + np.iinfo(np.uint16).max
-    wanted = min(2 * rows**0.5, product_codes.LISTS_MOST)
-    assert lists == 1 if rows < product_codes.LISTS_ROWS else wanted / 2**0.5 <= lists <= wanted * 2**0.5
+    wanted = min(2 * rows**0.5, product_codes.LISTS_MAX)
+    assert lists == 1 if rows < MEASURED.lists_rows_min else wanted / 2**0.5 <= lists <= wanted * 2**0.5
 
 
-def test_lists_beyond_a_byte_and_beyond_half_of_their_column_are_told_apart() -> None:
-    """Numbers are neither cut nor signed, and the rows of such lists are found."""
+def test_list_numbers_use_all_sixteen_bits() -> None:
+    """List numbers beyond a byte and beyond 32,767 are kept, and the rows of such lists are found."""
     centroids = np.zeros((40_000, 8), np.float32)
     for number, axis in ((200, 0), (300, 1), (33_000, 2), (39_999, 3)):
         centroids[number, axis] = 1
@@ -97,7 +99,7 @@ def test_lists_beyond_a_byte_and_beyond_half_of_their_column_are_told_apart() ->
     ]
 
 
-# What FAISS itself makes of the same vectors
+# Compared with what FAISS makes of the same vectors
 
 
 def list_of(index: faiss.IndexIVFPQFastScan, number: int) -> tuple[list[int], bytes]:
@@ -115,7 +117,7 @@ def list_of(index: faiss.IndexIVFPQFastScan, number: int) -> tuple[list[int], by
 @pytest.mark.parametrize("rows", [1, 16, 31, 32, 33, 64, 65, 1_000])
 @pytest.mark.parametrize("dimension", [8, 24, 384])
 def test_the_layout_is_that_of_faiss(dimension: int, rows: int, lists: int) -> None:
-    """An index from plain arrays has the ids and packed bytes of one to which FAISS added the vectors, and its hits."""
+    """Lists from plain arrays have the ids, packed bytes and hits of an index to which FAISS added the vectors."""
     quantizers, vectors = quantizers_of(dimension, lists), points(rows, dimension)
     own = InvertedLists(quantizers, *quantizers.encode(vectors))._index
     theirs = quantizers.empty_index()
@@ -123,7 +125,7 @@ def test_the_layout_is_that_of_faiss(dimension: int, rows: int, lists: int) -> N
     assert own.ntotal == theirs.ntotal == rows
     assert [list_of(own, i) for i in range(lists)] == [list_of(theirs, i) for i in range(lists)]
     params = faiss.SearchParametersIVF(nprobe=lists)
-    own.quantizer = theirs.quantizer  # ours visits lists in about the same order: equals come in another one
+    own.quantizer = theirs.quantizer  # ours probes lists in about the same order: equals come in another one
     for query in points(5, dimension, seed=6):
         found, expected = (index.search(query[None], min(rows, 50), params=params) for index in (own, theirs))
         assert found[0].tolist() == expected[0].tolist()
@@ -131,8 +133,8 @@ def test_the_layout_is_that_of_faiss(dimension: int, rows: int, lists: int) -> N
 
 
 @pytest.mark.parametrize("rows", [33, 1_000])
-def test_one_list_holds_the_same_codes_whatever_lists_they_were_in(rows: int) -> None:
-    """Codes are of the vectors themselves, not of what is left of them in a list."""
+def test_codes_do_not_depend_on_their_list(rows: int) -> None:
+    """Codes are of the vectors, not of their residuals to a centroid."""
     quantizers, vectors = quantizers_of(24, 7), points(rows, 24)
     codes, _ = quantizers.encode(vectors)
     theirs = Quantizers(np.zeros((1, 24), np.float32), quantizers.codebooks).empty_index()
@@ -140,8 +142,8 @@ def test_one_list_holds_the_same_codes_whatever_lists_they_were_in(rows: int) ->
     assert list_of(InvertedLists(quantizers, codes, None)._index, 0) == list_of(theirs, 0)
 
 
-def test_the_lists_that_are_visited_are_the_nearest() -> None:
-    """Centroids at eight bits say so as those in single precision do, but for some that are about equally near."""
+def test_the_probed_lists_are_the_nearest() -> None:
+    """8-bit centroids are ordered like those in single precision, but for some that are about equally near."""
     vectors = dequantise_8bit(unit_vectors(500, 384))
     quantizers = Quantizers(vectors[:200], quantizers_of(384, 1).codebooks)
     lists = InvertedLists(quantizers, *quantizers.encode(vectors))
@@ -151,7 +153,7 @@ def test_the_lists_that_are_visited_are_the_nearest() -> None:
         assert products[found[0]].min() >= np.sort(products)[-20] - 0.005
 
 
-# What is excluded
+# Exclusion
 
 SMALL = quantizers_of(16, 6)
 SMALL_VECTORS = points(300, 16)
@@ -164,10 +166,10 @@ SMALL_CODES, SMALL_LISTS = SMALL.encode(SMALL_VECTORS)
     ends=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
     living=st.none() | st.lists(st.booleans(), min_size=300, max_size=300),
 )
-def test_any_choice_of_rows_is_searched_without_what_is_excluded(
+def test_excluded_rows_are_no_candidates(
     one_list: bool, chosen: list[bool], ends: list[float], living: list[bool] | None
 ) -> None:
-    """With every list visited, asking for all gives each living row of the range once, numbered as chosen."""
+    """With every list probed and all rows requested, each live row of the range is a candidate once."""
     rows = np.flatnonzero(chosen)
     lists = InvertedLists(SMALL, SMALL_CODES[rows], None if one_list else SMALL_LISTS[rows])
     low, high = int(ends[0] * (len(rows) - 1)), 1 + int(ends[1] * (len(rows) - 1))
@@ -176,94 +178,90 @@ def test_any_choice_of_rows_is_searched_without_what_is_excluded(
     assert sorted(found.tolist()) == [at for at in range(low, high) if alive is None or alive[at]]
 
 
-def test_the_last_byte_s_spare_bits_are_no_rows() -> None:
-    """Rows that are not there are not returned, although their bits are set."""
+def test_spare_bits_of_the_last_byte_are_no_rows() -> None:
+    """A set bit beyond the last row is ignored."""
     lists = InvertedLists(SMALL, SMALL_CODES[:3], None)
     found = lists.candidates(SMALL_VECTORS[0], 9, 0, 3, np.array([0b1111_1101], np.uint8))
     assert sorted(found.tolist()) == [0, 2]
 
 
-# How much is missed
+# Recall
 
-ROWS, TOPICS, ASKED = 20_000, 100, 100
-LEAST = {64: 0.95, 128: 0.985, 384: 0.998}
-"""Recall by dimensions: a code has one bit for each, and 64 bits say less than 384."""
+ROWS, TOPICS, K = 20_000, 100, 100
+RECALL_MIN = {64: 0.95, 128: 0.985, 384: 0.998}
+"""Recall by dimension: a code has one bit for each dimension, and 64 bits tell less than 384."""
 
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """Vectors, also at single precision, their compressed codes, and queries beside them."""
+    """Vectors as 8-bit codes and dequantised, their product codes, and queries of the same topics."""
 
     matrix: ScalarCodes
-    wide: Vector
+    vectors: Vector
     quantizers: Quantizers
     codes: npt.NDArray[np.uint8]
-    numbers: npt.NDArray[np.uint16]
+    list_numbers: npt.NDArray[np.uint16]
     queries: Vector
 
     @property
-    def least(self) -> float:
-        """Return the recall that searches by one list of all codes must have."""
-        return LEAST[self.matrix.shape[1]]
+    def recall_min(self) -> float:
+        """Return the recall that searches of one list of all codes must reach."""
+        return RECALL_MIN[self.matrix.shape[1]]
 
-    def lists(self, rows: Rows, *, one: bool) -> InvertedLists:
-        """Return chosen rows, searchable."""
-        return InvertedLists(self.quantizers, self.codes[rows], None if one else self.numbers[rows], rows)
+    def lists(self, rows: Rows, *, one: bool, costs: SearchCosts = MEASURED) -> InvertedLists:
+        """Return lists of some rows: one, or the archive's."""
+        return InvertedLists(self.quantizers, self.codes[rows], None if one else self.list_numbers[rows], rows, costs)
 
     def recall(
         self, rows: Rows, lists: InvertedLists, low: int = 0, high: int = 2**62, alive: Mask | None = None
     ) -> float:
-        """Return recall@ASKED after exact comparison, the mean over all queries, among rows[low:high]."""
+        """Return recall@K after re-ranking among rows[low:high], the mean over all queries."""
         index = VectorIndex(Vectors8Bit(self.matrix), None)
         within = rows[low:high]
         inside = within if alive is None else within[alive[low:high]]
         mask = np.zeros(len(self.matrix), np.bool_)
         mask[rows if alive is None else rows[alive]] = True
         bits = bits_of(mask)
-        scores = self.queries @ self.wide[inside].T
+        scores = self.queries @ self.vectors[inside].T
         recalls = []
-        for query, best in zip(self.queries, np.argsort(-scores, axis=1)[:, :ASKED], strict=True):
-            found = index.search_rows(query, ASKED, within, bits, lists)
+        for query, best in zip(self.queries, np.argsort(-scores, axis=1)[:, :K], strict=True):
+            found = index.search_rows(query, K, within, bits, lists)
             assert np.isin(found.rows, inside).all()
             recalls.append(recall(found.rows, inside[best]))
         return float(np.mean(recalls))
 
 
-def archive_of(dimension: int) -> Archive:
-    """Return ROWS rows of so many dimensions."""
+def archive_of(dimension: int, lists: int) -> Archive:
+    """Return an archive of ROWS rows."""
     matrix = unit_vectors(ROWS, dimension, topics=TOPICS)
-    quantizers = train(matrix, ROWS)
+    quantizers = train(matrix, ROWS, lists)
     queries = dequantise_8bit(unit_vectors(20, dimension, seed=2, topics=TOPICS))
-    wide = dequantise_8bit(matrix)
-    return Archive(matrix, wide, quantizers, *quantizers.encode(wide), queries)
+    vectors = dequantise_8bit(matrix)
+    return Archive(matrix, vectors, quantizers, *quantizers.encode(vectors), queries)
 
 
-@pytest.fixture(scope="module", params=[*LEAST], ids="{} dimensions".format)
+@pytest.fixture(scope="module", params=[*RECALL_MIN], ids="{} dimensions".format)
 def archive(request: pytest.FixtureRequest) -> Archive:
     """Return an archive that is all in one list."""
-    return archive_of(request.param)
+    return archive_of(request.param, lists=1)
 
 
 @pytest.fixture(scope="module")
 def listed() -> Archive:
-    """Return an archive in many lists, for which it is too small."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(product_codes, "LISTS_ROWS", 1_000)
-        made = archive_of(128)
-    assert len(made.quantizers.centroids) == 256
-    return made
+    """Return an archive in 256 lists, more than the product would make of so few rows."""
+    return archive_of(128, lists=256)
 
 
-def test_of_the_nearest_hardly_any_is_missed(archive: Archive) -> None:
-    """Recall@100 of tens of thousands is as good as codes of so many dimensions can be, after exact comparison."""
+def test_recall_among_all_rows_is_high(archive: Archive) -> None:
+    """Recall@100 among tens of thousands of rows reaches what codes of that dimension can reach."""
     rows = np.arange(ROWS)
-    assert archive.recall(rows, archive.lists(rows, one=True)) >= archive.least
+    assert archive.recall(rows, archive.lists(rows, one=True)) >= archive.recall_min
 
 
 @pytest.mark.parametrize("share", [0.1, 0.01, 0.001])
 @pytest.mark.parametrize("of", ["topics", "any"])
-def test_a_filter_misses_no_more(archive: Archive, share: float, of: str) -> None:
-    """Of a tenth to a thousandth of the rows, of some topics or any: an index of their own loses nothing more."""
+def test_recall_within_a_filter_is_high(archive: Archive, share: float, of: str) -> None:
+    """Lists of a tenth to a thousandth of the rows, of some topics or any, lose nothing more."""
     rng = np.random.default_rng(4)
     rows = np.flatnonzero(rng.random(ROWS) < share)
     if of == "topics":
@@ -273,67 +271,62 @@ def test_a_filter_misses_no_more(archive: Archive, share: float, of: str) -> Non
 
 
 @pytest.mark.parametrize("living", [0.9, 0.5, 0.1])
-def test_the_dead_cost_none_of_the_living(archive: Archive, living: float) -> None:
-    """However many rows are dead, the living that are nearest are among the likely."""
+def test_dead_rows_do_not_lower_recall(archive: Archive, living: float) -> None:
+    """However many rows are dead, the nearest live rows are candidates."""
     rows = np.arange(ROWS)
     alive = np.random.default_rng(5).random(ROWS) < living
-    assert archive.recall(rows, archive.lists(rows, one=True), alive=alive) >= archive.least
+    assert archive.recall(rows, archive.lists(rows, one=True), alive=alive) >= archive.recall_min
 
 
-@pytest.mark.parametrize(("visited", "least"), [(17_700, 0.98), (5_000, 0.97)])
-def test_a_part_of_many_lists_holds_the_nearest(
-    listed: Archive, monkeypatch: pytest.MonkeyPatch, visited: int, least: float
-) -> None:
-    """Of 256 lists the best 227, or 64, are visited."""
-    monkeypatch.setattr(product_codes, "VISITED", ((ROWS, visited),))
+@pytest.mark.parametrize(("probed", "recall_min"), [(17_700, 0.98), (5_000, 0.97)])
+def test_recall_is_high_where_some_lists_are_probed(listed: Archive, probed: int, recall_min: float) -> None:
+    """Probing 227, or 64, of 256 lists finds nearly all of the nearest rows."""
     rows = np.arange(ROWS)
-    assert listed.recall(rows, listed.lists(rows, one=False)) >= least
+    costs = replace(MEASURED, probed_codes=((ROWS, probed),))
+    assert listed.recall(rows, listed.lists(rows, one=False, costs=costs)) >= recall_min
 
 
-def test_the_fewer_rows_of_a_range_the_more_lists_are_visited(listed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a tenth or a fiftieth of the rows count, as many of those are compared as of all."""
-    monkeypatch.setattr(product_codes, "VISITED", ((400, 360), (2_000, 1_100), (ROWS, 5_000)))
+def test_a_shorter_range_probes_more_lists(listed: Archive) -> None:
+    """Recall stays high in a range of a tenth or a fiftieth of the rows."""
+    costs = replace(MEASURED, probed_codes=((400, 360), (2_000, 1_100), (ROWS, 5_000)))
     rows = np.arange(ROWS)
-    lists = listed.lists(rows, one=False)
+    lists = listed.lists(rows, one=False, costs=costs)
     for low, high in ((9_000, 11_000), (ROWS - 400, ROWS)):
         assert listed.recall(rows, lists, low, high) >= 0.98
 
 
-def test_of_subjects_far_from_the_query_most_lists_are_visited(
-    listed: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows of a few subjects are told from as many of all subjects, and the nearest lists are not trusted for them."""
-    monkeypatch.setattr(product_codes, "VISITED", ((2_000, 400), (ROWS, 2_000)))
-    whole = ProductCodes(listed.quantizers, listed.codes, listed.numbers)
-    lists, topics = whole.index(), topics_of(ROWS, TOPICS)
+def test_clustered_rows_far_from_the_query_are_probed_more_deeply(listed: Archive) -> None:
+    """Rows of a few subjects are recognised as clustered and far, and recall among them needs the deeper probing."""
+    costs = replace(MEASURED, probed_codes=((2_000, 400), (ROWS, 2_000)))
+    whole = ProductCodes(listed.quantizers, listed.codes, listed.list_numbers)
+    lists, topics = whole.inverted_lists(costs), topics_of(ROWS, TOPICS)
     rows = np.flatnonzero(topics < TOPICS // 10)
-    spread, mixed = whole.spread(rows), whole.spread(np.arange(0, ROWS, 10))
-    assert spread is not None
-    assert mixed is not None
-    assert (spread.clumped, mixed.clumped) == (True, False)
-    bits, best = bits_of(np.isin(np.arange(ROWS), rows)), listed.queries @ listed.wide[rows].T
-    nearest = rows[np.argsort(-best, axis=1)[:, :ASKED]]
+    few_subjects, all_subjects = whole.list_shares(rows), whole.list_shares(np.arange(0, ROWS, 10))
+    assert few_subjects is not None
+    assert all_subjects is not None
+    assert (few_subjects.clustered, all_subjects.clustered) == (True, False)
+    bits, best = bits_of(np.isin(np.arange(ROWS), rows)), listed.queries @ listed.vectors[rows].T
+    nearest = rows[np.argsort(-best, axis=1)[:, :K]]
 
-    def found(n: int, spread: Spread) -> float:
+    def recall_with(distribution: ListShares) -> float:
         recalls = []
         for query, wanted in zip(listed.queries, nearest, strict=True):
-            around = lists.around(query, spread)
-            assert around.far == spread.clumped
-            recalls.append(recall(lists.candidates(query, n, 0, ROWS, bits, len(rows), around), wanted))
+            coverage = lists.coverage(query, distribution)
+            assert coverage.far == distribution.clustered
+            recalls.append(recall(lists.candidates(query, 1_000, 0, ROWS, bits, len(rows), coverage), wanted))
         return float(np.mean(recalls))
 
-    assert found(1_000, spread) >= 0.98
-    assert found(1_000, replace(spread, clumped=False)) < 0.95
+    assert recall_with(few_subjects) >= 0.98
+    assert recall_with(replace(few_subjects, clustered=False)) < 0.95
 
 
-def test_hardly_any_list_is_visited_in_vain(listed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more codes than told are compared: a single list's rows are what a small bound leaves, those of the best."""
-    monkeypatch.setattr(product_codes, "VISITED", ((ROWS, 1),))
-    lists = listed.lists(np.arange(ROWS), one=False)
+def test_no_more_lists_are_probed_than_needed(listed: Archive) -> None:
+    """If one code is to be scanned, only the best list is probed."""
+    lists = listed.lists(np.arange(ROWS), one=False, costs=replace(MEASURED, probed_codes=((ROWS, 1),)))
     for query in listed.queries:
         found = lists.candidates(query, ROWS, 0, ROWS, None)
         best = int(np.argmax(listed.quantizers.centroids @ query))
-        assert found.tolist() and set(listed.numbers[found].tolist()) == {best}
+        assert found.tolist() and set(listed.list_numbers[found].tolist()) == {best}
 
 
 def test_searches_from_threads_do_not_disturb_each_other(listed: Archive) -> None:
@@ -353,27 +346,26 @@ def test_searches_from_threads_do_not_disturb_each_other(listed: Archive) -> Non
 # Training
 
 
-@pytest.mark.parametrize("lists_rows", [300_000, 500], ids=["one list", "several lists"])
-def test_training_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch, lists_rows: int) -> None:
-    """Its seed decides, not the number of threads, and nothing that was trained before."""
-    monkeypatch.setattr(product_codes, "LISTS_ROWS", lists_rows)
+@pytest.mark.parametrize("lists", [1, 64])
+def test_training_is_the_same_every_time(lists: int) -> None:
+    """Training depends on its seed, not on the number of threads nor on earlier training."""
     matrix = unit_vectors(2_000, 32)
     made = []
     for threads in (1, 2, 1):
         faiss.omp_set_num_threads(threads)
-        made.append(train(matrix, len(matrix)))
-        train(matrix[:700], 700)
+        made.append(train(matrix, len(matrix), lists))
+        train(matrix[:700], 700, lists)
     one, *others = made
-    assert len(one.centroids) == (1 if lists_rows > 2_000 else 64)
+    assert len(one.centroids) == lists
     for other in others:
         assert other.centroids.tolist() == one.centroids.tolist()
         assert other.codebooks.tolist() == one.codebooks.tolist()
-    moved = train(unit_vectors(2_000, 32, seed=9), 2_000)
+    moved = train(unit_vectors(2_000, 32, seed=9), 2_000, lists)
     assert moved.codebooks.tolist() != one.codebooks.tolist()
 
 
 def test_a_sample_is_from_the_whole_archive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more rows than are needed every other, or every tenth, is learnt from: a later half is not unknown."""
+    """Sampled rows are spread evenly over the archive, so codebooks suit its later half as well."""
     monkeypatch.setattr(product_codes, "_TRAINING_ROWS", 700)
     early, late = unit_vectors(3_500, 64, world=1), unit_vectors(3_500, 64, world=2)
     matrix = np.concatenate((early, late))
@@ -392,44 +384,41 @@ def test_a_sample_is_from_the_whole_archive(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def near_copies(rows: int, dimension: int, apart: float) -> ScalarCodes:
-    """Return normalised vectors around one, which differ by about `apart`."""
+    """Return normalised vectors around one point, which differ by about `apart`."""
     rng = np.random.default_rng(11)
     some = rng.standard_normal(dimension) + apart * rng.standard_normal((rows, dimension))
     return quantise_8bit((some / np.linalg.norm(some, axis=1, keepdims=True)).astype(np.float32))
 
 
-def found_in(matrix: ScalarCodes, query: Vector, k: int) -> Hits:
-    """Return what a search by codes finds in all of it."""
-    quantizers = train(matrix, len(matrix))
+def search_by_codes(matrix: ScalarCodes, query: Vector, k: int, lists: int = 1) -> Hits:
+    """Return the hits of a search by product codes, with codebooks that were trained for `lists` lists."""
+    quantizers = train(matrix, len(matrix), lists)
     codes, _ = quantizers.encode(dequantise_8bit(matrix))
     rows = np.arange(len(matrix))
-    index = VectorIndex(Vectors8Bit(matrix), None)
-    with pytest.MonkeyPatch.context() as patch:
-        codes_alone(patch)
-        return index.search_rows(query, k, rows, bits_of(rows >= 0), InvertedLists(quantizers, codes, None))
+    index = VectorIndex(Vectors8Bit(matrix), None, CODES_ONLY)
+    return index.search_rows(query, k, rows, bits_of(rows >= 0), InvertedLists(quantizers, codes, None))
 
 
-@pytest.mark.parametrize("lists_rows", [300_000, 100], ids=["one list", "several lists"])
-def test_an_archive_of_copies_can_be_compressed(monkeypatch: pytest.MonkeyPatch, lists_rows: int) -> None:
-    """Fewer different vectors than a codebook or the lists have room for are no error: any of the copies are found."""
-    monkeypatch.setattr(product_codes, "LISTS_ROWS", lists_rows)
+@pytest.mark.parametrize("lists", [1, 64])
+def test_an_archive_of_copies_can_be_compressed(lists: int) -> None:
+    """Fewer different vectors than codebook entries or lists are no error, and some of the copies are found."""
     for different in (1, 3):
         matrix = np.repeat(unit_vectors(different, 16), 1_200 // different, axis=0)
-        found = found_in(matrix, dequantise_8bit(matrix[-1]), 10)
+        found = search_by_codes(matrix, dequantise_8bit(matrix[-1]), 10, lists)
         assert found.scores.tolist() == pytest.approx([1.0] * 10, abs=0.01)
         assert len(set(found.rows.tolist())) == 10
 
 
 def test_near_copies_of_the_page_are_put_in_order_exactly() -> None:
-    """Hundreds of versions that codes cannot tell apart are compared themselves; strangers do not push them out."""
+    """Hundreds of versions with nearly equal codes are re-ranked, and other articles do not displace them."""
     matrix = np.concatenate((unit_vectors(5_000, 64), near_copies(500, 64, 0.02), unit_vectors(5_000, 64, seed=2)))
     query = dequantise_8bit(matrix[5_250])
-    assert_best(found_in(matrix, query, 100), exact(matrix, query, 100, range(len(matrix))))
+    assert_best(search_by_codes(matrix, query, 100), exact(matrix, query, 100, range(len(matrix))))
 
 
-def test_of_more_near_copies_than_are_compared_some_are_found() -> None:
-    """Which of thousands is free; none is worse than all of them are."""
+def test_of_more_near_copies_than_are_re_ranked_some_are_found() -> None:
+    """Any of thousands of near copies may be found; nothing else is."""
     matrix = np.concatenate((unit_vectors(4_000, 64), near_copies(4_000, 64, 0.02)))
-    found = found_in(matrix, dequantise_8bit(matrix[5_000]), 100)
+    found = search_by_codes(matrix, dequantise_8bit(matrix[5_000]), 100)
     assert (found.rows >= 4_000).all()
     assert found.scores.min() >= 0.999
