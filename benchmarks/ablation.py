@@ -14,8 +14,7 @@ from benchmarks.data import open_live
 from benchmarks.machine import keep
 from indexer.evaluation.evaluate import compare_on, through
 from indexer.evaluation.links import read_links, usable
-from recommender.answer.evidence import PARTS
-from recommender.answer.rank import DefaultFormula, Ranker
+from recommender.answer.rank import DEFAULT_WEIGHTS, DefaultFormula, Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.vectors.index import limit_threads
 
@@ -28,7 +27,9 @@ def main(
     limit_threads(1)
     live = open_live(data_dir)
     gold = usable(read_links(links), live)
-    formulas = {"all": DefaultFormula()} | {f"without {part}": DefaultFormula(**{part: 0.0}) for part in PARTS}  # type: ignore[arg-type]
+    formulas = {"all": DefaultFormula()} | {
+        f"without {part}": DefaultFormula(weights={**DEFAULT_WEIGHTS, part: 0.0}) for part in DEFAULT_WEIGHTS
+    }
     rankings = {name: through(Recommender(live, Ranker(formula))) for name, formula in formulas.items()}
     systems = compare_on(rankings, gold.pages)
     whole = systems["all"]["ndcg@10"]

@@ -29,7 +29,7 @@ from benchmarks.service.calls import EMPTY, FILL, METHODS
 from benchmarks.service.hosting import Cores, pin, serving
 from benchmarks.service.questions import first_time, served_copy
 from benchmarks.stage_timer import Stage, StageTimer, wrapper_s
-from recommender.answer import rank, recommend, slots
+from recommender.answer import features, recommend, slots
 from recommender.answer.rank import Ranker, Scored
 from recommender.answer.recommend import Recommender
 from recommender.answer.records import RecordCache
@@ -65,7 +65,7 @@ STAGES = (
     Stage(Live, "search", _SEARCHES),
     Stage(recommend, "retrieve", ("search: unite candidates",)),
     Stage(Live, "signatures", ("evidence: read signatures",)),
-    Stage(rank, "overlaps", ("evidence: wording overlap",)),
+    Stage(features, "overlaps", ("evidence: wording overlap",)),
     Stage(Live, "head_cosines", ("evidence: headline cosines",)),
     Stage(Live, "tag_overlaps", ("evidence: tags",)),
     Stage(Live, "label_share", ("evidence: shares of section and site",)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recommender.answer.evidence import FEATURES
+from recommender.answer.features import FEATURE_NAMES
 from recommender.answer.fitted_ranker import FittedParameters
 from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules
 from recommender.catalog.checks import make_article
@@ -156,12 +156,12 @@ def open_archive(folder: Path, embedder: FakeEmbedder | None = None) -> tuple[St
 
 def make_parameters(**changes: Any) -> FittedParameters:
     """Return a ranker for indexes of the fake encoder, without trees; the same author decides."""
-    ones = dict.fromkeys(FEATURES, 1.0)
+    ones = dict.fromkeys(FEATURE_NAMES, 1.0)
     values: dict[str, Any] = {
         "name": "fitted-for-tests",
         "encoder": FakeEmbedder().info.key,
-        "weights": {**dict.fromkeys(FEATURES, 0.1), "author": 5.0},
-        "means": dict.fromkeys(FEATURES, 0.25),
+        "weights": {**dict.fromkeys(FEATURE_NAMES, 0.1), "author": 5.0},
+        "means": dict.fromkeys(FEATURE_NAMES, 0.25),
         "scales": ones,
         "slope": 0.5,
         "intercept": -1.0,

@@ -19,7 +19,7 @@ from indexer.evaluation import near_duplicates as near
 from indexer.evaluation.evaluate import compare_on, measure, through
 from indexer.evaluation.fitting import PAGES_LEAST, PAGES_MOST, gather_examples, history_of, train
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
-from recommender.answer.evidence import Extras
+from recommender.answer.features import Detail
 from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
@@ -101,7 +101,7 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
         progress.advance()
         rankers = {
             "related-news": Ranker(),
-            "fitted": Ranker(FittedFormula(early), Extras(history_of(pages))),
+            "fitted": Ranker(FittedFormula(early), Detail(history_of(pages))),
             "fitted-content": Ranker(FittedFormula(early_content)),
         }
         rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}

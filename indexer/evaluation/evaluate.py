@@ -26,7 +26,7 @@ from indexer.evaluation.fitting import (
 )
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF, page_metrics, summarise
-from recommender.answer.evidence import Extras
+from recommender.answer.features import Detail
 from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
@@ -52,7 +52,7 @@ def measure(
 
     fit: also rank by this fitted ranker, on the pages after those that it was fitted on. cross_fitted: also by rankers
     fitted on four fifths of the pages, each ranking the fifth that it has not seen: "fitted", and "fitted-content"
-    without the evidence of other pages' links. That evidence is what editors had linked to a day before the page.
+    without the features of other pages' links. These are what editors had linked to a day before the page.
     """
     clock = _Clock()
     pages = gold.pages
@@ -138,7 +138,7 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], progress: P
     for page in pages:
         scored = recommender.score(past_request(page))
         rows = [recommender.live.find(article_id) for article_id in page.relevant]
-        linked = np.isin(scored.evidence.rows, [row for row in rows if row is not None])
+        linked = np.isin(scored.features.rows, [row for row in rows if row is not None])
         found += int(linked.sum())
         sizes.append(len(linked))
         bins = np.searchsorted(edges, scored.scores, "right")
@@ -159,7 +159,7 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], progress: P
 def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], progress: Progress) -> dict[str, Any]:
     until_ms = int(fit.fitted_on.get("until_ms", 0))
     later = [page for page in pages if page.published_at_ms > until_ms]
-    ranker = Ranker(FittedFormula(fit), Extras(history_of(pages, fit)))
+    ranker = Ranker(FittedFormula(fit), Detail(history_of(pages, fit)))
     ranking = through(Recommender(live, ranker))
     return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, progress))}
 
@@ -169,7 +169,7 @@ def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], progress:
     progress.begin("evidence", len(pages))
     examples = gather_examples(live, pages, progress)
     blind = [example.without_history() for example in examples]
-    ways = {"fitted": (examples, Extras(history_of(pages))), "fitted-content": (blind, Extras())}
+    ways = {"fitted": (examples, Detail(history_of(pages))), "fitted-content": (blind, Detail())}
     return {name: _by_parts(name, live, encoder, pages, *way, progress) for name, way in ways.items()}
 
 
@@ -179,13 +179,13 @@ def _by_parts(
     encoder: str,
     pages: Sequence[GoldPage],
     examples: Sequence[Example],
-    extras: Extras,
+    detail: Detail,
     progress: Progress,
 ) -> dict[str, Any]:
     """Return the metrics of pages, each ranked by the fit on the parts that it is not in."""
     progress.begin(f"fitting {name}", 5)
     fits = cross_fit(examples, encoder, progress)
-    rankings = [through(Recommender(live, Ranker(FittedFormula(fit), extras))) for fit in fits]
+    rankings = [through(Recommender(live, Ranker(FittedFormula(fit), detail))) for fit in fits]
     by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
     metrics = _each(name, lambda page: by_id[page.id](page), pages, progress)
     return {"folds": len(fits), "with_trees": sum(bool(fit.trees) for fit in fits), **summarise(metrics)}

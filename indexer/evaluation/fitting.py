@@ -1,10 +1,10 @@
-"""Fitting a ranker on editors' links: gather evidence, train, choose by a later part of the same links, calibrate.
+"""Fitting a ranker on editors' links: gather features, train, choose by a later part of the same links, calibrate.
 
 A linear model (logistic regression) always; gradient-boosted trees (LightGBM, logistic loss) on top of it if they rank
 the training pages' later fifths better, each from what is before it. Negatives are the other candidates of the same
 page: the most likely by the default formula and some drawn at random.
 Nothing of a page's own future is seen: its candidates are those public at its time, and of other pages' links only
-those known by then count as evidence.
+those known by then count as features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from indexer.evaluation.links import GoldPage
 from indexer.evaluation.metrics import CUTOFF, ndcg
-from recommender.answer.evidence import FEATURES, HISTORY, Extras, Floats
+from recommender.answer.features import FEATURE_PARTS, HISTORY, Detail, Floats
 from recommender.answer.fitted_ranker import FittedFormula, FittedParameters, by_feature
 from recommender.answer.link_history import LinkHistory, PastLink
 from recommender.answer.rank import DefaultFormula, Ranker
@@ -34,7 +34,7 @@ from recommender.errors import InvalidInputError
 PAGES_LEAST = 50
 """Fewer pages with links are too few to fit on; gov-blogs has 959."""
 PAGES_MOST = 12_000
-"""Only the latest so many are fitted on. Their evidence takes 30 kB a page: 350 MB."""
+"""Only the latest so many are fitted on. Their features take 30 kB a page: 350 MB."""
 _HARD, _RANDOM = 60, 60
 """Negatives kept of one page for training."""
 _FIFTHS = 5
@@ -77,18 +77,18 @@ class Example:
     relevant: int
 
     def without_history(self) -> Example:
-        """Return the same without evidence from other pages' links."""
+        """Return the same without the features of other pages' links."""
         features = self.features.copy()
-        features[:, [part == HISTORY for part in FEATURES.values()]] = 0
+        features[:, [part == HISTORY for part in FEATURE_PARTS]] = 0
         return replace(self, features=features)
 
 
 def gather_examples(live: Live, pages: Sequence[GoldPage], progress: Progress = SILENT) -> list[Example]:
-    """Gather the evidence of the latest PAGES_MOST of `pages`, which are oldest first; a step for each.
+    """Gather the features of the latest PAGES_MOST of `pages`, which are oldest first; a step for each.
 
-    All pages' links are known as evidence, each from a day after its page on.
+    All pages' links are features, each from a day after its page on.
     """
-    recommender = Recommender(live, Ranker(extras=Extras(history_of(pages))))
+    recommender = Recommender(live, Ranker(detail=Detail(history_of(pages))))
     examples = []
     for page in pages[-PAGES_MOST:]:
         examples.append(example(recommender, page))
@@ -97,7 +97,7 @@ def gather_examples(live: Live, pages: Sequence[GoldPage], progress: Progress = 
 
 
 def history_of(pages: Sequence[GoldPage], fit: FittedParameters | None = None) -> LinkHistory:
-    """Return the editors' links of pages, and those that a fit knows, as evidence for other pages."""
+    """Return the editors' links of pages, and those in fitted parameters, as features of other pages."""
     known = fit.history() if fit else None
     links = [PastLink(page.id, target, page.published_at_ms) for page in pages for target in page.relevant]
     return LinkHistory([*(known.links if known else ()), *links])
@@ -106,12 +106,12 @@ def history_of(pages: Sequence[GoldPage], fit: FittedParameters | None = None) -
 def example(recommender: Recommender, page: GoldPage) -> Example:
     """Gather a page's candidates as they were at its own time, of every language and site."""
     scored = recommender.score(past_request(page))
-    evidence = scored.evidence
+    features = scored.features
     rows = {recommender.live.find(article_id) for article_id in page.relevant}
-    labels = np.isin(evidence.rows, [row for row in rows if row is not None])
+    labels = np.isin(features.rows, [row for row in rows if row is not None])
     half_life_days = recommender.half_life_days(page.published_at_ms)
-    odds = DefaultFormula().weigh(evidence, half_life_days).odds
-    return Example(evidence.features(half_life_days), labels, odds, len(page.relevant))
+    odds = DefaultFormula().weigh(features, half_life_days).odds
+    return Example(features.matrix(half_life_days), labels, odds, len(page.relevant))
 
 
 def past_request(page: GoldPage) -> Request:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recommender.answer.evidence import FEATURES, FEATURES_VERSION, Evidence, Extras, Floats
+from recommender.answer.features import FEATURE_NAMES, FEATURE_PARTS, FEATURES_VERSION, Detail, Features, Floats
 from recommender.answer.link_history import LinkHistory, PastLink
 from recommender.answer.rank import Weighed
 from recommender.catalog.text.derived import ANALYSIS
@@ -103,7 +103,7 @@ def _problem(parameters: FittedParameters) -> str:
         table = getattr(parameters, name)
         if not (isinstance(table, dict) and all(map(_is_finite, table.values()))):
             return f"{name} are not numbers by feature"
-        if set(table) != set(FEATURES):
+        if set(table) != set(FEATURE_NAMES):
             return "its features differ"
     if any(scale <= 0 for scale in parameters.scales.values()):
         return "scales are not above 0"
@@ -129,7 +129,7 @@ class FittedFormula:
         self._means = _vector(parameters.means)
         self._scales = _vector(parameters.scales)
         self._trees = _booster(parameters.trees) if parameters.trees else None
-        self._extras = Extras(parameters.history())
+        self._detail = Detail(parameters.history())
 
     @property
     def name(self) -> str:
@@ -137,29 +137,29 @@ class FittedFormula:
         return self.parameters.name
 
     @property
-    def extras(self) -> Extras:
+    def detail(self) -> Detail:
         """Ask for all features, with the links that it was fitted on."""
-        return self._extras
+        return self._detail
 
-    def weigh(self, evidence: Evidence, half_life_days: float) -> Weighed:
+    def weigh(self, features: Features, half_life_days: float) -> Weighed:
         """Return the log-odds of every candidate, and their parts."""
-        features = evidence.features(half_life_days)
-        return Weighed(self.odds(features), lambda index: self._parts(features[index]), self._base())
+        matrix = features.matrix(half_life_days)
+        return Weighed(self.odds(matrix), lambda index: self._parts(matrix[index]), self._base())
 
-    def odds(self, features: Floats) -> Floats:
-        """Return log-odds, float32 (n,), for float32 (n, len(FEATURES))."""
-        raw = ((features - self._means) / self._scales) @ self._weights
-        if self._trees is not None and len(features):
-            raw = raw + np.asarray(self._trees.predict(features, raw_score=True, num_threads=1))
+    def odds(self, matrix: Floats) -> Floats:
+        """Return log-odds, float32 (n,). matrix: as Features.matrix."""
+        raw = ((matrix - self._means) / self._scales) @ self._weights
+        if self._trees is not None and len(matrix):
+            raw = raw + np.asarray(self._trees.predict(matrix, raw_score=True, num_threads=1))
         odds: Floats = (self.parameters.slope * raw + self.parameters.intercept).astype(np.float32)
         return odds
 
-    def _parts(self, features: Floats) -> dict[str, float]:
-        added = (features - self._means) / self._scales * self._weights
+    def _parts(self, row: Floats) -> dict[str, float]:
+        added = (row - self._means) / self._scales * self._weights
         if self._trees is not None:
-            added = added + self._contributions(features)[:-1]
-        parts = dict.fromkeys(FEATURES.values(), 0.0)
-        for part, value in zip(FEATURES.values(), (self.parameters.slope * added).tolist(), strict=True):
+            added = added + self._contributions(row)[:-1]
+        parts = dict.fromkeys(FEATURE_PARTS, 0.0)
+        for part, value in zip(FEATURE_PARTS, (self.parameters.slope * added).tolist(), strict=True):
             parts[part] += value
         return parts
 
@@ -167,20 +167,20 @@ class FittedFormula:
         mean = 0.0 if self._trees is None else float(self._contributions(self._means)[-1])
         return self.parameters.slope * mean + self.parameters.intercept
 
-    def _contributions(self, features: Floats) -> Floats:
+    def _contributions(self, row: Floats) -> Floats:
         """Return float64 (len(FEATURES) + 1,): each feature's SHAP value, then the trees' expected value."""
         assert self._trees is not None
-        values: Floats = np.asarray(self._trees.predict(features[None], pred_contrib=True, num_threads=1))[0]
+        values: Floats = np.asarray(self._trees.predict(row[None], pred_contrib=True, num_threads=1))[0]
         return values
 
 
 def _vector(values: dict[str, float]) -> Floats:
-    return np.array([values[name] for name in FEATURES], np.float32)
+    return np.array([values[name] for name in FEATURE_NAMES], np.float32)
 
 
 def by_feature(values: Sequence[float]) -> dict[str, float]:
-    """Return values, one for each of FEATURES, under the features' names."""
-    return dict(zip(FEATURES, map(float, values), strict=True))
+    """Return values, in the order of FEATURE_NAMES, by name."""
+    return dict(zip(FEATURE_NAMES, map(float, values), strict=True))
 
 
 def _booster(trees: str) -> lightgbm.Booster:
@@ -190,6 +190,6 @@ def _booster(trees: str) -> lightgbm.Booster:
         booster = lightgbm.Booster(model_str=trees)
     except lightgbm.basic.LightGBMError as error:
         raise CorruptError(f"the ranker's trees are unreadable: {error}", fix=FIT_AGAIN) from None
-    if booster.num_feature() != len(FEATURES):
+    if booster.num_feature() != len(FEATURE_NAMES):
         raise CorruptError(f"the ranker's trees are for {booster.num_feature()} features", fix=FIT_AGAIN)
     return booster

@@ -55,7 +55,7 @@ class LinkHistory:
         at = int(np.searchsorted(known_at, as_of_ms, "right"))
         return int(known_at[at]) if at < len(known_at) else 2**63 - 1
 
-    def evidence(self, candidates: Hashes, likeness: Floats, as_of_ms: int) -> tuple[Floats, Floats]:
+    def features(self, candidates: Hashes, likeness: Floats, as_of_ms: int) -> tuple[Floats, Floats]:
         """Return for each candidate how many pages link to it, and how like the likest of them is; both float32 (n,).
 
         The second looks at pages that are candidates themselves, and is 0 where none is. candidates: uint64 (n,),

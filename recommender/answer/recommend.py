@@ -204,7 +204,7 @@ class Recommender:
     def _pool(self, context: _Context, scored: Scored) -> Pool:
         """Return all candidates, best first; the receipt counts also those below a slot's threshold."""
         order = scored.order()
-        rows = scored.evidence.rows[order]
+        rows = scored.features.rows[order]
         context.suppression.prefetch(np.sort(rows[:SHORTLIST]))
         return Pool(rows, scored.scores[order], self._vectors(rows[:SHORTLIST]))
 
@@ -261,7 +261,7 @@ class Recommender:
         gap_days = (context.page.published_at_ms - published_at_ms) / DAY_MS
         if scored is None:
             return Recommendation(article, published_at_ms, 0.0, (), fallback_reason(gap_days), fallback=True)
-        index = int(np.searchsorted(scored.evidence.rows, row))
+        index = int(np.searchsorted(scored.features.rows, row))
         return Recommendation(
             article=article,
             published_at_ms=published_at_ms,
@@ -269,9 +269,9 @@ class Recommender:
             parts=tuple(Part(*part) for part in scored.explain(index)),
             reason=reason(
                 context.shared_terms.subjects(row),
-                wording=float(scored.evidence.wording[index]),
+                wording=float(scored.features["wording"][index]),
                 gap_days=gap_days,
-                evergreen=bool(scored.evidence.evergreen[index]),
+                evergreen=bool(scored.features.evergreen[index]),
             ),
             fallback=False,
         )
@@ -340,7 +340,7 @@ def _best(context: _Context, scored: Scored, k: int, min_score: float) -> tuple[
     for index in scored.order().tolist():
         if len(rows) == k:
             break
-        row = int(scored.evidence.rows[index])
+        row = int(scored.features.rows[index])
         if scored.scores[index] < min_score:
             removed["below_min_score"] += 1
         elif rule := context.suppression.rule_against(row, rows):

@@ -26,7 +26,7 @@ from indexer.evaluation.fitting import (
     train,
 )
 from indexer.evaluation.links import GoldLink, GoldPage, usable
-from recommender.answer.evidence import FEATURES, HISTORY, PARTS, Extras, Floats
+from recommender.answer.features import FEATURE_NAMES, HISTORY, PARTS, Detail, Floats
 from recommender.answer.fitted_ranker import FittedFormula, by_feature
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
@@ -110,7 +110,7 @@ def test_an_example_sees_only_what_was_public(live: Live, pages: tuple[GoldPage,
     for i, (page, one) in list(enumerate(zip(pages, examples, strict=True)))[::9]:
         assert page.id == f"a{i + AUTHORS:03}"
         assert len(one.features) == len(one.labels) == len(one.odds) == i + AUTHORS
-        rows = Recommender(live).score(past_request(page)).evidence.rows
+        rows = Recommender(live).score(past_request(page)).features.rows
         assert max(live.public_at_ms(row) for row in rows.tolist()) < page.published_at_ms
         assert rows[one.labels].tolist() == [live.find(f"a{i:03}")]
 
@@ -142,7 +142,7 @@ def _synthetic(n: int, label: Callable[[Floats, np.random.Generator], Any], cand
     rng = np.random.default_rng(7)
     made = []
     for _ in range(n):
-        features = rng.integers(0, 2, (candidates, len(FEATURES))).astype(np.float32)
+        features = rng.integers(0, 2, (candidates, len(FEATURE_NAMES))).astype(np.float32)
         labels = label(features, rng)
         made.append(Example(features, labels, _default_odds(features), max(1, int(labels.sum()))))
     return made
@@ -256,10 +256,10 @@ def test_what_editors_linked_to_before_is_learned(live: Live) -> None:
 def test_no_example_knows_its_own_page_s_links_or_later_ones(live: Live) -> None:
     """The count of links is that of the pages published a day before and earlier."""
     pages = _hub_links(live)
-    column = list(FEATURES).index("linked")
+    column = FEATURE_NAMES.index("linked")
     for page, one in zip(pages, gather_examples(live, pages), strict=True):
         known = [other for other in pages if other.published_at_ms <= page.published_at_ms - DAY_MS]
-        rows = Recommender(live).score(past_request(page)).evidence.rows.tolist()
+        rows = Recommender(live).score(past_request(page)).features.rows.tolist()
         counts = [sum(live.record(row).id in other.relevant for other in known) for row in rows]
         assert np.expm1(one.features[:, column]) == pytest.approx(np.array(counts, float), abs=1e-3)
 
@@ -272,7 +272,7 @@ def test_only_the_latest_pages_are_gathered(live: Live, monkeypatch: pytest.Monk
     progress.begin("evidence", 30)
     examples = gather_examples(live, pages, progress)
     assert len(examples) == sum(progress.steps[0]) == 30
-    recommender = Recommender(live, Ranker(extras=Extras(history_of(pages))))
+    recommender = Recommender(live, Ranker(detail=Detail(history_of(pages))))
     assert np.array_equal(examples[-1].features, example(recommender, pages[-1]).features)
 
 
@@ -312,6 +312,6 @@ def test_cross_fitting_never_trains_on_the_part_it_ranks() -> None:
 
 def test_values_by_feature() -> None:
     """Values stand under the names of the score parts, as plain numbers."""
-    found = by_feature(np.arange(len(FEATURES), dtype=np.float32).tolist())
-    assert list(found) == list(FEATURES)
-    assert list(found.values()) == [float(i) for i in range(len(FEATURES))]
+    found = by_feature(np.arange(len(FEATURE_NAMES), dtype=np.float32).tolist())
+    assert list(found) == list(FEATURE_NAMES)
+    assert list(found.values()) == [float(i) for i in range(len(FEATURE_NAMES))]

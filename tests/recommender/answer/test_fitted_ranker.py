@@ -13,7 +13,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from recommender.answer.evidence import FEATURES, FEATURES_VERSION
+from recommender.answer.features import FEATURE_NAMES, FEATURES_VERSION
 from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import DefaultFormula
 from recommender.catalog.text.derived import ANALYSIS
@@ -94,11 +94,11 @@ NUMBERS = "are not numbers by feature"
     [
         pytest.param({"weights": None}, f"weights {NUMBERS}", id="no weights"),
         pytest.param({"means": [1.0]}, f"means {NUMBERS}", id="a list of means"),
-        pytest.param({"weights": dict.fromkeys(FEATURES, "1")}, f"weights {NUMBERS}", id="weights are texts"),
-        pytest.param({"scales": dict.fromkeys(FEATURES, math.nan)}, f"scales {NUMBERS}", id="not a number"),
-        pytest.param({"weights": dict.fromkeys(FEATURES, math.inf)}, f"weights {NUMBERS}", id="without end"),
-        pytest.param({"means": dict.fromkeys(FEATURES, 10**400)}, f"means {NUMBERS}", id="beyond all"),
-        pytest.param({"scales": dict.fromkeys(FEATURES, 0)}, "scales are not above 0", id="no scale"),
+        pytest.param({"weights": dict.fromkeys(FEATURE_NAMES, "1")}, f"weights {NUMBERS}", id="weights are texts"),
+        pytest.param({"scales": dict.fromkeys(FEATURE_NAMES, math.nan)}, f"scales {NUMBERS}", id="not a number"),
+        pytest.param({"weights": dict.fromkeys(FEATURE_NAMES, math.inf)}, f"weights {NUMBERS}", id="without end"),
+        pytest.param({"means": dict.fromkeys(FEATURE_NAMES, 10**400)}, f"means {NUMBERS}", id="beyond all"),
+        pytest.param({"scales": dict.fromkeys(FEATURE_NAMES, 0)}, "scales are not above 0", id="no scale"),
         pytest.param({"slope": "x"}, "slope and intercept are not numbers", id="slope is a text"),
         pytest.param({"intercept": True}, "slope and intercept are not numbers", id="intercept is a truth"),
         pytest.param({"trees": 5}, "name, encoder and trees are not text, or links no list", id="trees are a number"),
@@ -125,8 +125,8 @@ def test_nesting_without_end_is_no_ranker(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(tuple(FEATURES)[1:], id="one missing"),
-        pytest.param((*FEATURES, "moon"), id="one too many"),
+        pytest.param(FEATURE_NAMES[1:], id="one missing"),
+        pytest.param((*FEATURE_NAMES, "moon"), id="one too many"),
         pytest.param((), id="none"),
     ],
 )
@@ -165,15 +165,15 @@ def test_broken_trees_are_refused(tmp_path: Path) -> None:
 def test_log_odds_are_the_scaled_sum() -> None:
     """Standardised features, weighed and summed, then slope and intercept."""
     fit = make_parameters(
-        weights=dict(zip(FEATURES, range(1, 20), strict=True)),
-        means=dict.fromkeys(FEATURES, 2.0),
-        scales=dict.fromkeys(FEATURES, 4.0),
+        weights=dict(zip(FEATURE_NAMES, range(1, 20), strict=True)),
+        means=dict.fromkeys(FEATURE_NAMES, 2.0),
+        scales=dict.fromkeys(FEATURE_NAMES, 4.0),
         slope=0.5,
         intercept=-3.0,
     )
-    features = np.zeros((2, len(FEATURES)), np.float32)
-    features[1, list(FEATURES).index("freshness")] = 6.0
-    weight = list(FEATURES).index("freshness") + 1
+    features = np.zeros((2, len(FEATURE_NAMES)), np.float32)
+    features[1, FEATURE_NAMES.index("freshness")] = 6.0
+    weight = FEATURE_NAMES.index("freshness") + 1
     without = 0.5 * -0.5 * sum(range(1, 20)) - 3.0
     found = FittedFormula(fit).odds(features)
     assert found.dtype == np.float32
@@ -182,7 +182,7 @@ def test_log_odds_are_the_scaled_sum() -> None:
 
 def test_no_candidates_have_no_odds() -> None:
     """An empty archive is no special case."""
-    assert FittedFormula(make_parameters()).odds(np.empty((0, len(FEATURES)), np.float32)).shape == (0,)
+    assert FittedFormula(make_parameters()).odds(np.empty((0, len(FEATURE_NAMES)), np.float32)).shape == (0,)
 
 
 # Settings and the service

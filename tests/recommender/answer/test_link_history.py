@@ -1,4 +1,4 @@
-"""What editors linked to before, as evidence: counted, timed, and compared with a plain reading of the links."""
+"""What editors linked to before, as features: counted, timed, and compared with a plain reading of the links."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from recommender.catalog.snapshot.columns import id_hash
 DAY_MS = KNOWN_AFTER_MS
 
 
-def evidence(links: list[PastLink], ids: list[str], likeness: list[float], as_of_ms: int) -> list[tuple[float, float]]:
+def features_of(
+    links: list[PastLink], ids: list[str], likeness: list[float], as_of_ms: int
+) -> list[tuple[float, float]]:
     """Return (linked, nearest) of each candidate."""
     hashes = np.array([id_hash(article_id) for article_id in ids], np.uint64)
-    found = LinkHistory(links).evidence(hashes, np.array(likeness, np.float32), as_of_ms)
+    found = LinkHistory(links).features(hashes, np.array(likeness, np.float32), as_of_ms)
     return list(zip(*(values.tolist() for values in found), strict=True))
 
 
 def test_links_count_from_a_day_after_their_page() -> None:
     """Not on the day itself: the ranker that knows them is fitted the night after."""
     links = [PastLink("page", "hub", 10 * DAY_MS)]
-    assert evidence(links, ["hub"], [0.0], 11 * DAY_MS - 1) == [(0, 0)]
-    assert evidence(links, ["hub"], [0.0], 11 * DAY_MS) == [(1, 0)]
+    assert features_of(links, ["hub"], [0.0], 11 * DAY_MS - 1) == [(0, 0)]
+    assert features_of(links, ["hub"], [0.0], 11 * DAY_MS) == [(1, 0)]
 
 
 def test_the_nearest_page_that_linked_is_one_of_the_candidates() -> None:
     """Its likeness counts, the largest if there are several; a page that is no candidate tells only that it linked."""
     links = [PastLink("near", "hub", 0), PastLink("far", "hub", 0), PastLink("elsewhere", "hub", 0)]
-    found = evidence(links, ["far", "hub", "near"], [0.25, 0.5, 0.75], DAY_MS)
+    found = features_of(links, ["far", "hub", "near"], [0.25, 0.5, 0.75], DAY_MS)
     assert found == [(0, 0), (3, 0.75), (0, 0)]
 
 
@@ -37,13 +39,13 @@ def test_a_pair_counts_once_from_its_first_time() -> None:
     """Two links between the same two articles are one."""
     links = [PastLink("page", "hub", 5 * DAY_MS), PastLink("page", "hub", DAY_MS)]
     assert LinkHistory(links).links == (PastLink("page", "hub", DAY_MS),)
-    assert evidence(links, ["hub"], [0.0], 2 * DAY_MS) == [(1, 0)]
+    assert features_of(links, ["hub"], [0.0], 2 * DAY_MS) == [(1, 0)]
 
 
 def test_no_links_and_no_candidates_are_no_error() -> None:
     """Nothing known is nothing counted."""
-    assert evidence([], ["a"], [0.5], DAY_MS) == [(0, 0)]
-    assert evidence([PastLink("a", "b", 0)], [], [], DAY_MS) == []
+    assert features_of([], ["a"], [0.5], DAY_MS) == [(0, 0)]
+    assert features_of([PastLink("a", "b", 0)], [], [], DAY_MS) == []
 
 
 _ids = st.sampled_from("abcdefgh")
@@ -51,7 +53,7 @@ _links = st.lists(st.builds(PastLink, _ids, _ids, st.integers(0, 6).map(lambda d
 
 
 @given(links=_links, candidates=st.lists(_ids, unique=True), likeness=st.lists(st.floats(0, 1, width=16), min_size=8))
-def test_evidence_is_that_of_a_plain_reading(
+def test_features_are_those_of_a_plain_reading(
     links: list[PastLink], candidates: list[str], likeness: list[float]
 ) -> None:
     """Counts and nearest are as a loop over all links finds them."""
@@ -62,4 +64,4 @@ def test_evidence_is_that_of_a_plain_reading(
     for candidate in candidates:
         sources = [source for source, target in known if target == candidate]
         expected.append((len(sources), max((like[s] for s in sources if s in like), default=0)))
-    assert evidence(links, candidates, [like[c] for c in candidates], as_of_ms) == expected
+    assert features_of(links, candidates, [like[c] for c in candidates], as_of_ms) == expected

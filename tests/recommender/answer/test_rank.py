@@ -1,4 +1,4 @@
-"""Ranking: what each piece of evidence does to a score, how scores are explained and ordered, how evidence is read."""
+"""Ranking: what each feature does to a score, how scores are explained and ordered, how features are read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recommender.answer.evidence import FEATURES, PARTS, Evidence, Floats
+from recommender.answer.features import FEATURE_NAMES, FEATURE_PARTS, FEATURES_VERSION, PARTS, Features, Floats
 from recommender.answer.page import stored_page
-from recommender.answer.rank import FRESHNESS_ARTICLES, DefaultFormula, Ranker, Scored, default_half_life_days
+from recommender.answer.rank import (
+    DEFAULT_WEIGHTS,
+    FRESHNESS_ARTICLES,
+    DefaultFormula,
+    Ranker,
+    Scored,
+    default_half_life_days,
+)
 from recommender.answer.retrieve import Candidates
 from recommender.catalog.articles import Rules
 from recommender.catalog.live import Live
@@ -29,34 +36,35 @@ NAMES = (
 HALF_LIFE = 10.0
 
 
-def evidence(n: int = 1, **columns: list[float]) -> Evidence:
-    """Return the evidence of n candidates: middling, unless a column is given."""
+def features(n: int = 1, **columns: list[float]) -> Features:
+    """Return the features of n candidates: middling ones, unless a column is given."""
     usual = {
         "wording": 0.1,
         "meaning": 0.5,
         "headline": 0.4,
         "title": 0.2,
-        "age_days": 5.0,
+        "freshness": 5.0,
         "evergreen": 0.0,
         "section": 0.0,
         "tags": 0.25,
         "site": 1.0,
         "author": 0.0,
-        "words": 500.0,
+        "length": 500.0,
     }
     values = {name: np.array(columns.get(name, [value] * n), np.float32) for name, value in usual.items()}
     published = np.array(columns.get("published_at_ms", range(1, n + 1)), np.int64)
     hashes = np.array(columns.get("id_hashes", range(n)), np.uint64)
-    return Evidence(rows=np.arange(n), published_at_ms=published, id_hashes=hashes, **values)  # type: ignore[arg-type]
+    evergreen = values.pop("evergreen")
+    return Features(np.arange(n), published, hashes, evergreen, values)
 
 
-def score(candidates: Evidence, half_life_days: float = HALF_LIFE) -> Scored:
+def score(candidates: Features, half_life_days: float = HALF_LIFE) -> Scored:
     """Score by the default formula."""
     return Ranker().score(candidates, half_life_days)
 
 
-def parts(candidates: Evidence, half_life_days: float = HALF_LIFE) -> dict[str, Floats]:
-    """Return what the default formula adds to the log-odds for each piece of evidence."""
+def parts(candidates: Features, half_life_days: float = HALF_LIFE) -> dict[str, Floats]:
+    """Return what the default formula adds to the log-odds for each score part."""
     return DefaultFormula().contributions(candidates, half_life_days)
 
 
@@ -69,55 +77,55 @@ def parts(candidates: Evidence, half_life_days: float = HALF_LIFE) -> dict[str, 
         ("wording", [0.0, 0.01, 0.1, 0.5, 1.0]),
         ("meaning", [-0.5, 0.0, 0.3, 0.6, 0.8]),
         ("headline", [-0.5, 0.0, 0.3, 0.6, 0.8]),
-        ("age_days", [3650.0, 100.0, 10.0, 1.0, 0.0]),
+        ("freshness", [3650.0, 100.0, 10.0, 1.0, 0.0]),
         ("title", [0.0, 0.25, 1.0]),
         ("section", [0.0, 1.0]),
         ("tags", [0.0, 0.2, 0.5, 1.0]),
         ("site", [0.0, 1.0]),
         ("author", [0.0, 1.0]),
-        ("words", [70.0, 150.0, 300.0, 600.0, 1300.0]),
+        ("length", [70.0, 150.0, 300.0, 600.0, 1300.0]),
         ("evergreen", [0.0, 1.0]),
     ],
 )
-def test_each_piece_of_evidence_raises_the_score(column: str, rising: list[float]) -> None:
-    """All else equal, more of a piece of evidence, or a smaller age, is a higher score."""
-    scores = score(evidence(len(rising), **{column: rising})).scores
+def test_each_feature_raises_the_score(column: str, rising: list[float]) -> None:
+    """All else equal, a larger feature, or a smaller age, gives a higher score."""
+    scores = score(features(len(rising), **{column: rising})).scores
     assert np.all(np.diff(scores) > 0)
 
 
 @pytest.mark.parametrize(("column", "values"), [("meaning", [0.9, 0.95, 1.0]), ("headline", [0.9, 0.95, 1.0])])
 def test_cosines_level_off(column: str, values: list[float]) -> None:
     """From the ceiling on a cosine adds nothing: the highest are copies rather than related."""
-    assert len(set(score(evidence(3, **{column: values})).scores.tolist())) == 1
+    assert len(set(score(features(3, **{column: values})).scores.tolist())) == 1
 
 
 def test_length_levels_off_both_ways() -> None:
     """A paragraph is as little as a line or nothing, five thousand words are no more than two thousand."""
-    length = parts(evidence(6, words=[0.0, 10.0, 60.0, 2_000.0, 5_000.0, 300.0]))["length"]
+    length = parts(features(6, length=[0.0, 10.0, 60.0, 2_000.0, 5_000.0, 300.0]))["length"]
     assert length[0] == length[1] == length[2] == -length[3] == -length[4] < 0
     assert length[5] == 0
 
 
 def test_each_column_moves_its_own_part_alone() -> None:
-    """What a part says depends on no other evidence; age and evergreen are both freshness."""
-    before = parts(evidence())
-    moved = {"age_days": "freshness", "evergreen": "freshness", "words": "length"}
-    for name in ("wording", "meaning", "headline", "title", "section", "tags", "site", "author", *moved):
-        after = parts(evidence(1, **{name: [0.7]}))
+    """A part depends on no other feature; age and evergreen are both freshness."""
+    before = parts(features())
+    moved = {"evergreen": "freshness"}
+    for name in (*NAMES, *moved):
+        after = parts(features(1, **{name: [0.7]}))
         assert {part for part in after if after[part][0] != before[part][0]} == {moved.get(name, name)}
 
 
 def test_wording_tells_most_where_there_is_little() -> None:
     """The same step of common wording counts more from nothing than from much."""
-    low, more, much, most = parts(evidence(4, wording=[0.0, 0.1, 0.5, 0.6]))["wording"]
+    low, more, much, most = parts(features(4, wording=[0.0, 0.1, 0.5, 0.6]))["wording"]
     assert more - low > 3 * (most - much)
 
 
 def test_negative_wording_is_none() -> None:
-    """Rounding below zero is no evidence, not an error."""
-    none = evidence(2, wording=[-1e-3, 0.0])
+    """An overlap that rounding put below zero counts as none, and is no error."""
+    none = features(2, wording=[-1e-3, 0.0])
     assert parts(none)["wording"].tolist() == [0, 0]
-    assert none.features(HALF_LIFE)[:, NAMES.index("wording")].tolist() == [0, 0]
+    assert none.matrix(HALF_LIFE)[:, NAMES.index("wording")].tolist() == [0, 0]
 
 
 @given(
@@ -141,18 +149,18 @@ def test_parts_and_base_sum_to_the_score_s_log_odds(
     flags: tuple[float, ...],
 ) -> None:
     """Scores lie between 0 and 1 and are the logistic function of what the explanation adds up to."""
-    one = evidence(
+    one = features(
         wording=[wording],
         meaning=[meaning],
         headline=[headline],
-        age_days=[age_days],
+        freshness=[age_days],
         evergreen=[flags[0]],
         section=[flags[1]],
         site=[flags[2]],
         author=[flags[3]],
         title=[shares[0]],
         tags=[shares[1]],
-        words=[words],
+        length=[words],
     )
     scored = score(one, half_life)
     explained = scored.explain(0)
@@ -164,8 +172,8 @@ def test_parts_and_base_sum_to_the_score_s_log_odds(
 
 
 def test_an_explanation_has_values_and_the_largest_contribution_first() -> None:
-    """Each part says the evidence in its own unit; "base" comes last."""
-    scored = score(evidence(2, wording=[0.0, 0.25], age_days=[0.0, 30.0], section=[0.0, 1.0], words=[9.0, 600.0]))
+    """Each part shows its feature in the feature's own unit; "base" comes last."""
+    scored = score(features(2, wording=[0.0, 0.25], freshness=[0.0, 30.0], section=[0.0, 1.0], length=[9.0, 600.0]))
     explained = scored.explain(1)
     assert explained[-1] == ("base", 1.0, DefaultFormula().base)
     sizes = [abs(contribution) for _, _, contribution in explained[:-1]]
@@ -186,28 +194,27 @@ def test_an_explanation_has_values_and_the_largest_contribution_first() -> None:
         }
     )
     contribution = {name: part for name, _, part in explained}
-    assert contribution["section"] == pytest.approx(DefaultFormula().section)
-    assert contribution["tags"] == pytest.approx(DefaultFormula().tags / 4)
-    assert contribution["length"] == pytest.approx(DefaultFormula().length * math.log(2))
-    assert contribution["freshness"] == pytest.approx(-DefaultFormula().freshness * math.log1p(30.0 / HALF_LIFE))
+    assert contribution["section"] == pytest.approx(DEFAULT_WEIGHTS["section"])
+    assert contribution["tags"] == pytest.approx(DEFAULT_WEIGHTS["tags"] / 4)
+    assert contribution["length"] == pytest.approx(DEFAULT_WEIGHTS["length"] * math.log(2))
+    assert contribution["freshness"] == pytest.approx(-DEFAULT_WEIGHTS["freshness"] * math.log1p(30.0 / HALF_LIFE))
 
 
 def test_a_formula_of_one_s_own_is_used() -> None:
     """A Ranker's formula decides the scores and names itself."""
-    nothing = dict.fromkeys(NAMES, 0.0)
-    by_site = replace(DefaultFormula(), **{**nothing, "name": "site-only", "base": 0.0, "site": 2.0})  # type: ignore[arg-type]
+    by_site = DefaultFormula("site-only", base=0.0, weights={**dict.fromkeys(NAMES, 0.0), "site": 2.0})
     ranker = Ranker(by_site)
     assert ranker.formula.name == "site-only"
-    assert ranker.score(evidence(2, site=[0.0, 1.0]), 1.0).scores == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
+    assert ranker.score(features(2, site=[0.0, 1.0]), 1.0).scores == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
 
 
 @pytest.mark.parametrize("label", ["section", "site"])
 def test_what_all_articles_have_tells_nothing(label: str) -> None:
     """A label counts by how rare it is in the archive; one that every article has moves no score."""
-    two = evidence(2, **{label: [0.0, 1.0]})
+    two = features(2, **{label: [0.0, 1.0]})
     for share in (0.0, 0.25, 1.0):
         added = parts(replace(two, **{f"{label}_share": share}))[label]  # type: ignore[arg-type]
-        weight = getattr(DefaultFormula(), label)
+        weight = DEFAULT_WEIGHTS[label]
         assert added.tolist() == pytest.approx([-weight * share, weight * (1 - share)])
 
 
@@ -215,28 +222,43 @@ def test_what_all_articles_have_tells_nothing(label: str) -> None:
 
 
 def test_gaps_are_counted_from_the_best_of_the_page() -> None:
-    """The best candidate of each kind of evidence has no gap, the others are below it."""
-    found = evidence(3, wording=[0.1, 0.3, 0.0], meaning=[0.5, 0.1, 0.2], headline=[0.1, 0.1, 0.4]).features(HALF_LIFE)
-    names = list(FEATURES)
+    """The candidate with the largest value of a feature has no gap, the others are below it."""
+    found = features(3, wording=[0.1, 0.3, 0.0], meaning=[0.5, 0.1, 0.2], headline=[0.1, 0.1, 0.4]).matrix(HALF_LIFE)
+    names = FEATURE_NAMES
     for name in ("wording", "meaning", "headline"):
         column, gap = found[:, names.index(name)], found[:, names.index(f"{name}_gap")]
         assert gap.tolist() == pytest.approx((column - column.max()).tolist())
 
 
-def test_features_are_the_evidence_in_the_order_of_the_parts() -> None:
-    """One column a part: the evidence itself, but logarithms of wording, age in half-lives and words."""
-    one = evidence(
-        2, **{name: [n / 20, n / 30] for n, name in enumerate(NAMES, 1) if name not in ("freshness", "length")}
-    )
-    one = replace(one, age_days=np.array([30, 0], np.float32), words=np.array([0, 300], np.float32))
-    found = one.features(HALF_LIFE)
+def test_a_ranker_s_file_can_rely_on_names_order_and_parts() -> None:
+    """Files of fitted rankers name the features, and answers the parts; neither may change without a new version."""
+    more = {
+        "wording_gap": "wording",
+        "meaning_gap": "meaning",
+        "headline_gap": "headline",
+        "shared": "wording",
+        "strongest": "wording",
+        "own_title": "title",
+        "titles": "title",
+        "linked": "history",
+        "linked_near": "history",
+    }
+    assert FEATURES_VERSION == "features-2"
+    assert (*NAMES, *more) == FEATURE_NAMES
+    assert (*NAMES, *more.values()) == FEATURE_PARTS
+
+
+def test_the_matrix_has_a_column_for_each_feature() -> None:
+    """Columns hold the raw values, but logarithms of wording, age in half-lives and words."""
+    columns = {name: [n / 20, n / 30] for n, name in enumerate(NAMES, 1)}
+    found = features(2, **{**columns, "freshness": [30.0, 0.0], "length": [0.0, 300.0]}).matrix(HALF_LIFE)
     logarithms = {
         "wording": [math.log(1 + (1 / 20) / 0.02), math.log(1 + (1 / 30) / 0.02)],
         "freshness": [math.log(4), 0.0],
         "length": [0.0, math.log(301)],
     }
     assert PARTS == NAMES
-    assert (found.shape, str(found.dtype), found.flags.c_contiguous) == ((2, len(FEATURES)), "float32", True)
+    assert (found.shape, str(found.dtype), found.flags.c_contiguous) == ((2, len(FEATURE_NAMES)), "float32", True)
     for n, name in enumerate(NAMES, 1):
         expected = logarithms.get(name, [n / 20, n / 30])
         assert found[:, n - 1].tolist() == pytest.approx(expected), name
@@ -244,14 +266,14 @@ def test_features_are_the_evidence_in_the_order_of_the_parts() -> None:
 
 def test_an_evergreen_s_age_is_no_feature() -> None:
     """However old, it is as fresh as a page of today."""
-    found = evidence(2, age_days=[3650.0, 0.0], evergreen=[1.0, 0.0]).features(HALF_LIFE)
+    found = features(2, freshness=[3650.0, 0.0], evergreen=[1.0, 0.0]).matrix(HALF_LIFE)
     assert found[:, NAMES.index("freshness")].tolist() == [0.0, 0.0]
 
 
 def test_features_of_no_candidates() -> None:
     """No rows, all columns; the shortest half-life leaves every feature finite."""
-    assert evidence(0).features(HALF_LIFE).shape == (0, len(FEATURES))
-    assert np.isfinite(evidence(2, age_days=[0.0, 20_000.0]).features(0.0)).all()
+    assert features(0).matrix(HALF_LIFE).shape == (0, len(FEATURE_NAMES))
+    assert np.isfinite(features(2, freshness=[0.0, 20_000.0]).matrix(0.0)).all()
 
 
 # Freshness
@@ -259,21 +281,21 @@ def test_features_of_no_candidates() -> None:
 
 def test_age_counts_in_half_lives() -> None:
     """Ten days at a half-life of ten count as one day at a half-life of one."""
-    slow, fast = score(evidence(age_days=[10.0]), 10.0), score(evidence(age_days=[1.0]), 1.0)
+    slow, fast = score(features(freshness=[10.0]), 10.0), score(features(freshness=[1.0]), 1.0)
     assert slow.scores == pytest.approx(fast.scores)
-    assert score(evidence(age_days=[10.0]), 1.0).scores < slow.scores
+    assert score(features(freshness=[10.0]), 1.0).scores < slow.scores
 
 
 def test_age_does_not_count_for_evergreens() -> None:
     """An evergreen of ten years scores as one of today."""
-    two = evidence(2, age_days=[3650.0, 0.0], evergreen=[1.0, 0.0])
+    two = features(2, freshness=[3650.0, 0.0], evergreen=[1.0, 0.0])
     assert score(two).scores[0] == score(two).scores[1]
     assert parts(two)["freshness"].tolist() == [0.0, 0.0]
 
 
 def test_no_half_life_is_no_division_by_zero() -> None:
     """The smallest half-life makes age count as much as it can, and everything stays finite."""
-    assert np.isfinite(score(evidence(2, age_days=[0.0, 100.0]), 0.0).scores).all()
+    assert np.isfinite(score(features(2, freshness=[0.0, 100.0]), 0.0).scores).all()
 
 
 @pytest.mark.parametrize("every_days", [0.25, 1.0, 2.0, 10.0])
@@ -304,26 +326,26 @@ def test_an_empty_archive_has_some_half_life(tmp_path: Path) -> None:
 
 def test_best_first_and_of_equals_the_newer() -> None:
     """The order is by score, then by publication, latest first, then by what does not change with the next snapshot."""
-    candidates = evidence(4, meaning=[0.5, 0.6, 0.5, 0.5], published_at_ms=[20, 10, 30, 30], id_hashes=[7, 8, 10, 9])
+    candidates = features(4, meaning=[0.5, 0.6, 0.5, 0.5], published_at_ms=[20, 10, 30, 30], id_hashes=[7, 8, 10, 9])
     scored = score(candidates)
     assert scored.order().tolist() == [1, 3, 2, 0]
 
 
 def test_no_candidates_score_nothing() -> None:
     """An empty archive is ranked without complaint."""
-    scored = score(evidence(0))
+    scored = score(features(0))
     assert scored.scores.shape == (0,)
     assert scored.order().tolist() == []
 
 
-# Evidence of real articles
+# Features of real articles
 
 BODY = "Envoys of the two ports met in Tarvik on Monday and agreed on a price for pilotage through the strait."
 OTHER = "The orchestra opens its season with a symphony for brass and a cycle of songs by a young composer."
 
 
 def gathered(live: Live, page_id: str, **labels: Any) -> dict[str, dict[str, float]]:
-    """Return the evidence of every article of an archive beside a page, by id. labels: those to replace in it."""
+    """Return the features of every article of an archive beside a page, by id. labels: those to replace in the page."""
     row = live.find(page_id)
     assert row is not None
     rows = np.arange(live.count)
@@ -338,7 +360,7 @@ def gathered(live: Live, page_id: str, **labels: Any) -> dict[str, dict[str, flo
 def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     """Return an archive of a page and nine articles, each different from it in its own way."""
     return build_live(
-        tmp_path_factory.mktemp("evidence"),
+        tmp_path_factory.mktemp("features"),
         [
             article("page", paragraphs=[BODY], days_ago=10),
             article("copy", paragraphs=[BODY], days_ago=10),
@@ -354,7 +376,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     )
 
 
-def test_the_same_text_has_all_the_evidence(live: Live) -> None:
+def test_the_same_text_has_the_largest_features(live: Live) -> None:
     """Wording, meaning and headline of a copy are 1, within the stored precision."""
     copy = gathered(live, "page")["copy"]
     assert copy["wording"] == pytest.approx(1, abs=0.01)
@@ -419,7 +441,7 @@ def test_length_is_that_of_the_candidate_in_words(live: Live) -> None:
     assert read["signed"]["length"] == title + len(BODY.split()) + len(OTHER.split())
 
 
-def test_evidence_does_not_depend_on_what_was_ranked_before(live: Live) -> None:
+def test_features_do_not_depend_on_what_was_ranked_before(live: Live) -> None:
     """A Ranker's scratch memory is clean again after each page."""
     ranker = Ranker()
     rows = np.arange(live.count)
@@ -427,7 +449,7 @@ def test_evidence_does_not_depend_on_what_was_ranked_before(live: Live) -> None:
     def wording(row: int) -> list[float]:
         page = stored_page(live, row)
         read = ranker.gather(live, page, Candidates(rows, live.main_vectors(rows) @ page.main, {}), NOW_MS)
-        values: list[float] = read.wording.tolist()
+        values: list[float] = read["wording"].tolist()
         return values
 
     first = [wording(row) for row in rows.tolist()]

@@ -14,7 +14,7 @@ import pytest
 from recommender.answer.layout import DEFAULT_LAYOUT, Layout, Slot
 from recommender.answer.page import Draft, draft_page, stored_page
 from recommender.answer.plan import PagePlan, Recommendation, RelatedList
-from recommender.answer.rank import DefaultFormula
+from recommender.answer.rank import DEFAULT_WEIGHTS
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.answer.slots import Empty
 from recommender.catalog.articles import NO_LABELS, Article, Body, Labels, Paragraph, ParagraphKind, Rules
@@ -511,7 +511,7 @@ def test_two_slots_may_age_the_same_candidates_differently(replay: Build) -> Non
     days = (1.0, 1000.0)
     plan = filled(live, *(end(1, name=f"slot {d}", freshness_half_life_days=d) for d in days))
     parts = [{part.name: part.contribution for part in link.parts}["freshness"] for link in links_of(plan)]
-    assert parts == pytest.approx([-DefaultFormula().freshness * math.log1p(29 / d) for d in days], rel=1e-4)
+    assert parts == pytest.approx([-DEFAULT_WEIGHTS["freshness"] * math.log1p(29 / d) for d in days], rel=1e-4)
 
 
 def test_diversity_keeps_one_story_from_filling_the_page(build: Build) -> None:

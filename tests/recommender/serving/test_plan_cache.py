@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from related_news.v1 import related_news_service_pb2 as related_pb
 
-from recommender.answer.evidence import Extras
+from recommender.answer.features import Detail
 from recommender.answer.layout import DEFAULT_LAYOUT, Layout, Placement, Slot, SlotFilters
 from recommender.answer.link_history import KNOWN_AFTER_MS, LinkHistory, PastLink
 from recommender.answer.page import Draft
@@ -92,9 +92,9 @@ def test_a_plan_holds_until_the_ranker_knows_of_the_next_link(build: Callable[[I
     live = build([piece("page"), piece("other")])
     links = [PastLink("a", "b", NOW_MS - days * DAY_MS) for days in (5, 3)]
     later = PastLink("c", "b", NOW_MS - HOUR_MS)
-    ranker = Ranker(extras=Extras(LinkHistory([*links, later])))
+    ranker = Ranker(detail=Detail(LinkHistory([*links, later])))
     assert same_until_ms(live, ranker, "page", NOW_MS) == later.at_ms + KNOWN_AFTER_MS
-    assert same_until_ms(live, Ranker(extras=Extras(LinkHistory(links))), "page", NOW_MS) == FOREVER
+    assert same_until_ms(live, Ranker(detail=Detail(LinkHistory(links))), "page", NOW_MS) == FOREVER
 
 
 def test_a_plan_is_found_in_its_interval_only() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recommender.answer.evidence import FEATURES_VERSION
+from recommender.answer.features import FEATURES_VERSION
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.errors import CorruptError, NotFoundError
 from recommender.serving.ranker_file import read_ranker, write_ranker
