@@ -169,7 +169,7 @@ class RelatedNewsService(related_grpc.RelatedNewsServiceServicer):
 
 
 class ArticleService(articles_grpc.ArticleServiceServicer):
-    """Changes the archive, and tells what is in it and what changes."""
+    """Changes the archive, and reports its contents and changes."""
 
     def __init__(self, archive: Archive, options: Callable[[], ServingOptions], now_ms: Callable[[], int]) -> None:
         """options: returns the present ones. now_ms: the clock."""
@@ -218,7 +218,7 @@ class ArticleService(articles_grpc.ArticleServiceServicer):
     async def GetIndexStatus(  # noqa: N802 - the contract's name
         self, request: articles_pb.GetIndexStatusRequest, context: Context
     ) -> articles_pb.GetIndexStatusResponse:
-        """Report what is indexed."""
+        """Report counts, revisions, model and times of the index."""
         del request, context
         live, now_ms = self._archive.live, self._now_ms()
         status = articles_pb.GetIndexStatusResponse(

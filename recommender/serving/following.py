@@ -36,7 +36,7 @@ EncoderFor = Callable[[str], Awaitable[Encoder]]
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """What differs as soon as there is something new: the store's data version, its revision, and what is active."""
+    """The store's data version and revision, and what is active: it differs as soon as there is anything new."""
 
     data_version: int
     revision: int

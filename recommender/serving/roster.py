@@ -121,6 +121,7 @@ class Roster:
 
         A seat has two locks: the first allows writing it, the second marks what is written as valid.
         """
+        # "doorbell" is the file's word for the socket: services of several releases share one folder
         values = {"pid": os.getpid(), "namespace": _namespace(), "doorbell": socket_name, "encoder": encoder}
         about = json.dumps(values).encode()
         for number in range(SEATS_MAX):

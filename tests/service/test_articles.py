@@ -55,7 +55,7 @@ def listed(service: Client) -> list[str]:
 # Upsert
 
 
-def test_what_was_written_is_in_the_very_next_answer(service: Client) -> None:
+def test_a_written_article_is_in_the_next_answer(service: Client) -> None:
     """A new article is recommended, and a page of its own, by the first calls after its acknowledgement."""
     answer = service.upsert(near("new"))
     assert [(r.id, r.outcome) for r in answer.results] == [("new", ACCEPTED)]
@@ -267,7 +267,7 @@ def test_another_process_s_deletion_and_change_become_visible(service: Client, o
 
 @pytest.mark.parametrize("method", ["FillSlots", "ListRelated", "BatchFillSlots"])
 def test_a_revision_that_does_not_come_is_unavailable_within_the_deadline(service: Client, method: str) -> None:
-    """Too high a min_revision ends as UNAVAILABLE, told by the server before the caller's time is over."""
+    """With too high a min_revision the server answers UNAVAILABLE before the caller's time is over."""
     requests = {
         "FillSlots": fill_request(article_id=PAGE, min_revision=99),
         "ListRelated": list_request(draft=draft(), min_revision=99),
@@ -293,7 +293,7 @@ def test_a_revision_that_is_here_costs_no_wait(service: Client) -> None:
 
 
 def test_concurrent_writers_lose_nothing(service: Client) -> None:
-    """Eight clients write and withdraw at once: what was acknowledged last for each id is what is there."""
+    """Eight clients write and withdraw at once, and each article ends as it was acknowledged last."""
 
     def write(client: int) -> list[int]:
         revisions = []

@@ -444,7 +444,7 @@ PROBLEMS: dict[str, tuple[common_pb.Article, str, str, str]] = {
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_bad_article_is_refused_alone_and_named(reading: Client, name: str) -> None:
-    """The answer says which article, which field, what is wrong and how to mend it; nothing is written."""
+    """The answer says which article, which field, what is wrong and how to fix it; nothing is written."""
     article, field, problem, fix = PROBLEMS[name]
     answer = reading.upsert(article)
     assert [r.outcome for r in answer.results] == [articles_pb.UPSERT_OUTCOME_REFUSED]
@@ -517,15 +517,15 @@ def test_bytes_that_cannot_be_read_are_invalid(reading: Client, method: str, dat
 
 
 def test_an_article_s_id_that_is_not_utf8_is_invalid(reading: Client) -> None:
-    """The same holds for writes: nothing is stored."""
+    """A write with such an id stores nothing."""
     good = articles_pb.UpsertArticlesRequest(articles=[message("abcd")]).SerializeToString()
     bad = good.replace(b"abcd", b"ab\xe9\xff")
     assert refusal(lambda: reading.raw(ARTICLES + "UpsertArticles", bad)).code is INVALID
     assert reading.status().revision == 40
 
 
-def test_unknown_fields_are_passed_over(reading: Client) -> None:
-    """A newer client's field that this release does not know does not harm: proto3's rule."""
+def test_unknown_fields_are_ignored(reading: Client) -> None:
+    """A field of a newer client that this release does not know does no harm, which is proto3's rule."""
     known = related_pb.ListRelatedRequest(article_id=PAGE).SerializeToString()
     answer = reading.raw(RELATED + "ListRelated", known + b"\xfa\x3e\x03new")
     assert len(related_pb.ListRelatedResponse.FromString(answer).recommendations) == 10
@@ -638,8 +638,8 @@ def test_a_draft_whose_caller_has_gone_is_not_embedded(service: Client, embedder
     assert embedder.texts - before == 2 * alone, "the same draft again costs the same: nothing was encoded between"
 
 
-def test_a_write_that_expired_before_it_was_looked_at_is_not_made(host: Host, service: Client) -> None:
-    """While the service is held up, a write's time runs out: it is not worked on when the service goes on."""
+def test_a_write_that_expired_before_it_was_read_is_not_made(host: Host, service: Client) -> None:
+    """A write whose time runs out while the service is blocked is not made once the service goes on."""
     go_on = threading.Event()
     host.loop.call(lambda: go_on.wait(TIMEOUT_S))
     try:
@@ -668,7 +668,7 @@ def test_more_calls_than_allowed_are_refused_not_queued(host: Host, data_dir: Pa
 
 
 def test_an_index_of_another_model_is_a_mismatch_that_names_both(data_dir: Path) -> None:
-    """Opening a folder with another model than it was made with tells both names and what to do."""
+    """Opening a folder with another model than it was made with raises an error with both names and the fix."""
     other = FakeEmbedder("another")
     with pytest.raises(MismatchError) as caught:
         open_archive(data_dir, other)
@@ -689,7 +689,7 @@ def test_a_folder_without_an_index_says_to_make_one(tmp_path: Path) -> None:
 
 
 def test_an_empty_index_serves(host: Host, tmp_path: Path) -> None:
-    """With no article at all: by id NOT_FOUND, a draft has NO_CANDIDATES, and the first article can be written."""
+    """Without articles, a page by id is NOT_FOUND, a draft has NO_CANDIDATES, and the first article can be written."""
     create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key).close()
     with host.server(tmp_path) as (client, _):
         assert refusal(lambda: client.fill(article_id=PAGE)) == unknown("article", PAGE, AN_ARTICLE_FIX)

@@ -1,4 +1,4 @@
-"""What is defined where it could be anything: two services on one folder, two writers, a clock that jumps."""
+"""Behaviour that must be defined: two services on one folder, two writers, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def services(archive_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield [stack.enter_context(served(fake_server(folder, *options))) for _ in range(2)]
 
 
-def test_two_services_on_one_folder_are_one(services: list[Served]) -> None:
+def test_two_services_on_one_folder_act_as_one(services: list[Served]) -> None:
     """What one acknowledges holds in the other, withdrawals too, while both write snapshots."""
     one, other = (server.client for server in services)
     for number in range(12):
@@ -50,7 +50,7 @@ def test_two_services_on_one_folder_are_one(services: list[Served]) -> None:
 
 
 def test_of_two_writers_of_one_article_the_later_revision_holds(services: list[Served]) -> None:
-    """Each write is whole, text and rules of one call, and everywhere the same one in the end: that of the last."""
+    """Each write is whole, text and rules of one call, and all processes end with the last one."""
     last: dict[str, int] = {}
 
     def write(client: Client, name: str) -> None:
@@ -89,13 +89,13 @@ def service(host: Host, data_dir: Path, clock: list[int]) -> Iterator[Client]:
 
 
 def listed(client: Client, **values: object) -> list[str]:
-    """Return what is listed for the page at the clock's own time."""
+    """Return the ids that are listed for the page at the clock's time."""
     request = related_pb.ListRelatedRequest(article_id=PAGE, k=100, **values)  # type: ignore[arg-type]
     return ids_of(client.related.ListRelated(request, timeout=TIMEOUT_S))
 
 
 def test_a_clock_that_jumps_back_hides_what_is_not_yet_public_by_it(clock: list[int], service: Client) -> None:
-    """Nothing is shown early, nothing is lost: it is there again when the clock is; what is older stays throughout."""
+    """Nothing is shown early and nothing is lost: an article is back when the clock is; older ones stay throughout."""
     service.upsert(like_page("fresh", days_ago=0.01))
     embargoed = like_page("embargoed", title="Dredging of the harbour", paragraphs=["The tide waits for the crane."])
     embargoed.rules.embargo_until.CopyFrom(timestamp(NOW_MS + HOUR_MS))
@@ -116,7 +116,7 @@ def test_a_clock_that_jumps_back_hides_what_is_not_yet_public_by_it(clock: list[
 
 
 def test_a_clock_that_jumps_back_stops_no_writer(clock: list[int], service: Client) -> None:
-    """Revisions go on whatever the clock says; what is newer is what was written later."""
+    """Revisions grow whatever the clock says, and the later write wins."""
     first = service.upsert(like_page("fresh", summary="Older", days_ago=400)).revision
     clock[0] = NOW_MS - 300 * DAY_MS
     second = service.upsert(like_page("fresh", summary="Newer", days_ago=400)).revision
@@ -130,7 +130,7 @@ def test_a_clock_that_jumps_back_stops_no_writer(clock: list[int], service: Clie
 
 
 def test_the_order_of_answers_does_not_depend_on_the_clock(clock: list[int], service: Client) -> None:
-    """Of what is public at both times, the same is shown, with the same scores: ages count from the page's date."""
+    """Articles that are public at both times have the same scores: ages count from the page's date."""
     request = related_pb.ListRelatedRequest(article_id=PAGE, k=100)
     answers = []
     for ms in (NOW_MS, NOW_MS + 30 * DAY_MS, NOW_MS):

@@ -1,4 +1,4 @@
-"""A server process on a data folder that is read-only or full: clear errors, reads go on, nothing is lost."""
+"""A server process on a data folder that is read-only or full: errors are clear, reads go on, nothing is lost."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Disk:
         )
 
     def fill(self, free: int) -> Path:
-        """Leave so many bytes free; returns the file that takes the others."""
+        """Leave this many bytes free; returns the file that fills the rest."""
         filler = self.seen_from_here / "filler"
         with filler.open("wb", buffering=0) as stream:
             with suppress(OSError):
@@ -149,8 +149,8 @@ def test_what_was_acknowledged_before_the_disk_was_full_survives_a_kill(disk: Di
         assert len(ids_of(server.client.fill(article_id=PAGE))) == 5
 
 
-def test_a_full_disk_leaves_the_snapshot_before_in_use(disk: Disk) -> None:
-    """Compaction says so and leaves nothing; writes and answers go on; space freed, it is made up for."""
+def test_a_full_disk_leaves_the_former_snapshot_in_use(disk: Disk) -> None:
+    """Compaction reports it and leaves nothing; writes and answers go on; it succeeds once there is space."""
     with disk.server("--compact-after", "10", "--compact-again-s", "0.1", "--log-level", "ERROR") as server:
         client = server.client
         before = names(disk)
@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_the_snapshot_before_in_use(disk: Disk) -> None:
 
 
 def test_a_full_disk_stops_a_reindex_and_not_the_service(disk: Disk) -> None:
-    """Whether the vectors or the snapshot do not fit: one line, and the index is of the model that it was of."""
+    """If the vectors or the snapshot do not fit, one line says so, and the index keeps its former model."""
     with disk.server() as server:
         client = server.client
         model = client.status().model
@@ -226,7 +226,7 @@ def compactions(server: Served) -> int:
 
 
 def names(disk: Disk) -> set[str]:
-    """Return what is in the folder of snapshots."""
+    """Return the names in the folder of snapshots."""
     return {path.name for path in (disk.seen_from_here / SNAPSHOTS).iterdir()}
 
 

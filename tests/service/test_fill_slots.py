@@ -1,4 +1,4 @@
-"""FillSlots, ListRelated and BatchFillSlots, asked over gRPC of a real server."""
+"""FillSlots, ListRelated and BatchFillSlots over gRPC, answered by a real server."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def layout(*slots: related_pb.Slot, name: str = "ours") -> related_pb.Layout:
 # Pages
 
 
-def test_a_page_that_is_asked_for_again_gets_the_same_plan_at_another_time(reading: Client) -> None:
-    """Kept or made anew: the receipt tells the time of the question, not of the plan; other questions are others."""
+def test_a_page_that_is_requested_again_gets_the_same_plan_at_another_time(reading: Client) -> None:
+    """Cached or not, the receipt has the time of the request, not of the plan; another request has another plan."""
     times = [timestamp(NOW_MS), timestamp(NOW_MS + 60_000)]
     first, again = (reading.fill(article_id=PAGE, as_of=as_of) for as_of in times)
     assert [first.receipt.as_of, again.receipt.as_of] == times
@@ -66,10 +66,10 @@ def test_a_page_that_is_asked_for_again_gets_the_same_plan_at_another_time(readi
         ({"layout": {"sections": [f"s{i}" for i in range(100)], "sites": ["x"]}}, 2),
     ],
 )
-def test_an_answer_is_kept_unless_its_question_is_large(
+def test_a_plan_is_cached_unless_its_request_is_large(
     reading: Client, monkeypatch: pytest.MonkeyPatch, named: dict[str, Any], made: int
 ) -> None:
-    """What is asked is remembered with the answer: thousands of long lists would fill the memory."""
+    """The request is cached with the plan as its key: thousands of long lists would fill the memory."""
     plans = []
     real = Recommender.fill_slots
 
@@ -89,7 +89,7 @@ def test_an_answer_is_kept_unless_its_question_is_large(
 
 
 def test_a_stored_page_is_filled_with_distinct_articles_of_its_own_subject(reading: Client) -> None:
-    """By id: all five places of the default layout hold other harbour articles, none of them twice."""
+    """All five places of the default layout hold other harbour articles, none of them twice."""
     chosen = ids_of(reading.fill(article_id=PAGE))
     assert len(chosen) == 5
     assert len(set(chosen)) == 5
@@ -98,7 +98,7 @@ def test_a_stored_page_is_filled_with_distinct_articles_of_its_own_subject(readi
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_draft_is_filled_from_its_own_subject_and_not_stored(reading: Client, section: str) -> None:
-    """By draft: five articles of the draft's beat; the archive is as it was."""
+    """The draft gets five articles of its beat; the archive stays as it was."""
     before = reading.status()
     chosen = ids_of(reading.fill(draft=draft(section)))
     after = reading.status()
@@ -216,7 +216,7 @@ def test_a_slot_may_ask_for_every_language_and_name_a_regional_one(service: Clie
 
 
 def test_min_score_and_max_age_keep_articles_out(reading: Client) -> None:
-    """A bound on scores gives BELOW_MIN_SCORE, one on age leaves only what is young enough."""
+    """A bound on scores gives BELOW_MIN_SCORE, one on age leaves only articles that are young enough."""
     strict = reading.fill(article_id=PAGE, layout=layout(end_slot(count=2, min_score=1.0)))
     assert [place.empty_reason for place in strict.slots[0].places] == [related_pb.EMPTY_REASON_BELOW_MIN_SCORE] * 2
     young = layout(end_slot(count=20, min_score=0.0, max_age=Duration(seconds=4 * 86_400)))
@@ -238,7 +238,7 @@ def test_a_fallback_is_the_latest_of_the_section_and_is_marked(reading: Client) 
 
 
 def test_articles_that_are_on_the_page_already_are_left_out(reading: Client) -> None:
-    """A thousand on_page_ids never come back, unknown ones are passed over, and the receipt counts the known ones."""
+    """A thousand on_page_ids never come back, unknown ones are ignored, and the receipt counts the stored ones."""
     first = ids_of(reading.fill(article_id=PAGE))
     plan = reading.fill(article_id=PAGE, on_page_ids=[*first[:2], *(f"never-heard-of-{n}" for n in range(998))])
     assert not set(ids_of(plan)) & set(first[:2])
@@ -377,7 +377,7 @@ def test_a_batch_answers_every_id_in_order_as_fill_slots_would(reading: Client) 
 
 
 def test_a_bad_id_of_a_batch_fails_alone(reading: Client) -> None:
-    """Unknown, empty and overlong ids each get their problem; the others their plans."""
+    """Unknown, empty and overlong ids each get their problem, the others their plans."""
     wanted = [PAGE, "unknown", "", "x" * 10_000, "glaciers-1"]
     batch = reading.related.BatchFillSlots(related_pb.BatchFillSlotsRequest(article_ids=wanted, as_of=NOW))
     assert [page.WhichOneof("result") for page in batch.pages] == ["plan", "problem", "problem", "problem", "plan"]

@@ -1,4 +1,4 @@
-"""Every error of this project has one documented gRPC status; what nobody foresaw is INTERNAL and tells nothing."""
+"""Every error of this project has one documented gRPC status; an unforeseen one is INTERNAL and reveals nothing."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_error_becomes_a_problem_of_the_same_code(cls: type[RelatedNewsError]
 
 
 def test_a_subclass_without_a_line_has_its_base_s_code() -> None:
-    """A kind of error that is added later is mapped as the nearest class that is."""
+    """A kind of error that is added later is mapped as the nearest class that is listed."""
     later = type("LaterError", (errors.DiskFullError,), {})
     assert code_of(later("x")) == code_pb2.RESOURCE_EXHAUSTED
 
@@ -113,7 +113,7 @@ def test_a_field_and_a_missing_thing_are_named_in_the_details() -> None:
 def test_an_unforeseen_exception_is_internal_and_keeps_its_text_to_itself(
     service: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client learns that it was our fault and nothing else; the log has the trace; the next calls are answered."""
+    """The client learns only that the service failed; the log has the trace; the next calls are answered."""
     with caplog.at_level(logging.ERROR):
         refused = refusal(lambda: service.fill(draft=draft(title="mishap secret")))
     assert refused.code is grpc.StatusCode.INTERNAL

@@ -1,4 +1,4 @@
-"""The feed of affected pages: what changed, which plans that may change, and where it goes on."""
+"""The feed of affected pages: what changed, which plans that may change, and where the feed resumes."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_a_new_article_names_the_pages_that_link_to_it(service: Client) -> None:
     with watched(service) as feed:
         time.sleep(0.2)
         revision = service.upsert(like_harbour("new")).revision
-        told = next(feed)
+        affected = next(feed)
     after = plans(service)
-    assert (told.revision, told.article_id, told.withdrawn) == (revision, "new", False)
-    assert told.page_ids[0] == "new"
-    assert set(told.page_ids[1:]) == {page for page in PAGES if "new" in after[page]}
-    assert set(told.page_ids[1:]) >= changed(before, after) > set()
+    assert (affected.revision, affected.article_id, affected.withdrawn) == (revision, "new", False)
+    assert affected.page_ids[0] == "new"
+    assert set(affected.page_ids[1:]) == {page for page in PAGES if "new" in after[page]}
+    assert set(affected.page_ids[1:]) >= changed(before, after) > set()
 
 
 def close_to(service: Client, page: str, article_id: str) -> common_pb.Article:
@@ -76,14 +76,14 @@ def close_to(service: Client, page: str, article_id: str) -> common_pb.Article:
 
 
 def test_a_withdrawn_article_names_the_pages_that_linked_to_it(service: Client) -> None:
-    """Told are exactly the pages that showed it, by the plans from before."""
+    """The feed names exactly the pages that showed it, by the plans from before."""
     revision = service.upsert(close_to(service, PAGE, "touchy")).revision
     before = plans(service)
     with watched(service, after_revision=revision) as feed:
         service.delete("touchy")
-        told = next(feed)
-    assert (told.revision, told.article_id, told.withdrawn) == (revision + 1, "touchy", True)
-    assert set(told.page_ids) == {page for page in PAGES if "touchy" in before[page]} >= {PAGE}
+        affected = next(feed)
+    assert (affected.revision, affected.article_id, affected.withdrawn) == (revision + 1, "touchy", True)
+    assert set(affected.page_ids) == {page for page in PAGES if "touchy" in before[page]} >= {PAGE}
 
 
 def test_a_changed_article_names_old_and_new_pages(service: Client) -> None:
@@ -95,21 +95,21 @@ def test_a_changed_article_names_old_and_new_pages(service: Client) -> None:
         other = draft("orchards", title="Apple and blossom and frost")
         paragraphs = [p.text for p in other.paragraphs]
         service.upsert(like_harbour("turned", title=other.title, summary=other.summary, paragraphs=paragraphs))
-        told = set(next(feed).page_ids)
+        affected = set(next(feed).page_ids)
     orchards = {page for page, links in plans(service).items() if "turned" in links}
     assert PAGE not in orchards > set()
-    assert told == orchards | former | {"turned"}
+    assert affected == orchards | former | {"turned"}
 
 
-def test_a_client_goes_on_where_it_was_cut_off(service: Client) -> None:
+def test_a_client_resumes_where_it_was_cut_off(service: Client) -> None:
     """From a revision on, every later change comes once, in order, also those made while nobody watched."""
     first = service.upsert(like_harbour("one")).revision
     service.upsert(message("two", title="Ferry"))
     service.delete("one")
     for _ in range(2):
         with watched(service, after_revision=first) as feed:
-            told = [next(feed), next(feed)]
-        assert [(one.revision, one.article_id, one.withdrawn) for one in told] == [
+            affected = [next(feed), next(feed)]
+        assert [(one.revision, one.article_id, one.withdrawn) for one in affected] == [
             (first + 1, "two", False),
             (first + 2, "one", True),
         ]
@@ -118,7 +118,7 @@ def test_a_client_goes_on_where_it_was_cut_off(service: Client) -> None:
 
 
 @pytest.mark.parametrize("written", ["before", "while"])
-def test_an_article_is_told_again_when_its_embargo_ends(service: Client, written: str) -> None:
+def test_an_article_is_reported_again_when_its_embargo_ends(service: Client, written: str) -> None:
     """Nothing changes in the store at that moment, but pages do."""
     sent = like_harbour("embargoed")
     until_ms = now_ms() + 1_500
@@ -130,14 +130,16 @@ def test_an_article_is_told_again_when_its_embargo_ends(service: Client, written
         if written == "while":
             service.upsert(sent)
             assert list(next(feed).page_ids) == ["embargoed"]
-        told = next(feed)
+        affected = next(feed)
         assert now_ms() >= until_ms
-    assert told.article_id == "embargoed"
-    assert set(told.page_ids[1:]) == {page for page, links in plans(service).items() if "embargoed" in links} > set()
+    assert affected.article_id == "embargoed"
+    assert (
+        set(affected.page_ids[1:]) == {page for page, links in plans(service).items() if "embargoed" in links} > set()
+    )
 
 
-def test_the_end_of_an_embargo_is_told_once_and_only_when_it_is_the_end(service: Client) -> None:
-    """However often an article was edited before; and not at the time that an editor has moved on since."""
+def test_the_end_of_an_embargo_is_reported_once_at_its_present_time(service: Client) -> None:
+    """It is reported once however often the article was edited, and not at a time that an editor has replaced."""
     revision, soon_ms = service.status().revision, int(time.time() * 1000) + 5_000
     for title in ("One", "Two", "Three"):
         edited = like_harbour("edited", title=title)
@@ -165,7 +167,7 @@ def test_the_feed_ends_when_the_service_drains(host: Host, data_dir: Any) -> Non
 
 
 def test_bad_requests_are_refused(service: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A revision that lies ahead, an unknown layout, and one client too many."""
+    """A revision in the future, an unknown layout, and one client too many are refused."""
 
     def refused(**values: Any) -> tuple[grpc.StatusCode, str, Sequence[str]]:
         def first() -> Answer:

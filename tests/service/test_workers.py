@@ -1,4 +1,4 @@
-"""Several workers on one port: what one acknowledges holds in all, and whatever dies is replaced."""
+"""Several workers on one port: what one acknowledges holds in all, and a process that dies is replaced."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.service.servers import Served, fake_server, served
 
 WORKERS = 3
 CONNECTIONS = 9
-"""So many connections reach all workers but for one time in 13."""
+"""Spread over three workers, they miss one only once in 13 times."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def clients(crew: Served) -> Iterator[list[Client]]:
 
 
 def test_the_workers_share_one_encoder(crew: Served) -> None:
-    """Three workers, one encoder, and nothing else runs."""
+    """Three workers and one encoder run, and nothing else."""
     assert (len(children(crew, WORKER)), len(children(crew, ENCODER))) == (WORKERS, 1)
     assert children(crew, COMPACTION) == []
 
@@ -85,7 +85,7 @@ def test_a_rule_holds_in_every_worker_at_once(clients: list[Client], rules: comm
 
 
 def test_every_worker_has_what_was_written(clients: list[Client]) -> None:
-    """A revision that a write returned is there in every worker without waiting."""
+    """Every worker has the revision that a write returned without waiting."""
     revision = clients[0].upsert(like_page("fresh")).revision
     for client in clients:
         request = fill_request(article_id="fresh", min_revision=revision)
@@ -100,7 +100,7 @@ def test_all_workers_answer_alike(clients: list[Client]) -> None:
 
 
 def test_writers_on_several_workers_lose_nothing(clients: list[Client]) -> None:
-    """Two writers at once: every article gets its own revision, and both see both."""
+    """Of two writers at once every article gets its own revision, and both see both."""
     revisions: list[int] = []
 
     def write(client: Client, name: str) -> None:
@@ -196,7 +196,7 @@ def test_sighup_reloads_layouts(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_settings_come_to_a_worker_that_is_being_started(data_dir: Path, tmp_path: Path) -> None:
-    """It was started with those of before."""
+    """A worker that was started with the former settings gets the new ones once it is ready."""
     config = tmp_path / "related-news.toml"
     config.write_text("")
     with served(fake_server(data_dir, "--workers", "2", "--config", str(config))) as server:
@@ -211,8 +211,8 @@ def test_settings_come_to_a_worker_that_is_being_started(data_dir: Path, tmp_pat
         assert eventually(lambda: _all_know(server.client.address, "mine"))
 
 
-def test_settings_with_an_unusable_ranker_are_not_taken_over(data_dir: Path, tmp_path: Path) -> None:
-    """Nor by a worker that is started later: it would never start."""
+def test_settings_with_an_unusable_ranker_are_not_applied(data_dir: Path, tmp_path: Path) -> None:
+    """A worker that is started later does not get them either: it would never start."""
     config, ranker = tmp_path / "related-news.toml", tmp_path / "ranker.json"
     config.write_text("")
     with served(fake_server(data_dir, "--config", str(config), "--log-level", "ERROR")) as server:
@@ -248,7 +248,7 @@ def _all_know(address: str, layout: str) -> bool:
 # Snapshots and models
 
 
-def test_a_snapshot_is_written_in_the_background_and_taken_up(data_dir: Path) -> None:
+def test_a_snapshot_is_written_in_the_background_and_swapped_in(data_dir: Path) -> None:
     """After enough changes every worker is on a new snapshot, answers as before, and has no tail left."""
     with served(fake_server(data_dir, "--workers", "2", "--compact-after", "10")) as server:
         with connections(server.client.address, CONNECTIONS) as clients:

@@ -1,4 +1,4 @@
-"""Fields are counted before a message is parsed: as many as there are, whatever it holds."""
+"""Fields are counted before a message is parsed, whatever its bytes are."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from recommender.rpc.field_limit import UNCOUNTED_BYTES, check_fields
 UPSERT = articles_pb.UpsertArticlesRequest.DESCRIPTOR
 FILL = related_pb.FillSlotsRequest.DESCRIPTOR
 GROUP = b"\xa3\x06\xa4\x06"
-"""A group, which is empty: an old kind of field, which the parser passes over."""
+"""An empty group: an old kind of field, which the parser skips."""
 
 
 def write(articles: int, paragraphs: int, chars: int = 1) -> articles_pb.UpsertArticlesRequest:
-    """Return a write of so many articles with so many paragraphs."""
+    """Return a write of `articles` articles with `paragraphs` paragraphs each."""
     body = [common_pb.Paragraph(text="x" * chars)] * paragraphs
     return articles_pb.UpsertArticlesRequest(articles=[common_pb.Article(id="a", paragraphs=body)] * articles)
 
@@ -50,7 +50,7 @@ def fields_of(message: Message) -> int:
     ],
 )
 def test_every_field_is_counted(monkeypatch: pytest.MonkeyPatch, message: Message) -> None:
-    """As many as it has pass, one more does not."""
+    """A limit of exactly as many fields as the message has passes, one less is refused."""
     monkeypatch.setattr(field_limit, "UNCOUNTED_BYTES", 0)
     data, count = message.SerializeToString(), fields_of(message)
     kind: Any = message.DESCRIPTOR
@@ -71,14 +71,14 @@ def test_every_field_is_counted(monkeypatch: pytest.MonkeyPatch, message: Messag
     ],
     ids=["articles", "paragraphs", "tags", "ids", "articles after a group", "paragraphs before a bad byte"],
 )
-def test_what_would_fill_the_memory_is_refused(kind: Any, data: bytes) -> None:
-    """A megabyte on the wire, and a hundred once it is parsed."""
+def test_a_message_that_would_fill_the_memory_is_refused(kind: Any, data: bytes) -> None:
+    """The message is a megabyte on the wire and would be a hundred once it is parsed."""
     with pytest.raises(InvalidInputError, match=r"has more than 500,000 fields \(send less at once\)"):
         check_fields(data, kind)
 
 
-def test_a_number_without_end_is_given_up_at_once() -> None:
-    """To add it up would take hours."""
+def test_a_number_without_end_is_skipped_at_once() -> None:
+    """Adding it up would take hours."""
     data = b"\xff" * (2 * UNCOUNTED_BYTES) + b"\x01"
     check_fields(data, UPSERT)
     with pytest.raises(DecodeError):
@@ -86,14 +86,14 @@ def test_a_number_without_end_is_given_up_at_once() -> None:
 
 
 def test_a_full_write_passes() -> None:
-    """Five hundred long articles, of many paragraphs or of few."""
+    """Five hundred long articles pass, of many paragraphs or of few."""
     check_fields(write(500, 400, 60).SerializeToString(), UPSERT)
     check_fields(write(500, 3, 20_000).SerializeToString(), UPSERT)
 
 
 @pytest.mark.parametrize("make", [lambda data: data, lambda data: data[:-1], lambda data: b"\xff" * 20 + data])
 @given(data=st.binary(max_size=200))
-def test_whatever_the_bytes_are_nothing_else_is_raised(make: Callable[[bytes], bytes], data: bytes) -> None:
-    """What is no message the parser refuses, in its own words."""
+def test_any_bytes_raise_nothing_else(make: Callable[[bytes], bytes], data: bytes) -> None:
+    """The parser refuses malformed bytes in its own words."""
     padded = make(data + write(2, 2).SerializeToString() + data)
     check_fields(padded + b"\x0a" * UNCOUNTED_BYTES, UPSERT)

@@ -51,8 +51,8 @@ async def _overtaken(data_dir: Path) -> Archive:
     return archive
 
 
-def test_what_was_embedded_by_the_model_before_is_embedded_again(tmp_path: Path) -> None:
-    """An article's vectors are those of the model that is active when it is written, whatever began before."""
+def test_an_article_that_the_former_model_embedded_is_embedded_again(tmp_path: Path) -> None:
+    """An article's vectors are those of the model that is active when it is written."""
 
     async def run() -> None:
         archive = await _overtaken(tmp_path)
@@ -72,7 +72,7 @@ def test_what_was_embedded_by_the_model_before_is_embedded_again(tmp_path: Path)
 
 
 def test_a_draft_is_read_by_the_model_that_it_is_compared_with(tmp_path: Path) -> None:
-    """A draft that was embedded by the model before is embedded again."""
+    """A draft that was embedded by the former model is embedded again."""
 
     async def run() -> None:
         archive = await _overtaken(tmp_path)

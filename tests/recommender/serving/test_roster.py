@@ -1,4 +1,4 @@
-"""The roster: who serves a data folder and how far each has come; whoever does not come in time is taken out."""
+"""The roster: which processes serve a data folder and how far each is; a process that is too slow is killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def main():
 
 asyncio.run(main())
 """
-"""Takes a seat until its standard input ends; one that "follows" is one revision further soon after it is rung."""
+"""Takes a seat until its standard input ends; "follows": is one revision further soon after it is notified."""
 
 
 @contextmanager
@@ -55,14 +55,14 @@ def sitter(data_dir: Path, revision: int = 5, *, does: str = "sits") -> Iterator
             process.kill()
 
 
-def taken_out(data_dir: Path, revision: int, timeout_s: float, *, rings: bool = False) -> tuple[list[int], float]:
+def killed_by(data_dir: Path, revision: int, timeout_s: float, *, notifies: bool = False) -> tuple[list[int], float]:
     """Take a seat and wait for all others; returns who was taken out, and how long that took, seconds."""
 
     async def wait() -> tuple[list[int], float]:
         seat = Seat(data_dir, revision)
         seat.on_notify(lambda: None)
         begun = time.monotonic()
-        if rings:
+        if notifies:
             seat.notify_others()
         try:
             return await seat.wait_for_others(revision, timeout_s), time.monotonic() - begun
@@ -88,19 +88,19 @@ def taken(roster: Roster) -> list[int]:
 
 
 def test_nobody_serves_a_new_folder(roster: Roster) -> None:
-    """No seat is taken, and nobody is waited for."""
+    """No seat is taken, and no process is waited for."""
     assert taken(roster) == []
     assert list(roster.others()) == []
 
 
-def test_a_seat_says_who_sits_there_and_how_far_he_has_come(tmp_path: Path, roster: Roster) -> None:
-    """Process, doorbell, encoder and revision are read by others; one's own seat is none of the others'."""
+def test_a_seat_names_its_process_and_its_revision(tmp_path: Path, roster: Roster) -> None:
+    """Others read process, socket, encoder and revision; a process's own seat is not among the others."""
     with ExitStack() as stack:
         mine, yours = (stack.enter_context(open_roster(tmp_path)) for _ in range(2))
-        first, second = mine.take("bell", "unix:encoder", 7), yours.take("other", "", 8)
+        first, second = mine.take("socket", "unix:encoder", 7), yours.take("other", "", 8)
         assert (first, second) == (0, 1)
         seats = [(s.number, s.pid, s.socket_name, s.encoder) for s in roster.others()]
-        assert seats == [(0, os.getpid(), "bell", "unix:encoder"), (1, os.getpid(), "other", "")]
+        assert seats == [(0, os.getpid(), "socket", "unix:encoder"), (1, os.getpid(), "other", "")]
         assert [seat.number for seat in mine.others(first)] == [second]
         assert (roster.revision(0), roster.revision(1)) == (7, 8)
         mine.report(first, 2**40)
@@ -110,7 +110,7 @@ def test_a_seat_says_who_sits_there_and_how_far_he_has_come(tmp_path: Path, rost
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "normal end"])
 def test_a_seat_is_free_however_its_process_ends(tmp_path: Path, roster: Roster, number: signal.Signals | None) -> None:
-    """What is still written there is read by nobody, and the next one takes that seat."""
+    """What is still written there is ignored, and the next process takes that seat."""
     with sitter(tmp_path) as process:
         assert [seat.pid for seat in roster.others()] == [process.pid]
         if number is None:
@@ -122,11 +122,11 @@ def test_a_seat_is_free_however_its_process_ends(tmp_path: Path, roster: Roster,
         assert list(roster.others()) == []
         assert os.pread(os.open(tmp_path / ROSTER, os.O_RDONLY), 7, 0) == b'{"pid":', "it is still written there"
     with open_roster(tmp_path) as next_one:
-        assert next_one.take("bell", "", 1) == 0
+        assert next_one.take("socket", "", 1) == 0
 
 
 def test_a_seat_counts_only_once_it_is_written(tmp_path: Path, roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between taking a seat and having written on it, nobody reads what the one before had written there."""
+    """Between taking a seat and writing it, nobody reads what the former process wrote there."""
     seen: list[list[int]] = []
     real = os.pwrite
 
@@ -135,34 +135,34 @@ def test_a_seat_counts_only_once_it_is_written(tmp_path: Path, roster: Roster, m
         return real(*arguments)  # type: ignore[arg-type]
 
     with open_roster(tmp_path) as before:
-        before.take("bell", "", 99)
+        before.take("socket", "", 99)
     with open_roster(tmp_path) as mine:
         monkeypatch.setattr(os, "pwrite", look_first)
-        mine.take("bell", "", 1)
+        mine.take("socket", "", 1)
         assert seen == [[], []]
         assert [seat.pid for seat in roster.others()] == [os.getpid()]
 
 
-def test_there_are_no_more_seats_than_there_are(tmp_path: Path) -> None:
-    """The next one is told so; a seat that becomes free can be taken."""
+def test_the_number_of_seats_is_limited(tmp_path: Path) -> None:
+    """The next process is refused; a seat that becomes free can be taken."""
     with ExitStack() as stack:
         sitting = [stack.enter_context(open_roster(tmp_path)) for _ in range(SEATS_MAX)]
         assert [one.take(str(i), "", i) for i, one in enumerate(sitting)] == list(range(SEATS_MAX))
         with open_roster(tmp_path) as late:
             with pytest.raises(UnavailableError) as caught:
-                late.take("bell", "", 1)
+                late.take("socket", "", 1)
             assert str(caught.value) == (
                 f"{SEATS_MAX} processes serve this data folder already (serve with fewer workers)"
             )
             os.close(sitting[17]._descriptor)
-            assert late.take("bell", "", 1) == 17
+            assert late.take("socket", "", 1) == 17
             sitting[17]._descriptor = os.open(tmp_path / ROSTER, os.O_RDONLY)
 
 
-def test_a_revision_that_is_being_written_is_not_taken_for_one(tmp_path: Path, roster: Roster) -> None:
-    """Two halves that differ are no revision: the reader looks again."""
+def test_a_half_written_revision_is_not_read(tmp_path: Path, roster: Roster) -> None:
+    """Two halves that differ are no revision: the reader reads again."""
     with open_roster(tmp_path) as mine:
-        number = mine.take("bell", "", 7)
+        number = mine.take("socket", "", 7)
         with (tmp_path / ROSTER).open("r+b") as stream:
             stream.seek(REVISION_AT)
             stream.write((2**40).to_bytes(8, "little"))
@@ -171,10 +171,10 @@ def test_a_revision_that_is_being_written_is_not_taken_for_one(tmp_path: Path, r
         assert roster.revision(number) == 8
 
 
-def test_a_seat_with_rubbish_on_it_is_passed_over(tmp_path: Path, roster: Roster) -> None:
-    """Whoever damaged the file: nothing that cannot be read is waited for, or killed."""
+def test_a_damaged_seat_is_skipped(tmp_path: Path, roster: Roster) -> None:
+    """A seat that cannot be read is neither waited for nor killed, whoever damaged the file."""
     with open_roster(tmp_path) as mine:
-        mine.take("bell", "", 7)
+        mine.take("socket", "", 7)
         for rubbish in (b"\xff" * REVISION_AT, json.dumps({"pid": 1}).encode().ljust(REVISION_AT, b"\0"), b"3"):
             with (tmp_path / ROSTER).open("r+b") as stream:
                 stream.write(rubbish)
@@ -182,7 +182,7 @@ def test_a_seat_with_rubbish_on_it_is_passed_over(tmp_path: Path, roster: Roster
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The file, the system's reason and the remedy."""
+    """The error names the file, the system's reason and the fix."""
     (tmp_path / ROSTER).mkdir()
     with pytest.raises(StorageError) as caught:
         Roster(tmp_path)
@@ -207,7 +207,7 @@ with (folder / "filler").open("wb", buffering=0) as stream:
         pass
 try:
     roster = Roster(folder)
-    number = roster.take("bell", "", 7)
+    number = roster.take("socket", "", 7)
     roster.report(number, 8)
     print(roster.revision(number))
 except StorageError as error:
@@ -217,7 +217,7 @@ except StorageError as error:
 
 @pytest.mark.parametrize("file", ["there", "not there"])
 def test_a_seat_can_be_taken_on_a_full_disk(tmp_path: Path, file: str) -> None:
-    """A file that is there has its full size already; one that cannot be made is named."""
+    """An existing file already has its full size; the error names one that cannot be created."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f"mount -t tmpfs -o size=1m none {disk}; exec {shlex.quote(sys.executable)} - {disk} '{file}'"
@@ -236,36 +236,36 @@ def test_a_seat_can_be_taken_on_a_full_disk(tmp_path: Path, file: str) -> None:
 # Waiting for others
 
 
-def test_nobody_is_waited_for_who_is_not_there(tmp_path: Path) -> None:
-    """One's own seat is none of the others'."""
-    pids, seconds = taken_out(tmp_path, 7, 5.0)
+def test_a_process_does_not_wait_for_itself(tmp_path: Path) -> None:
+    """A process's own seat is not among the others."""
+    pids, seconds = killed_by(tmp_path, 7, 5.0)
     assert (pids, seconds < 1) == ([], True)
 
 
-def test_whoever_is_far_enough_is_not_waited_for(tmp_path: Path) -> None:
-    """The same revision is enough, a later one too."""
+def test_a_process_that_is_up_to_date_is_not_waited_for(tmp_path: Path) -> None:
+    """The same revision is enough, and so is a later one."""
     with sitter(tmp_path, 7), sitter(tmp_path, 8) as process:
-        pids, seconds = taken_out(tmp_path, 7, 5.0)
+        pids, seconds = killed_by(tmp_path, 7, 5.0)
         assert (pids, seconds < 1, process.poll()) == ([], True, None)
 
 
-def test_whoever_is_rung_and_comes_is_waited_for(tmp_path: Path) -> None:
-    """The doorbell is heard in the other process, and its report seen here."""
+def test_a_process_that_is_notified_and_catches_up_is_waited_for(tmp_path: Path) -> None:
+    """The other process receives the notification, and its report is read here."""
     with sitter(tmp_path, 6, does="follows") as process:
-        pids, seconds = taken_out(tmp_path, 7, 5.0, rings=True)
+        pids, seconds = killed_by(tmp_path, 7, 5.0, notifies=True)
         assert (pids, process.poll()) == ([], None)
         assert 0.04 < seconds < 2
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGSTOP], ids=["does not come", "hangs"])
-def test_whoever_does_not_come_in_time_is_killed(
+def test_a_process_that_is_too_slow_is_killed(
     tmp_path: Path, roster: Roster, caplog: pytest.LogCaptureFixture, number: signal.Signals | None
 ) -> None:
-    """It is gone when the wait ends, and the log says so; one that came is left alone."""
+    """It is gone when the wait ends, and the log says so; a process that is up to date is left alone."""
     with sitter(tmp_path, 5) as late, sitter(tmp_path, 7) as other:
         if number:
             late.send_signal(number)
-        pids, seconds = taken_out(tmp_path, 7, 0.2)
+        pids, seconds = killed_by(tmp_path, 7, 0.2)
         assert pids == [late.pid]
         assert [seat.pid for seat in roster.others()] == [other.pid]
         assert late.wait() == -signal.SIGKILL
@@ -275,8 +275,8 @@ def test_whoever_does_not_come_in_time_is_killed(
     assert line == f"process {late.pid} does not apply changes in time; it is taken out of service"
 
 
-def test_whoever_dies_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
-    """A seat that becomes free is nobody's."""
+def test_a_process_that_dies_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+    """A seat that becomes free is not waited for."""
     with sitter(tmp_path, 5) as process:
 
         async def wait() -> tuple[list[int], float]:
@@ -292,8 +292,8 @@ def test_whoever_dies_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
         assert (pids, seconds < 10) == ([], True)
 
 
-def test_whoever_takes_a_seat_that_became_free_is_not_waited_for(tmp_path: Path) -> None:
-    """He reads the change log after he has sat down; and nobody is killed for the one who sat there before."""
+def test_a_process_that_takes_a_freed_seat_is_not_waited_for(tmp_path: Path) -> None:
+    """It reads the change log after it took the seat, and it is not killed in place of the former process."""
     with sitter(tmp_path, 5) as late, ExitStack() as stack:
 
         async def wait() -> list[int]:
@@ -316,22 +316,22 @@ def test_whoever_takes_a_seat_that_became_free_is_not_waited_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize("namespace", [None, "pid:[1]"], ids=["this process", "another container's"])
-def test_a_write_is_not_acknowledged_while_one_that_cannot_be_killed_is_behind(
+def test_a_write_is_not_acknowledged_while_a_process_that_cannot_be_killed_is_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str | None
 ) -> None:
-    """In another container the same number is another process: whoever it is here must not be killed for it."""
+    """The same number is another process in another container, and must not be killed here."""
     killed: list[Sequence[int]] = []
     monkeypatch.setattr(os, "kill", lambda *arguments: killed.append(arguments))
     with open_roster(tmp_path) as mine, monkeypatch.context() as patch:
         if namespace:
             patch.setattr(roster_module, "_namespace", lambda: namespace)
             patch.setattr(os, "getpid", lambda: 1)
-        mine.take("bell", "", 5)
+        mine.take("socket", "", 5)
         patch.undo()
         with pytest.raises(
             UnavailableError, match=r"this is stored, but processes \[\d+\] may still answer without it"
         ):
-            taken_out(tmp_path, 7, 0.05)
+            killed_by(tmp_path, 7, 0.05)
         mine.report(0, 7)
-        assert taken_out(tmp_path, 7, 0.05)[0] == []
+        assert killed_by(tmp_path, 7, 0.05)[0] == []
     assert killed == []
