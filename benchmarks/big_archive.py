@@ -1,12 +1,12 @@
-"""Make an archive of any size to serve in benchmarks: generated vectors, real articles' words and records mixed.
+"""Make an archive of any size to serve in benchmarks: generated vectors, mixed terms and records of real articles.
 
 python -m benchmarks.big_archive FILE.npy DATA_DIR --rows 1000000 --like REAL_DATA_DIR
 
-FILE.npy: real vectors of benchmarks.embed_passages, of which benchmarks.peers.corpus makes one for each row, in a
-temporary folder beside DATA_DIR; or a folder that it made. REAL_DATA_DIR: an index of real articles. Each row gets
-the words, record and labels of the real article whose vector is nearest to its own, a third of the words drawn from
-another one; a headline and a sketch of its own, so that no two are copies. The store holds no texts: pages are answered
-from the snapshot alone, which is what FillSlots and ListRelated do; GetArticle finds nothing.
+FILE.npy: real vectors of benchmarks.embed_passages, around which benchmarks.peers.corpus generates one a row, in a
+temporary folder beside DATA_DIR; or a folder that it wrote. REAL_DATA_DIR: an index of real articles. Each row gets the
+terms, record and labels of the real article with the nearest vector; a third of the terms is from another article. Its
+headline and sketch are its own, so that no two rows are near copies. The store has no texts. FillSlots and ListRelated
+need the snapshot only; GetArticle finds nothing.
 """
 
 from __future__ import annotations
@@ -41,11 +41,14 @@ from recommender.catalog.vectors.scalar_codes import encode_4bit, encode_8bit, r
 from recommender.clock import DAY_MS, now_ms
 
 _BATCH_ROWS = 20_000
-_OWN_WORDS = 0.67
+"""Rows written at once."""
+_OWN_TERMS = 0.67
+"""Share of a row's terms that stay those of the real article with the nearest vector."""
 _HEAD_NOISE = 0.35
+"""Length of the random vector that is added to the main vector for the head vector."""
 
 Half = npt.NDArray[np.float16]
-Places = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 
 
 def main(
@@ -54,23 +57,23 @@ def main(
         typer.Argument(metavar="VECTORS", help="Passages (FILE.npy, with --rows), or a corpus's folder.", exists=True),
     ],
     data_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
-    like: Annotated[Path, typer.Option(help="Index of real articles to take words and labels from.")],
-    rows: Annotated[int | None, typer.Option(help="Of the archive; a folder's are all taken.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of vectors and mixing.")] = 1,
+    like: Annotated[Path, typer.Option(help="Index of real articles to take terms and labels from.")],
+    rows: Annotated[int | None, typer.Option(help="Rows of the archive; of a folder all are taken.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of vectors and mixing.")] = 1,
 ) -> None:
-    """Write store and snapshot."""
+    """Write the store and its snapshot."""
     if source.is_dir() != (rows is None):
         raise typer.BadParameter("--rows goes with a file of passages; a corpus's folder has its own")
     data_dir.parent.mkdir(parents=True, exist_ok=True)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with _corpus(source, data_dir.parent, rows, seed) as corpus:
         count = _write(np.load(corpus / "vectors.npy", mmap_mode="r"), data_dir, open_live(like), seed)
-    print(f"{count:,} articles in {data_dir}, {time.perf_counter() - begun:.0f} s")
+    print(f"{count:,} articles in {data_dir}, {time.perf_counter() - started:.0f} s")
 
 
 @contextmanager
 def _corpus(source: Path, beside: Path, rows: int | None, seed: int) -> Iterator[Path]:
-    """Yield a corpus's folder: `source` itself, or, given rows, a temporary one made of its passages."""
+    """Yield the folder of a corpus: `source` itself, or with `rows` a temporary one made of its passages."""
     if rows is None:
         yield source
         return
@@ -99,7 +102,7 @@ def _write(vectors: Half, data_dir: Path, real: Live, seed: int) -> int:
 
 
 def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator[Batch]:
-    """Yield rows in the order of time, one every 24 h / ARTICLES_PER_DAY, up to now."""
+    """Yield rows in time order, one every 24 h / ARTICLES_PER_DAY, up to now."""
     step_ms = DAY_MS // ARTICLES_PER_DAY
     first_ms = now_ms() - len(vectors) * step_ms
     living = real.rows()
@@ -113,9 +116,9 @@ def _batches(vectors: Half, real: Live, random: np.random.Generator) -> Iterator
 
 
 def _batch(
-    mains: Half, numbers: Places, times: Places, like: Places, other: Places, real: Live, random: np.random.Generator
+    mains: Half, numbers: Rows, times: Rows, like: Rows, other: Rows, real: Live, random: np.random.Generator
 ) -> Batch:
-    """Make rows of real articles `like`, with some of the words of `other`."""
+    """Return rows of the real articles `like`, with some terms of `other`."""
     count, dimension = mains.shape
     unique, at = np.unique(like, return_inverse=True)
     columns = Columns(*(real.column(f.name, unique)[at] for f in fields(Columns)))
@@ -156,13 +159,13 @@ def _headline(record: Record) -> str:
     return headline_key(record.title)
 
 
-def _mixed(real: Live, like: Places, other: Places, random: np.random.Generator) -> Packed:
-    """Return signatures of `like` with a third of the words of `other` in place of as many of their own."""
+def _mixed(real: Live, like: Rows, other: Rows, random: np.random.Generator) -> Packed:
+    """Return the signatures of `like`, a third of their terms replaced by those of `other`."""
     mixed = []
     for rows in (like, other):
         unique, at = np.unique(rows, return_inverse=True)
         mixed.append(real.signatures(unique)[at])
-    own = random.random(mixed[0].shape) < _OWN_WORDS
+    own = random.random(mixed[0].shape) < _OWN_TERMS
     own[:, :TITLE_TERMS] = True
     return np.where(own | (mixed[0] == 0) | (mixed[1] == 0), *mixed)
 

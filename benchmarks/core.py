@@ -1,10 +1,10 @@
-"""The core similarity search by corpus size: ours beside FAISS flat, same vectors, queries and filters, in one run.
+"""The core search by corpus size: ours beside FAISS flat, with the same vectors, queries and filters, in one run.
 
 python -m benchmarks.core run FILE.npy --rows 10000 --rows 100000
 
-Besides the cases of benchmarks.peers: by id (the vector is read within the sample, the article itself is left out), by
-id in each window (what one page asks: the nearest 100 of the 2,000 and 1,000 articles before and after it, of the 500
-and 250, and of all), and as many threads as there are cores. Queries by id are rows drawn at random.
+Cases besides those of benchmarks.peers: by id (the sample includes reading the vector; the article itself is left out),
+by id in each window (the searches of one page: the 100 nearest of the 2,000 articles before and 1,000 after it, of the
+500 and 250, and of all), and as many threads as there are cores. Queries by id are rows drawn at random.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import typer
 
 from benchmarks.machine import keep
-from benchmarks.peers.cases import Case, find_truth, make_cases
+from benchmarks.peers.cases import Case, make_cases, with_answers
 from benchmarks.peers.corpus import Corpus, load, make
 from benchmarks.peers.measure import K, Plan, built, mean_recall, pin, summary, sweep
 from benchmarks.peers.peer import EVERYTHING, Filter, Peer, Rows
@@ -33,8 +33,11 @@ from benchmarks.peers.run import measure_apart, open_peer
 from recommender.answer.retrieve import WINDOWS
 
 PEERS = ("faiss_flat", "related_news")
+"""Modules of benchmarks.peers that are measured."""
 WINDOW = "by id, window of {:,}"
+"""Name of the case of one window, by its number of articles before the page."""
 EACH_WINDOW = "by id, each window"
+"""Name of the case whose sample is all searches of a page."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -44,10 +47,10 @@ def run(
     passages: Annotated[Path, typer.Argument(help="Vectors of `python -m benchmarks.embed_passages`.", exists=True)],
     rows: Annotated[list[int] | None, typer.Option(help="Corpus sizes; one result each.")] = None,
     queries: Annotated[int, typer.Option(help="At most 1,000.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of corpus, queries and filters.")] = 1,
-    budget: Annotated[float, typer.Option(help="Seconds for one case, after which 20 queries do.")] = 10.0,
-    scratch: Annotated[Path, typer.Option(help="Where corpora are made, and removed again.")] = Path("/tmp"),
-    made: Annotated[list[Path] | None, typer.Option(help="Corpora that are made already, besides.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of corpus, queries and filters.")] = 1,
+    budget: Annotated[float, typer.Option(help="Seconds for one case; 20 queries are asked at least.")] = 10.0,
+    scratch: Annotated[Path, typer.Option(help="Folder for corpora, which are removed.")] = Path("/tmp"),
+    made: Annotated[list[Path] | None, typer.Option(help="Folders of corpora made before.")] = None,
 ) -> None:
     """Measure both on each corpus, print a table and keep the results."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="core-") as name:
@@ -73,7 +76,7 @@ def _measure(corpus: Corpus, at: Path, scratch: Path, queries: int, seed: int, b
     corpus = replace(corpus, queries=corpus.queries[:queries])
     by_id = corpus.by_id(np.random.default_rng((seed, 4)).choice(len(corpus.vectors), len(corpus.queries)))
     assert by_id.query_rows is not None
-    cases = [make_cases(corpus, seed), find_truth(by_id, _windows(by_id, by_id.query_rows), by_id=True)]
+    cases = [make_cases(corpus, seed), with_answers(by_id, _windows(by_id, by_id.query_rows), by_id=True)]
     (folder / "cases.pickle").write_bytes(pickle.dumps((cases, corpus.queries, by_id.query_rows)))
     (folder / "asked.json").write_text(json.dumps({"corpus": str(at)}))
     load_before = os.getloadavg()
@@ -86,14 +89,14 @@ def _measure(corpus: Corpus, at: Path, scratch: Path, queries: int, seed: int, b
     }
     shutil.rmtree(folder)
     for name, peer in values["peers"].items():
-        for case, found in peer.get("cases", {}).items():
-            point = found["points"][-1]
+        for case, values_of_case in peer.get("cases", {}).items():
+            point = values_of_case["points"][-1]
             print(f"{name:14}{case:28}{point['p50_us']:>10.1f} us  recall@100 {point['recall@100']:.4f}")
     return keep(f"core-{len(corpus.vectors)}", values, seed=seed)
 
 
 def _windows(corpus: Corpus, rows: Rows) -> dict[str, list[Filter]]:
-    """Return the periods of a page's searches, the whole archive first."""
+    """Return the time windows of a page's searches by the name of the case, the whole archive first."""
     times, last = corpus.columns.published_at_ms, len(corpus.vectors) - 1
 
     def around(row: int, articles: int) -> Filter:
@@ -124,7 +127,7 @@ def _one(peer: Peer, folder: Path, asked: dict[str, Any], plan: Plan) -> dict[st
 
 
 def _each_window(peer: Peer, corpus: Corpus, cases: list[Case], plan: Plan) -> dict[str, Any]:
-    """Time all searches of a page as one sample. Recall: of the searches' the lowest."""
+    """Time all searches of a page as one sample. The recall is the lowest of those of the searches."""
     assert corpus.query_rows is not None
     vectors = corpus.vectors.view(np.ndarray)
     answers: list[list[Rows]] = [[] for _ in cases]
@@ -132,40 +135,40 @@ def _each_window(peer: Peer, corpus: Corpus, cases: list[Case], plan: Plan) -> d
     gc.collect()
     until = time.perf_counter() + plan.budget_s
     for index, row in enumerate(corpus.query_rows.tolist()):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         query = vectors[row].astype(np.float32)
-        found = [peer.search(query, K + 1, case.filters[index]) for case in cases]
-        samples.append(time.perf_counter() - begun)
-        for kept, rows in zip(answers, found, strict=True):
-            kept.append(rows[rows != row][:K])
+        rows_found = [peer.search(query, K + 1, case.filters[index]) for case in cases]
+        samples.append(time.perf_counter() - started)
+        for of_case, rows in zip(answers, rows_found, strict=True):
+            of_case.append(rows[rows != row][:K])
         if time.perf_counter() > until and len(samples) >= 20:
             break
-    recalls = [mean_recall(corpus, case, kept) for case, kept in zip(cases, answers, strict=True)]
+    recalls = [mean_recall(corpus, case, of_case) for case, of_case in zip(cases, answers, strict=True)]
     return {"points": [{"effort": 0, **summary(samples, np.min(recalls, axis=0).tolist())}]}
 
 
 def _threads(peer: Peer, corpus: Corpus, case: Case, threads: int, plan: Plan) -> dict[str, Any]:
-    """Let several threads ask at once, each one query after the other; a sample is one call."""
+    """Let several threads search at once, each one query after the other; a sample is one call."""
     samples: list[float] = []
     answers: dict[int, Rows] = {}
 
     def ask(first: int) -> None:
         until = time.perf_counter() + plan.budget_s
         for index in range(first, len(corpus.queries), threads):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             answers[index] = peer.search(corpus.queries[index], K, EVERYTHING)
-            samples.append(time.perf_counter() - begun)
+            samples.append(time.perf_counter() - started)
             if time.perf_counter() > until:
                 return
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(ask, range(threads)))
-    per_second = len(samples) / (time.perf_counter() - begun)
-    asked = sorted(answers)
-    some = replace(case, filters=tuple(case.filters[i] for i in asked), thresholds=case.thresholds[asked])
-    some = replace(some, passing=case.passing[asked])
-    recall = mean_recall(replace(corpus, queries=corpus.queries[asked]), some, [answers[i] for i in asked])
+    per_second = len(samples) / (time.perf_counter() - started)
+    answered = sorted(answers)
+    filters = tuple(case.filters[i] for i in answered)
+    part = replace(case, filters=filters, thresholds=case.thresholds[answered], passing=case.passing[answered])
+    recall = mean_recall(replace(corpus, queries=corpus.queries[answered]), part, [answers[i] for i in answered])
     return {"per_second": round(per_second, 1), "points": [{"effort": 0, **summary(samples, recall)}]}
 
 

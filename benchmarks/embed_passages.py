@@ -1,9 +1,9 @@
-"""Real vectors for the benchmarks: passages of real articles, embedded once; killed and started again, it goes on.
+"""Make real vectors for the benchmarks: passages of real articles, embedded once. A killed run can be continued.
 
 python -m benchmarks.embed_passages ARTICLES... --to FILE.npy
 
-Passages are windows of whole sentences that overlap, so that a small archive reaches far: a window and its neighbours
-are to each other what versions of one story are in a newsroom's archive. FILE.json says what the vectors are of.
+Passages are overlapping windows of whole sentences, so that a small archive gives many: a window and its neighbours are
+as similar as versions of one story in a newsroom's archive. FILE.json describes the source of the vectors.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from recommender.catalog.articles import Article
 from recommender.encoding.embedder import Embedder, load_embedder
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=\S)")
-_CHUNK = 1_024
+"""Space between two sentences."""
+_CHUNK_TEXTS = 1_024
+"""Texts embedded and written at once: what a killed run has to do again at most."""
 
 
 def main(
     articles: Annotated[list[Path], typer.Argument(help="Articles, in any format that `index` reads.")],
-    to: Annotated[Path, typer.Option(help="Where the vectors go: float16 (n, dimension), rows in time order.")],
-    words: Annotated[int, typer.Option(help="Of a passage, at least.")] = 40,
+    to: Annotated[Path, typer.Option(help="File of the vectors: float16 (n, dimension), rows in time order.")],
+    words: Annotated[int, typer.Option(help="Words of a passage, at least.")] = 40,
     step: Annotated[int, typer.Option(help="Words from the start of one passage to the start of the next.")] = 20,
 ) -> None:
     """Embed every passage and keep the vectors with a description."""
@@ -37,9 +39,9 @@ def main(
     embedder = load_embedder()
     dimension = embedder.info.dimension
     part = to.with_suffix(".part")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for done, total in encode_resumably(texts, embedder, part):
-        print(f"{done} of {total}, {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"{done} of {total}, {time.perf_counter() - started:.0f} s", flush=True)
     np.save(to, np.fromfile(part, np.float16).reshape(len(texts), dimension))
     source = {
         "articles": [path.parent.name + "/" + path.name for path in articles],
@@ -53,20 +55,20 @@ def main(
 
 
 def encode_resumably(texts: Sequence[str], embedder: Embedder, part: Path) -> Iterator[tuple[int, int]]:
-    """Append the vectors of `texts`, float16, to `part`, after those that stand there; yields (done, of all)."""
+    """Append the vectors of `texts`, float16, to those in `part`; yields (done, all)."""
     row_bytes = 2 * embedder.info.dimension
     done = part.stat().st_size // row_bytes if part.exists() else 0
     with part.open("ab") as stream:
         stream.truncate(done * row_bytes)
-        for start in range(done, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
+        for start in range(done, len(texts), _CHUNK_TEXTS):
+            chunk = texts[start : start + _CHUNK_TEXTS]
             stream.write(embedder.encode(chunk).astype(np.float16).tobytes())
             stream.flush()
             yield start + len(chunk), len(texts)
 
 
 def passages(article: Article, words: int, step: int) -> Iterator[str]:
-    """Yield windows of whole sentences, of `words` words or just above, the last ones shorter but above half."""
+    """Yield windows of whole sentences: `words` words or just above; the last ones have half of that at least."""
     sentences = [s for p in article.paragraphs if p.text for s in _SENTENCE_END.split(p.text)]
     counts = np.array([len(sentence.split()) for sentence in sentences], np.int64)
     ends = np.cumsum(counts)

@@ -1,9 +1,8 @@
-"""Indexing against embedding alone, in one run; then killed half-way and started again, and run once more.
+"""Indexing against embedding alone, in one run; then killed half-way and continued, and run once more.
 
 python -m benchmarks.indexing ARTICLES
 
-The same run says what the product's embedder gains over plain SentenceTransformer.encode in float32, and whether its
-vectors are the same.
+The run also compares the product's embedder with plain SentenceTransformer.encode in float32: speed and vectors.
 """
 
 from __future__ import annotations
@@ -34,13 +33,14 @@ from recommender.encoding.embedder import Embedder, computes_in_bfloat16, load_e
 from recommender.encoding.text_recipe import select_texts
 
 PLAIN_ARTICLES = 300
+"""Articles whose texts are encoded plainly too, unless told otherwise."""
 
 
 def main(
     articles: Annotated[Path, typer.Argument(help="Articles, in any format that `index` reads.")],
-    articles_limit: Annotated[int, typer.Option(help="Of JSON Lines, take only the first; 0: all.", min=0)] = 0,
+    articles_limit: Annotated[int, typer.Option(help="Take only the first of JSON Lines; 0: all.", min=0)] = 0,
     plain_articles: Annotated[
-        int, typer.Option(help="Articles, evenly spread, whose texts are encoded plainly too.", min=1)
+        int, typer.Option(help="Articles, evenly spread, whose texts plain `encode` gets too.", min=1)
     ] = PLAIN_ARTICLES,
 ) -> None:
     """Measure, print and keep the result."""
@@ -52,9 +52,9 @@ def main(
         values["precision"] = "bfloat16" if computes_in_bfloat16() else "float32"
         values["beside_plain"] = beside_plain(_texts(read, plain_articles), embedder.encode, load_plain())
         values["embedding_alone_s"] = _embed_alone(read, embedder)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         values["index"] = _index(articles, Path(folder) / "whole")
-        values["index_command_s"] = time.perf_counter() - begun
+        values["index_command_s"] = time.perf_counter() - started
         values["killed_at_articles"] = _index_and_kill(articles, Path(folder) / "killed", values["index"]["added"] // 2)
         values["continued"] = _index(articles, Path(folder) / "killed")
         values["again"] = _index(articles, Path(folder) / "killed")
@@ -75,7 +75,7 @@ def _first_lines(articles: Path, count: int, to: Path) -> Path:
 
 
 def _texts(articles: Sequence[Article], count: int) -> list[str]:
-    """Return what of `count` articles, evenly spread, goes to the encoder."""
+    """Return the texts that the encoder gets of `count` articles, evenly spread."""
     step = max(1, len(articles) // count)
     return [text for article in articles[::step][:count] for text in select_texts(article).all()]
 
@@ -83,10 +83,10 @@ def _texts(articles: Sequence[Article], count: int) -> list[str]:
 def _embed_alone(articles: Sequence[Article], embedder: Embedder) -> float:
     size = IndexSettings().batch_articles
     embed(articles[:size], embedder)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for start in range(0, len(articles), size):
         embed(articles[start : start + size], embedder)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _command(articles: Path, data_dir: Path) -> list[str]:
@@ -101,7 +101,7 @@ def _index(articles: Path, data_dir: Path) -> dict[str, Any]:
 
 
 def _index_and_kill(articles: Path, data_dir: Path, stored: int) -> int:
-    """Kill -9 an indexing run once it has stored so many articles; returns how many it had."""
+    """Kill -9 an indexing run once it has stored `stored` articles; returns how many it had stored."""
     with subprocess.Popen(_command(articles, data_dir), stdout=subprocess.DEVNULL) as process:
         while _stored(data_dir) < stored:
             time.sleep(0.2)

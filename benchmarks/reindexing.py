@@ -1,10 +1,10 @@
-"""What an archive of any size costs apart from embedding: storing, snapshots, reindexing, opening; memory and disk.
+"""The cost of an archive of any size without embedding: storing, snapshots, reindexing, opening; memory and disk.
 
 python -m benchmarks.reindexing ARTICLES --articles 100000
 
-Makes a temporary archive of real paragraphs mixed and drawn vectors (benchmarks.mixed), written and analysed as `index`
-does. Each step is measured once, in a process of its own, so that its peak of memory is its own; what it reads was
-written a moment ago and lies in the system's cache.
+Makes a temporary archive of mixed real paragraphs and drawn vectors (benchmarks.mixed), analysed and written as by
+`index`. Each step is measured once, in a process of its own, so that the peak of memory is its own. What it reads was
+written a moment before and is in the system's cache.
 """
 
 from __future__ import annotations
@@ -41,16 +41,20 @@ from recommender.config import IndexSettings
 from recommender.encoding.embedder import Matrix, ModelInfo
 
 CHANGED = 3_000
+"""Articles changed between two snapshots, unless told otherwise."""
 DIMENSION = 384
-_REAL_MOST = 5_000
-_SAY_EVERY_S = 10.0
+"""Dimension of the vectors: that of the default model."""
+_REAL_MAX = 5_000
+"""Real articles that paragraphs and labels are taken from, at most."""
+_PRINT_EVERY_S = 10.0
+"""Least time between two lines of progress, seconds."""
 
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every step works on. like: real articles, in any format that `index` reads. changed: articles, at most."""
+    """Input of every step. like: a file of real articles. changed: number of articles that are changed, at most."""
 
     data_dir: Path
     like: Path
@@ -61,7 +65,7 @@ class Plan:
 
     def mixed(self) -> Mixed:
         """Return the articles of the archive."""
-        real = list(islice(read_articles(self.like), _REAL_MOST))
+        real = list(islice(read_articles(self.like), _REAL_MAX))
         return Mixed(real, self.articles, DIMENSION, self.now_ms, self.seed)
 
 
@@ -69,7 +73,7 @@ Step = Callable[[Plan], Values]
 
 
 class NoEmbedder:
-    """An Embedder for an archive whose vectors are all there: asked for more, it fails."""
+    """An Embedder for an archive whose vectors are all stored; to encode is an error."""
 
     info = ModelInfo("drawn", "0" * 64, DIMENSION, 256)
 
@@ -80,12 +84,14 @@ class NoEmbedder:
 
 def main(
     like: Annotated[Path, typer.Argument(metavar="ARTICLES", help="Real ones, in any format that `index` reads.")],
-    articles: Annotated[int, typer.Option(help="Of the archive.", min=2)],
+    articles: Annotated[int, typer.Option(help="Articles of the archive.", min=2)],
     changed: Annotated[
         int, typer.Option(help="Articles changed between two snapshots; half of all at most.")
     ] = CHANGED,
-    scratch: Annotated[Path | None, typer.Option(help="Folder for the archive, which is removed; 21 kB each.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 1,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder for the archive, which is removed; 21 kB an article.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 1,
 ) -> None:
     """Measure, print and keep the result."""
     if scratch:
@@ -98,7 +104,7 @@ def main(
 
 
 def measure(plan: Plan, run: Callable[[Step, Plan], Values]) -> Values:
-    """Return what each step took, by its name, and the bytes on disk. run: carries out one step, in which process."""
+    """Return the cost of each step by its name, and the bytes on disk. run: carries out one step."""
     steps = {}
     for name, step in STEPS.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -115,7 +121,7 @@ def measure(plan: Plan, run: Callable[[Step, Plan], Values]) -> Values:
 
 
 def in_own_process(step: Step, plan: Plan) -> Values:
-    """Carry out a step in a new process; its peak of memory is added."""
+    """Carry out a step in a new process, and add its peak of memory."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_with_peak, step, plan).result()
 
@@ -125,7 +131,7 @@ def _with_peak(step: Step, plan: Plan) -> Values:
 
 
 def _nothing(plan: Plan) -> Values:
-    """Do nothing: the peak is of the code that every step loads."""
+    """Do nothing: the peak is that of the code, which every step loads."""
     del plan
     return {}
 
@@ -144,7 +150,7 @@ def _changes(plan: Plan) -> Values:
 
 
 def _open_with_changes(plan: Plan) -> Values:
-    """Open as a service does that was stopped before it wrote a snapshot of the changes."""
+    """Open as a service that was stopped before it wrote a snapshot of the changes."""
     return {**_open_live(plan), "changes": plan.changed}
 
 
@@ -153,10 +159,10 @@ def _snapshot_carried_over(plan: Plan) -> Values:
 
 
 def _reindex(plan: Plan) -> Values:
-    """Reindex with every vector there, which writes a new snapshot from nothing."""
+    """Reindex with every vector stored; it writes a new snapshot from nothing."""
     watch = Stopwatch()
     with watch.running():
-        reindex(plan.data_dir, NoEmbedder(), progress=_Talking())
+        reindex(plan.data_dir, NoEmbedder(), progress=_PrintedProgress())
     return _at_rate(watch, plan.articles)
 
 
@@ -171,7 +177,7 @@ def _open_snapshot(plan: Plan, *, verify: bool) -> Values:
 
 
 def _open_live(plan: Plan) -> Values:
-    """Open as a service does at its start, apart from its model: choose a snapshot, compare checksums, replay."""
+    """Open as a service at its start, without its model: choose a snapshot, verify it, replay changes."""
     watch = Stopwatch()
     with watch.running(), open_catalog(plan.data_dir) as catalog:
         pass
@@ -191,12 +197,12 @@ STEPS: dict[str, Step] = {
     "open_snapshot_verified": partial(_open_snapshot, verify=True),
     "open_live": _open_live,
 }
-"""In order: each goes on with what the one before it left."""
+"""All steps by name, in order: each goes on with what the one before left."""
 
 
 def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
-    """Analyse and commit articles in the indexer's batches; making them is not counted."""
-    mixed, progress, size = plan.mixed(), _Talking(), IndexSettings().batch_articles
+    """Analyse and commit articles in the indexer's batches; the time to make them is not counted."""
+    mixed, progress, size = plan.mixed(), _PrintedProgress(), IndexSettings().batch_articles
     progress.begin("writing", len(numbers))
     analysis, sqlite = Stopwatch(), Stopwatch()
     with closing(create_store(plan.data_dir / STORE_FILE, NoEmbedder.info.key)) as store:
@@ -218,7 +224,7 @@ def _write(plan: Plan, numbers: Sequence[int], version: int) -> Values:
 def _snapshot(plan: Plan, *, from_scratch: bool) -> Values:
     watch = Stopwatch()
     with watch.running(), closing(open_store(plan.data_dir / STORE_FILE)) as store:
-        write_snapshot(store, plan.data_dir / SNAPSHOTS, DIMENSION, _Talking(), from_scratch=from_scratch)
+        write_snapshot(store, plan.data_dir / SNAPSHOTS, DIMENSION, _PrintedProgress(), from_scratch=from_scratch)
     return _at_rate(watch, plan.articles)
 
 
@@ -227,7 +233,7 @@ def _at_rate(watch: Stopwatch, articles: int) -> Values:
 
 
 def _disk(plan: Plan) -> Values:
-    """Return bytes an article: the store (with what changes left in it), the current snapshot, each of its files."""
+    """Return bytes an article of the store (with traces of changes), of the current snapshot, of each of its files."""
     snapshot = current_snapshot(plan.data_dir / SNAPSHOTS)
     assert snapshot is not None
     files = {path.name: path.stat().st_size / plan.articles for path in sorted(snapshot.iterdir())}
@@ -242,8 +248,8 @@ def _bytes(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-class _Talking:
-    """A Progress that prints to standard error now and then."""
+class _PrintedProgress:
+    """A Progress that prints to standard error from time to time."""
 
     def __init__(self) -> None:
         self._printed_s = time.monotonic()
@@ -256,7 +262,7 @@ class _Talking:
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
-        if time.monotonic() - self._printed_s >= _SAY_EVERY_S:
+        if time.monotonic() - self._printed_s >= _PRINT_EVERY_S:
             self._printed_s = time.monotonic()
             print(f"  {self._done:,} of {self._total or 0:,}", file=sys.stderr, flush=True)
 

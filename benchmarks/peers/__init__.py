@@ -1,1 +1,1 @@
-"""Other ways to search vectors and to answer "what is related?", each in one file behind one interface."""
+"""Other ways to search vectors and to find related articles, each in one file behind one interface."""

@@ -11,7 +11,7 @@ from benchmarks.peers.agreement import compare
 from benchmarks.peers.answers import compare_answers
 from benchmarks.peers.measure import Plan
 from benchmarks.peers.report import markdown
-from benchmarks.peers.run import PEERS, Asked, run_all, run_one
+from benchmarks.peers.run import PEERS, CorpusPlan, run_all, run_one
 from benchmarks.result import read
 from indexer.evaluation.workbench import open_bench, read_gold
 from recommender.encoding.embedder import load_embedder
@@ -20,8 +20,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Passages = Annotated[Path, typer.Argument(help="Vectors of `python -m benchmarks.embed_passages`.", exists=True)]
 Recall = Annotated[float, typer.Option(help="Of the 100 nearest, to be reached with the least effort.")]
-Budget = Annotated[float, typer.Option(help="Seconds for one case at one effort; slow peers answer fewer queries.")]
-Cores = Annotated[int, typer.Option(help="That a peer may use while it searches.")]
+Budget = Annotated[float, typer.Option(help="Seconds for one case at one effort; slow peers get fewer queries.")]
+Cores = Annotated[int, typer.Option(help="Cores that a peer may use while it searches.")]
 
 
 @app.command()
@@ -30,15 +30,15 @@ def run(
     rows: Annotated[list[int], typer.Option(help="Corpus sizes; one result each.")],
     peers: Annotated[list[str], typer.Option(help="Only these.")] = list(PEERS),  # noqa: B006 - typer copies it
     queries: Annotated[int, typer.Option(help="At most 1,000.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of corpus, queries and filters.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of corpus, queries and filters.")] = 1,
     recall: Recall = 0.98,
     budget: Budget = 10.0,
     cores: Cores = 1,
-    scratch: Annotated[Path, typer.Option(help="Where indexes are built, and removed again.")] = Path("/tmp"),
+    scratch: Annotated[Path, typer.Option(help="Folder for indexes, which are removed.")] = Path("/tmp"),
 ) -> None:
     """Measure all peers on the same vectors, queries and filters; print a table and keep the result."""
     for size in rows:
-        result = run_all(peers, Asked(passages, size, queries, seed), Plan(recall, budget, cores), scratch)
+        result = run_all(peers, CorpusPlan(passages, size, queries, seed), Plan(recall, budget, cores), scratch)
         print(markdown(read(result).values), result, sep="\n")
 
 
@@ -51,8 +51,8 @@ def one(peer: str, folder: Path, recall: Recall = 0.98, budget: Budget = 10.0, c
 @app.command()
 def agreement(
     passages: Passages,
-    rows: Annotated[int, typer.Option(help="Of each kind.")] = 50_000,
-    seed: Annotated[int, typer.Option(help="Of the drawing and the generator.")] = 1,
+    rows: Annotated[int, typer.Option(help="Rows of each kind.")] = 50_000,
+    seed: Annotated[int, typer.Option(help="Seed of the draw and the generator.")] = 1,
 ) -> None:
     """Show that generated vectors are as hard to search as real ones; keep the result."""
     print(compare(passages, rows, seed))
@@ -62,9 +62,9 @@ def agreement(
 def answers(
     data_dir: Annotated[Path, typer.Argument(help="Folder of an index.", exists=True)],
     links: Annotated[Path | None, typer.Option(help="Editors' links: relevance beside speed.")] = None,
-    pages: Annotated[int, typer.Option(help="Drawn at random, each answered as of its own time.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
-    scratch: Annotated[Path, typer.Option(help="Where indexes are built, and removed again.")] = Path("/tmp"),
+    pages: Annotated[int, typer.Option(help="Pages, drawn at random; each is answered as of its own time.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
+    scratch: Annotated[Path, typer.Option(help="Folder for indexes, which are removed.")] = Path("/tmp"),
 ) -> None:
     """Measure whole answers on one archive: ours, pgvector with filters and date decay, tantivy's more-like-this."""
     with open_bench(data_dir, load_embedder()) as bench:

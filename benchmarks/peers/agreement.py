@@ -1,6 +1,6 @@
-"""Whether generated vectors are as hard to search as real ones: the same graphs and lists over as many of each.
+"""Whether generated vectors are as hard to search as real ones: the same HNSW and IVF indexes over as many of each.
 
-The generator sees half of the passages only (every other stretch of HALF_STRETCH rows), so that much is its own.
+The generator sees only half of the passages, every other stretch of HALF_STRETCH rows; the other half is new to it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ from benchmarks.machine import keep
 from benchmarks.peers.generator import BLOCK, Generator, normalised
 
 QUERIES = 500
+"""Queries, none of them a row."""
 K = 100
+"""Nearest rows that recall is of."""
 HALF_STRETCH = 64
+"""Consecutive passages that the generator sees, and then does not see."""
 EF = (100, 150, 200, 300, 500)
+"""Efforts of HNSW."""
 NPROBE = (4, 8, 16, 32, 64, 128)
+"""Efforts of IVF: lists probed."""
 LISTS = 512
+"""Inverted lists of IVF."""
 GRAPH_NEIGHBOURS = 16
+"""Links of a node of HNSW."""
 GRAPH_EF_CONSTRUCTION = 120
+"""Candidates for a node's links while HNSW is built."""
 
 Matrix = npt.NDArray[np.float32]
 
@@ -35,7 +43,7 @@ class _Data:
 
 
 def compare(passages: Path, rows: int, seed: int) -> Path:
-    """Measure both, print them side by side, keep the result; returns its file."""
+    """Measure both, print them side by side and keep the result; returns its file."""
     real = normalised(np.load(passages).astype(np.float32))
     if len(real) < rows + QUERIES:
         raise ValueError(f"{passages} holds {len(real)} passages, fewer than {rows} rows and {QUERIES} queries")
@@ -58,7 +66,7 @@ def _generated(real: Matrix, rows: int, seed: int) -> _Data:
 
 
 def _describe(data: _Data) -> dict[str, float]:
-    """Return cosines of the 1st, 10th and 100th nearest, local dimensionality, and recall@100 of graph and lists."""
+    """Return cosines of the 1st, 10th and 100th nearest, local dimensionality, and recall@100 of HNSW and IVF."""
     exact = faiss.IndexFlatIP(data.rows.shape[1])
     exact.add(data.rows)
     scores, truth = exact.search(data.queries, K + 1)
@@ -71,7 +79,7 @@ def _describe(data: _Data) -> dict[str, float]:
 
 
 def _local_dimensions(scores: Matrix) -> float:
-    """Return the median over queries of Levina and Bickel's estimate (2004) from the K nearest."""
+    """Return the median over queries of the estimate of Levina and Bickel (2004) from the K nearest."""
     distances = np.sqrt(np.maximum(2 - 2 * scores, 1e-9))
     return float(np.median(-1 / np.log(distances[:, :K] / distances[:, K:]).mean(axis=1)))
 

@@ -1,4 +1,4 @@
-"""The interface that whole answers are measured behind: an article goes in, related ones come out."""
+"""The interface of whole answers that are measured: an article goes in, related articles come out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recommender.catalog.articles import Article
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A stored article, and what may be answered: public by as_of_ms, of one language, site, section. "": of any."""
+    """A stored article, and a filter: public by as_of_ms, of one language, site and section; "" means any."""
 
     article_id: str
     as_of_ms: int
@@ -22,7 +22,7 @@ class Question:
     section: str = ""
 
     def labels(self) -> dict[str, str]:
-        """Return what narrows, by the name of its field."""
+        """Return the labels that restrict, by the name of the field."""
         named = {"language": self.language, "site": self.site, "section": self.section}
         return {name: value for name, value in named.items() if value}
 
@@ -45,9 +45,9 @@ class AnswerPeer(Protocol):
         ...
 
     def settings(self) -> dict[str, Setting]:
-        """Return every setting that was not left at its default."""
+        """Return every setting that is not a default."""
         ...
 
     def close(self) -> None:
-        """End what was started."""
+        """Stop what `build` started."""
         ...

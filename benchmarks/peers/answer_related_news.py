@@ -16,7 +16,7 @@ from recommender.catalog.vectors.index import limit_threads
 
 
 class Peer:
-    """The recommender over an index that is open already."""
+    """The recommender over an index that is already open."""
 
     name = "related-news"
     version = importlib.metadata.version("related-news")
@@ -28,12 +28,12 @@ class Peer:
         self._recommender = Recommender(live)
 
     def build(self, articles: Iterable[tuple[Article, Vector]], folder: Path) -> None:
-        """Nothing: `related-news index` did it."""
+        """Do nothing: `related-news index` built the index."""
         del articles, folder
         limit_threads(1)
 
     def related(self, question: Question, k: int) -> list[str]:
-        """Answer as of the question's time."""
+        """Return the related articles as of the question's time."""
         scope = Scope(
             sections=frozenset({question.section}) if question.section else None,
             languages=frozenset({question.language}) if question.language else EVERY,
@@ -43,8 +43,8 @@ class Peer:
         return [link.article.id for link in self._recommender.list_related(request, k).recommendations]
 
     def settings(self) -> dict[str, Setting]:
-        """The default ranker."""
+        """Return the number of threads; all else is default."""
         return {"ranker": self._recommender.ranker.formula.name, "threads": 1}
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""

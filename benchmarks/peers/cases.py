@@ -1,4 +1,4 @@
-"""What is asked of every peer: the same queries without and with filters, and what the right answers are."""
+"""The cases of every peer: the same queries without and with filters, and the exact answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from benchmarks.peers.corpus import SITES, Corpus
 from benchmarks.peers.peer import EVERYTHING, Filter, Postings, Rows
 
 DEPTHS = (10, 100)
+"""Numbers of nearest rows that recall is of."""
 TIE = 1e-6
-"""Inner products that differ by less are equal: libraries add in different orders."""
+"""Inner products that differ by less count as equal: libraries add in different orders."""
 _QUERIES_AT_ONCE = 16
+"""Memory limit of the exact search: queries in one product."""
 _ROWS_AT_ONCE = 262_144
+"""Memory limit of the exact search: rows in one product."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One filter a query, and what the right answers are.
+    """One filter for each query, and what identifies the right answers.
 
-    thresholds: float32 (queries, 2), the 10th and 100th best inner product that passes; of fewer rows the last.
-    passing: int (queries,), how many rows pass. by_id: the queries are rows of the corpus, and no answer holds its own.
+    thresholds: float32 (queries, 2), inner products of the 10th and 100th best row that passes; of fewer rows the last.
+    passing: int64 (queries,), number of rows that pass.
+    by_id: the queries are rows of the corpus; a query's own row is in no answer.
     """
 
     name: str
@@ -33,12 +37,12 @@ class Case:
 
 
 def make_cases(corpus: Corpus, seed: int) -> list[Case]:
-    """Return every case with its truth, found by comparing every query with every row."""
-    return find_truth(corpus, _filters(corpus, seed))
+    """Return every case, with exact answers from comparing every query with every row."""
+    return with_answers(corpus, _filters(corpus, seed))
 
 
-def find_truth(corpus: Corpus, filters: dict[str, list[Filter]], *, by_id: bool = False) -> list[Case]:
-    """Return a case of each list of filters, one filter a query. by_id: the queries are rows of the corpus."""
+def with_answers(corpus: Corpus, filters: dict[str, list[Filter]], *, by_id: bool = False) -> list[Case]:
+    """Return a case for each list of filters, one filter a query. by_id: the queries are rows of the corpus."""
     postings = Postings(corpus.columns)
     thresholds = {name: np.zeros((len(corpus.queries), len(DEPTHS)), np.float32) for name in filters}
     passing = {name: np.zeros(len(corpus.queries), np.int64) for name in filters}
@@ -61,7 +65,7 @@ def _scores(corpus: Corpus, start: int) -> npt.NDArray[np.float32]:
 
 
 def recalls(case: Case, index: int, found: Rows, corpus: Corpus, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
-    """Return recall at DEPTHS of one answer. A row that does not pass, or comes twice, counts for nothing."""
+    """Return recall at DEPTHS of one answer. A row that does not pass, or the repetition of one, does not count."""
     shares = []
     for depth, threshold in zip(DEPTHS, case.thresholds[index], strict=True):
         wanted = min(depth, int(case.passing[index]))
@@ -72,7 +76,7 @@ def recalls(case: Case, index: int, found: Rows, corpus: Corpus, mask: npt.NDArr
 
 
 def _nth_best(scores: npt.NDArray[np.float32], better: int) -> list[float]:
-    """Return the scores at DEPTHS, of those that are not the best `better` ones."""
+    """Return the scores at DEPTHS, the best `better` ones left out."""
     if len(scores) <= better:
         return [np.inf] * len(DEPTHS)
     places = [min(depth + better, len(scores)) - 1 for depth in DEPTHS]
@@ -105,7 +109,7 @@ def _window(corpus: Corpus, share: float, random: np.random.Generator) -> Filter
 
 
 class _Sections:
-    """Finds the sections nearest to a query that together hold about a share of the rows."""
+    """The sections nearest to a query that together have about a given share of the rows."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._order = np.argsort(-(corpus.queries @ corpus.centroids.T), axis=1)
@@ -113,6 +117,6 @@ class _Sections:
 
     def near(self, query: int, share: float) -> Filter:
         order = self._order[query]
-        held = np.cumsum(self._sizes[order])
-        taken = int(np.searchsorted(held, share * held[-1])) + 1
+        rows = np.cumsum(self._sizes[order])
+        taken = int(np.searchsorted(rows, share * rows[-1])) + 1
         return Filter(label="section", codes=tuple(sorted(order[:taken].tolist())))

@@ -16,7 +16,9 @@ from chromadb.config import Settings
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
 
 MAX_NEIGHBORS = 32
+"""Links of a node of the graph."""
 EF_CONSTRUCTION = 200
+"""Candidates for a node's links while the graph is built."""
 
 
 class Peer:
@@ -31,7 +33,7 @@ class Peer:
     limits = "ids are strings, translated here within the time measured"
 
     def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
-        """Add the rows in the largest batches that it takes."""
+        """Add the rows in the largest batches that Chroma takes."""
         self._folder = folder
         client = self._open()
         graph = {"space": "ip", "max_neighbors": MAX_NEIGHBORS, "ef_construction": EF_CONSTRUCTION, "num_threads": 1}
@@ -43,7 +45,7 @@ class Peer:
             self._collection.add(ids, vectors[rows].astype(np.float32), _metadata(columns, rows))
 
     def set_effort(self, effort: int) -> None:
-        """Set ef_search; it counts from when the collection is loaded the next time."""
+        """Set ef_search and load the collection again, from when on it counts."""
         self._collection.modify(configuration={"hnsw": {"ef_search": effort}})
         self._client.close()
         self._collection = self._open().get_collection("articles", embedding_function=None)
@@ -53,16 +55,16 @@ class Peer:
         return self._client
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Ask for ids only."""
+        """Search, and return ids only."""
         found = self._collection.query(query[None], n_results=k, where=_where(wanted), include=[])
         return np.array(found["ids"][0], np.int64)
 
     def disk_bytes(self) -> int:
-        """Everything: graph, metadata in SQLite, and the log."""
+        """Return the size of graph, metadata in SQLite, and log."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
-        """How the graph was built."""
+        """Return how the graph was built."""
         return {"max_neighbors": MAX_NEIGHBORS, "ef_construction": EF_CONSTRUCTION, "num_threads": 1}
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""What is searched and what is asked: vectors, columns and queries, made once and mapped by every process.
+"""The corpus: vectors, columns and queries, made once and memory-mapped by every process.
 
-Real passages (`python -m benchmarks.embed_passages`) where they reach; beyond that, generated ones fitted to them.
+Vectors are real passages (`python -m benchmarks.embed_passages`) if there are enough, else generated around them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,30 @@ from benchmarks.peers.peer import Columns, Half, Rows
 from recommender.clock import DAY_MS
 
 SECTIONS = 1_024
-"""k-means clusters of the real vectors: a section follows content, so that filters on it correlate with the query."""
+"""Number of sections: k-means clusters of the real vectors, so that filters on sections correlate with the query."""
 SITES = (0.1, 0.01, 0.001)
-"""Shares of sites 0, 1 and 2, drawn without regard to content; the rest is spread over SITES_OTHER more."""
+"""Shares of the rows on sites 0, 1 and 2, independent of content."""
 SITES_OTHER = 29
+"""Number of further sites, which share the other rows evenly."""
 QUERIES_MAX = 1_000
+"""Rows kept aside for queries."""
 FIRST_MS = 1_420_000_000_000
-"""The oldest article: 2014-12-31."""
+"""Time of the oldest article: 2014-12-31."""
 ARTICLES_PER_DAY = 66
-_HELD_OUT = 10_000_000
-"""The block of generated queries lies beyond any corpus."""
+"""Rate at which articles are published."""
+_QUERY_BLOCK = 10_000_000
+"""Number of the generated block that queries are from, beyond the blocks of any corpus."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
-    """Vectors to search, columns to filter by, queries to ask; nearness is the inner product.
+    """Vectors to search, columns to filter by, and queries; similarity is the inner product.
 
-    vectors: float16 (n, d), rows in time order. queries: float32 (m, d), none of them a row. centroids: float32
-    (sections, d). description: what the vectors are, for the result. query_rows: int64 (m,), if the queries are rows.
+    vectors: float16 (n, d), rows in time order.
+    queries: float32 (m, d), none of them a row unless there are query_rows.
+    centroids: float32 (sections, d).
+    description: the source of the vectors, for the result.
+    query_rows: int64 (m,), the rows that are the queries.
     """
 
     vectors: Half
@@ -47,14 +53,14 @@ class Corpus:
     query_rows: Rows | None = None
 
     def by_id(self, rows: Rows) -> Corpus:
-        """Return the same corpus with these rows for queries."""
+        """Return the same corpus with these rows as queries."""
         return replace(self, queries=self.vectors[rows].astype(np.float32), query_rows=rows)
 
 
 def make(folder: Path, passages: Path, rows: int, queries: int, seed: int, *, generated: bool | None = None) -> Corpus:
     """Write a corpus of `rows` vectors into `folder` and open it.
 
-    generated: None takes real passages if there are enough of them. Generated rows are fitted to all passages.
+    generated: whether to generate rows, around all passages; None does so if there are too few passages.
     """
     real = normalised(np.load(passages).astype(np.float32))
     enough = rows + QUERIES_MAX <= len(real)
@@ -64,17 +70,17 @@ def make(folder: Path, passages: Path, rows: int, queries: int, seed: int, *, ge
     centroids = _centroids(real, seed)
     folder.mkdir(parents=True, exist_ok=True)
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, (rows, real.shape[1]))
-    asked = _fill_generated(vectors, real, seed) if generated else _fill_real(vectors, real, seed)
+    drawn = _fill_generated(vectors, real, seed) if generated else _fill_real(vectors, real, seed)
     vectors.flush()
     _write_columns(folder, vectors, centroids, seed)
-    np.save(folder / "queries.npy", asked[:queries])
+    np.save(folder / "queries.npy", drawn[:queries])
     source = passages.with_suffix(".json")
     description = {
         "vectors": "generated around real passages" if generated else "real passages",
         "rows": rows,
         "dimension": real.shape[1],
         "seed": seed,
-        "queries": len(asked[:queries]),
+        "queries": len(drawn[:queries]),
         "passages": json.loads(source.read_text()) if source.exists() else {"passages": len(real)},
     }
     (folder / "description.json").write_text(json.dumps(description))
@@ -82,7 +88,7 @@ def make(folder: Path, passages: Path, rows: int, queries: int, seed: int, *, ge
 
 
 def load(folder: Path) -> Corpus:
-    """Open what `make` wrote."""
+    """Open a corpus that `make` wrote."""
     columns = np.load(folder / "columns.npz")
     return Corpus(
         np.load(folder / "vectors.npy", mmap_mode="r"),
@@ -96,15 +102,15 @@ def load(folder: Path) -> Corpus:
 def _fill_real(vectors: Half, real: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
     drawn = np.random.default_rng(seed).permutation(len(real))
     vectors[:] = real[np.sort(drawn[QUERIES_MAX : QUERIES_MAX + len(vectors)])]
-    asked: npt.NDArray[np.float32] = real[drawn[:QUERIES_MAX]]
-    return asked
+    queries: npt.NDArray[np.float32] = real[drawn[:QUERIES_MAX]]
+    return queries
 
 
 def _fill_generated(vectors: Half, real: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
     generator = Generator(real, seed)
     for start in range(0, len(vectors), BLOCK):
         vectors[start : start + BLOCK] = generator.block(start // BLOCK)[: len(vectors) - start]
-    return generator.block(_HELD_OUT)[:QUERIES_MAX].astype(np.float32)
+    return generator.block(_QUERY_BLOCK)[:QUERIES_MAX].astype(np.float32)
 
 
 def _centroids(real: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ from benchmarks.peers.peer import EVERYTHING, Columns, Filter, Half, Postings, R
 
 
 class Peer:
-    """Float32 vectors, scanned."""
+    """A scan of float32 vectors."""
 
     name = "faiss-flat"
     version = str(faiss.__version__)
@@ -35,10 +35,10 @@ class Peer:
         faiss.omp_set_num_threads(1)
 
     def set_effort(self, effort: int) -> None:
-        """Exact: nothing to set."""
+        """Do nothing: the search is exact."""
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Scan all rows; the selector says which count."""
+        """Scan all rows; a selector says which pass."""
         found = self._index.search(query[None], k, params=self._params(wanted))[1][0]
         rows: Rows = found[found >= 0]
         return rows
@@ -52,12 +52,12 @@ class Peer:
         return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
 
     def disk_bytes(self) -> int:
-        """Everything."""
+        """Return the size of all files."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
-        """Threads only."""
+        """Return the number of threads."""
         return {"threads": 1}
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""

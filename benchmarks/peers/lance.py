@@ -16,8 +16,11 @@ import pyarrow as pa
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes, where
 
 _BATCH = 50_000
+"""Rows written at once."""
 _PARTITION_ROWS = 1_048_576
+"""Rows that get a partition of their own, by LanceDB's documentation."""
 _REFINE = 2
+"""refine_factor: candidates compared with full vectors, as a multiple of k."""
 
 
 class Peer:
@@ -51,19 +54,19 @@ class Peer:
         self._effort = effort
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Search the graphs, then compare the best with full vectors."""
-        ef = max(self._effort, k * _REFINE)  # it refuses less
+        """Search the graphs, then re-rank the best by full vectors."""
+        ef = max(self._effort, k * _REFINE)  # it refuses a lower one
         search = self._table.search(query).limit(k).ef(ef).refine_factor(_REFINE).select(["id"])
         if condition := where(wanted):
             search = search.where(condition, prefilter=True)
         return np.asarray(search.to_arrow()["id"]).astype(np.int64)
 
     def disk_bytes(self) -> int:
-        """Everything."""
+        """Return the size of all files."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
-        """How the table was indexed."""
+        """Return how the table was indexed."""
         return {
             "index": "IVF_HNSW_SQ",
             "num_partitions": self._partitions,
@@ -75,7 +78,7 @@ class Peer:
         }
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""
 
 
 def _batch(vectors: Half, columns: Columns, start: int) -> pa.RecordBatch:

@@ -1,7 +1,7 @@
-"""One peer, measured in a process of its own: build, then every case with rising effort until recall is reached.
+"""Measure one peer in a process of its own: build, then every case with rising effort until the recall is reached.
 
-What a sample holds: one call of `search`, from query vector and filter to row numbers, one at a time. After the build
-the process may use one core only; a server that is a process of its own is left as it is.
+A sample is one call of `search`, from query vector and filter to row numbers; one query at a time. After the build the
+process may use one core only; a server that is a process of its own is not restricted.
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ from benchmarks.peers.peer import EVERYTHING, Peer, Postings, Rows
 from benchmarks.result import SAMPLES, rounded_us
 
 K = max(DEPTHS)
+"""Rows that a search returns."""
 WARM_UP = 20
+"""Queries before the measured ones."""
 QUERIES_MIN = 20
+"""Queries of a case at one effort, at least, however slow the peer is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """recall: of the 100 nearest, to be reached. budget_s: for one case at one effort, after which QUERIES_MIN do."""
+    """How to measure.
+
+    recall: of the 100 nearest, to be reached.
+    budget_s: time for one case at one effort; QUERIES_MIN are asked at least.
+    cores: that the peer may use while it searches.
+    """
 
     recall: float = 0.98
     budget_s: float = 10.0
@@ -39,7 +47,7 @@ class Plan:
 
 
 def measure(peer: Peer, corpus: Corpus, cases: list[Case], folder: Path, plan: Plan) -> dict[str, Any]:
-    """Build and search; returns everything measured, of cases with their sweeps."""
+    """Build and search; returns the values of the result, with the sweep of each case."""
     with built(peer, corpus, folder) as values, pin(plan.cores) as cores:
         return {
             **values,
@@ -50,11 +58,11 @@ def measure(peer: Peer, corpus: Corpus, cases: list[Case], folder: Path, plan: P
 
 @contextmanager
 def built(peer: Peer, corpus: Corpus, folder: Path) -> Iterator[dict[str, Any]]:
-    """Build, warm up, and close in the end; yields what is known of the peer so far."""
+    """Build and warm up, and close at the end; yields settings, sizes and build time."""
     before = _memory_bytes()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     peer.build(corpus.vectors, corpus.columns, folder)
-    build_s = time.perf_counter() - begun
+    build_s = time.perf_counter() - started
     try:
         for query in corpus.queries[:WARM_UP]:
             peer.search(query, K, EVERYTHING)
@@ -71,7 +79,7 @@ def built(peer: Peer, corpus: Corpus, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def sweep(peer: Peer, corpus: Corpus, case: Case, plan: Plan) -> dict[str, Any]:
-    """Ask every query of a case, with rising effort until the recall is reached."""
+    """Search every query of a case, with rising effort until the recall is reached."""
     if not peer.filters and case.filters[0] != EVERYTHING:
         return {"skipped": peer.limits}
     points = []
@@ -88,9 +96,9 @@ def sweep(peer: Peer, corpus: Corpus, case: Case, plan: Plan) -> dict[str, Any]:
 
 
 def _point(peer: Peer, corpus: Corpus, case: Case, effort: int, plan: Plan) -> dict[str, Any]:
-    ask = _asked(peer, corpus, case)
+    search = _search_of(peer, corpus, case)
     for index in range(min(WARM_UP, len(corpus.queries))):
-        ask(index)
+        search(index)
     samples: list[float] = []
     answers: list[Rows] = []
     gc.collect()
@@ -99,10 +107,10 @@ def _point(peer: Peer, corpus: Corpus, case: Case, effort: int, plan: Plan) -> d
         cpu = cpu_s(peer.server_pid)
         until = time.perf_counter() + plan.budget_s
         for index in range(len(corpus.queries)):
-            begun = time.perf_counter()
-            answers.append(ask(index))
+            started = time.perf_counter()
+            answers.append(search(index))
             ended = time.perf_counter()
-            samples.append(ended - begun)
+            samples.append(ended - started)
             if ended > until and len(samples) >= QUERIES_MIN:
                 break
         cpu = cpu_s(peer.server_pid) - cpu
@@ -112,8 +120,8 @@ def _point(peer: Peer, corpus: Corpus, case: Case, effort: int, plan: Plan) -> d
     return {"effort": effort, "cpu_us": cpu_us, **summary(samples, mean_recall(corpus, case, answers))}
 
 
-def _asked(peer: Peer, corpus: Corpus, case: Case) -> Callable[[int], Rows]:
-    """Return what asks query i: by its vector, or by its row, which is read and left out of the answer."""
+def _search_of(peer: Peer, corpus: Corpus, case: Case) -> Callable[[int], Rows]:
+    """Return a function that searches query i: by vector, or by row, which is read and left out of the answer."""
     if corpus.query_rows is None or not case.by_id:
         return lambda index: peer.search(corpus.queries[index], K, case.filters[index])
     rows = corpus.query_rows.tolist()
@@ -128,7 +136,7 @@ def _asked(peer: Peer, corpus: Corpus, case: Case) -> Callable[[int], Rows]:
 
 
 def summary(samples: list[float], recall: list[float]) -> dict[str, Any]:
-    """Return recall at DEPTHS, percentiles in microseconds, and all samples, of seconds."""
+    """Return recall at DEPTHS, percentiles and samples in microseconds. samples: seconds."""
     percentiles = np.percentile(np.array(samples) * 1e6, [50, 95, 99])
     return {
         **{f"recall@{depth}": round(float(value), 4) for depth, value in zip(DEPTHS, recall, strict=True)},
@@ -138,7 +146,7 @@ def summary(samples: list[float], recall: list[float]) -> dict[str, Any]:
 
 
 def mean_recall(corpus: Corpus, case: Case, answers: list[Rows]) -> list[float]:
-    """Return the means of recall at DEPTHS of the first answers of a case."""
+    """Return the mean recall at DEPTHS of the first answers of a case."""
     postings = Postings(corpus.columns)
     shares = []
     for index, rows in enumerate(answers):
@@ -150,32 +158,32 @@ def mean_recall(corpus: Corpus, case: Case, answers: list[Rows]) -> list[float]:
 
 @contextmanager
 def pin(cores: int) -> Iterator[int]:
-    """Let all threads of this process run on its last `cores` cores only; yields how many it may use."""
+    """Restrict all threads of this process to its last `cores` cores; yields how many there are."""
     if not hasattr(os, "sched_setaffinity"):
         yield os.cpu_count() or 1
         return
     before = os.sched_getaffinity(0)
-    kept = set(sorted(before)[-cores:])
-    _allow(kept)
+    allowed = set(sorted(before)[-cores:])
+    _allow(allowed)
     try:
-        yield len(kept)
+        yield len(allowed)
     finally:
         _allow(before)
 
 
 def _allow(cores: set[int]) -> None:
     for thread in Path("/proc/self/task").iterdir():
-        with suppress(ProcessLookupError):  # it may have ended meanwhile
+        with suppress(ProcessLookupError):  # the thread has ended
             os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_s(server_pid: int | None) -> float:
-    """Return the processor time used so far by this process and a server: what others' load hardly changes."""
+    """Return the processor time of this process and a server so far; load of other programs hardly changes it."""
     return time.process_time() + (0.0 if server_pid is None else processor_s(server_pid))
 
 
 def _memory_bytes() -> int:
-    """Return this process's resident memory, mapped files included, after unused memory was given back."""
+    """Return this process's resident memory, mapped files included, after freed memory is given back."""
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

@@ -14,12 +14,15 @@ from pymilvus import DataType, MilvusClient
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes, where
 
 M = 32
+"""Links of a node of the graph."""
 EF_CONSTRUCTION = 200
+"""Candidates for a node's links while the graph is built."""
 _BATCH = 10_000
+"""Rows inserted at once."""
 
 
 class Peer:
-    """A local file, asked over gRPC from within the process, as pymilvus does it."""
+    """A local file, called over gRPC within the process, as pymilvus does it."""
 
     name = "milvus-lite"
     version = importlib.metadata.version("milvus-lite")
@@ -59,18 +62,18 @@ class Peer:
         self._effort = effort
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Ask for ids only."""
+        """Search, and return ids only."""
         params = {"metric_type": "IP", "params": {"ef": self._effort}}
         condition = where(wanted).replace(" AND ", " and ").replace(" IN (", " in [").replace(")", "]")
         found = self._client.search("articles", [query], filter=condition, limit=k, search_params=params)
         return np.array([hit["id"] for hit in found[0]], np.int64)
 
     def disk_bytes(self) -> int:
-        """Everything."""
+        """Return the size of all files."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
-        """How the graphs were built."""
+        """Return how the graphs were built."""
         return {
             "index": "HNSW",
             "M": M,

@@ -1,7 +1,7 @@
-"""The interface that every vector search is measured behind, and what several implementations share.
+"""The interface of every vector search that is measured, and what several implementations share.
 
-Vectors are float16 (n, d), which all hold exactly in whatever precision: no one is judged by another's rounding.
-Nearness is the inner product. Rows are in time order and their numbers are the ids.
+Vectors are float16 (n, d), so that every peer stores them exactly and none is judged by another's rounding.
+Similarity is the inner product. Rows are in time order, and row numbers are the ids.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Label = Literal["section", "site"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """What filters look at, one value a row. published_at_ms ascends. section follows content; site does not."""
+    """Columns to filter by, one value a row. published_at_ms ascends. section follows content; site does not."""
 
     published_at_ms: npt.NDArray[np.int64]
     section: npt.NDArray[np.int32]
@@ -35,7 +35,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Published in [from_ms, until_ms), and the label one of `codes`. None and "" do not narrow."""
+    """Rows published in [from_ms, until_ms) whose label is one of `codes`. None and "" do not restrict."""
 
     from_ms: int | None = None
     until_ms: int | None = None
@@ -44,6 +44,7 @@ class Filter:
 
 
 EVERYTHING = Filter()
+"""The filter that every row passes."""
 
 
 class Peer(Protocol):
@@ -52,22 +53,22 @@ class Peer(Protocol):
     name: str
     version: str
     efforts: tuple[int, ...]
-    """Values of the knob that buys recall with time, cheapest first; one value where search is exact or fixed."""
+    """Values of the setting that trades time for recall, cheapest first; one value if search is exact or fixed."""
     filters: bool
-    """Whether it takes a filter that narrows."""
+    """Whether it supports filters."""
     rows_max: int
-    """More rows are not tried: too slow, or too large for this machine."""
+    """Largest corpus that is tried; a larger one is too slow or too large for this machine."""
     server_pid: int | None
     """The process that searches, if it is not this one."""
     limits: str
-    """What it does not do, in a sentence; empty if nothing that is measured here."""
+    """What it lacks of what is measured here, in a sentence; empty if nothing."""
 
     def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
         """Index all rows, on all cores, and leave everything on disk in `folder`, which is empty."""
         ...
 
     def set_effort(self, effort: int) -> None:
-        """Search with this much effort from now on."""
+        """Use this one of `efforts` from now on."""
         ...
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
@@ -75,20 +76,20 @@ class Peer(Protocol):
         ...
 
     def disk_bytes(self) -> int:
-        """Return what it keeps on disk."""
+        """Return its size on disk."""
         ...
 
     def settings(self) -> dict[str, Setting]:
-        """Return every setting that was not left at its default, and how threads are bounded."""
+        """Return every setting that is not a default, and how threads are limited."""
         ...
 
     def close(self) -> None:
-        """End what was started."""
+        """Stop what `build` started."""
         ...
 
 
 class Postings:
-    """Rows by label code, for libraries that know vectors only: what an application around them would keep."""
+    """Rows by label code, for libraries without columns: what an application around them would hold."""
 
     def __init__(self, columns: Columns) -> None:
         """Sort the rows of each label by code."""

@@ -1,7 +1,7 @@
-"""Postgres with pgvector: a real server, asked over its Unix socket.
+"""Postgres with pgvector: a real server, called over its Unix socket.
 
 Tuned by pgvector's README: halfvec with HNSW, the graph built in maintenance_work_mem by parallel workers after a
-binary COPY, iterative scans for filters with the result put in order by a materialised query, B-trees on the filtered
+binary COPY, iterative scans for filters with the result ordered by a materialised query, B-trees on the filtered
 columns, VACUUM ANALYZE, prepared statements in binary.
 """
 
@@ -18,7 +18,9 @@ from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector
 from benchmarks.peers.server import SERVER_SETTINGS, conditions, copy_rows, start
 
 M = 32
+"""Links of a node of the graph."""
 EF_CONSTRUCTION = 200
+"""Candidates for a node's links while the graph is built."""
 _SESSION = {
     "hnsw.iterative_scan": "relaxed_order",
     "hnsw.max_scan_tuples": "200000",
@@ -69,7 +71,7 @@ class Peer:
         self._connection.execute(f"SET hnsw.ef_search = {effort}")
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """One prepared statement; the planner chooses between the graph and the B-trees."""
+        """Run one prepared statement; the planner chooses between the graph and the B-trees."""
         condition, values = conditions(wanted)
         statement = f"""WITH nearest AS MATERIALIZED (SELECT id, embedding <#> %s AS distance FROM articles {condition}
             ORDER BY distance LIMIT {k}) SELECT id FROM nearest ORDER BY distance + 0"""
@@ -77,11 +79,11 @@ class Peer:
         return np.array([row[0] for row in cursor.fetchall()], np.int64)
 
     def disk_bytes(self) -> int:
-        """Table and indexes, without the server's log."""
+        """Return the size of table and indexes, without the server's log."""
         return int(str(self._one("SELECT pg_total_relation_size('articles')")))
 
     def settings(self) -> dict[str, Setting]:
-        """Server, session and index."""
+        """Return the settings of server, session and index."""
         return {
             "postgres": str(self._one("SHOW server_version")),
             "m": M,

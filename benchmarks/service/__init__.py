@@ -1,1 +1,1 @@
-"""Whole answers of a running service: latency, throughput, start, memory; beside the empty call of the same server."""
+"""Whole answers of a running service beside the empty call of the same server; start and memory."""

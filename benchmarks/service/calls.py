@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-EMPTY, FILL, DRAFT, LIST = "empty", "fill_slots by id", "fill_slots by draft", "list_related by id"
+EMPTY = "empty"
+"""The health check."""
+FILL = "fill_slots by id"
+"""A page that was not asked for before."""
 AGAIN = "fill_slots by id, again"
-"""Of the same few pages over and over, as front pages are asked for; FILL is every time of another."""
+"""One of a few pages that are asked for again and again, like front pages."""
+DRAFT = "fill_slots by draft"
+"""A page that is not stored."""
+LIST = "list_related by id"
+"""A list of related articles."""
 ENCODING = "encoding alone"
-"""No call: encoding a draft's texts, without a service."""
+"""No call, but encoding the texts of a draft without a service."""
 METHODS = {
     EMPTY: "/grpc.health.v1.Health/Check",
     FILL: "/related_news.v1.RelatedNewsService/FillSlots",
@@ -14,3 +21,4 @@ METHODS = {
     DRAFT: "/related_news.v1.RelatedNewsService/FillSlots",
     LIST: "/related_news.v1.RelatedNewsService/ListRelated",
 }
+"""gRPC method of each call."""

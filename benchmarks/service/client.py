@@ -1,7 +1,7 @@
-"""Those who ask, in a process of their own: `connect` once, then `run` blocks of calls.
+"""Clients, in a process of their own: `connect` once, then `run` blocks of calls.
 
-One client at a time asks by blocking calls, which cost least; several by asyncio. Each asks again as soon as it has its
-answer (a closed loop). Requests are bytes and answers stay bytes, so that what is timed is gRPC and the service.
+One client makes blocking calls, which cost least; several are tasks of asyncio. Each asks again as soon as it has its
+answer (a closed loop). Requests are bytes and answers stay bytes, so that only gRPC and the service are timed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ from benchmarks.service.calls import DRAFT, FILL, LIST, METHODS
 from benchmarks.service.hosting import pin
 
 TIMEOUT_S = 60.0
-LEAST_EACH = 2
-"""So many answers each client gets in a block, however long that takes: encoding drafts for 64 takes seconds."""
-_CONNECTIONS_A_WORKER = 4
+"""Deadline of one call, seconds."""
+ANSWERS_MIN = 2
+"""Answers that each client gets in a block, however long that takes; 64 drafts take seconds."""
+_CONNECTIONS_PER_WORKER = 4
+"""Connections of several clients, where there are several workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some calls in a row. samples: seconds each. seconds: until the last answer. own_s, server_s: processor time."""
+    """Consecutive calls of one case.
+
+    samples: seconds of each call. seconds: from the first call to the last answer.
+    own_s, server_s: processor time of the clients and of the service.
+    """
 
     samples: list[float]
     seconds: float
@@ -46,7 +52,7 @@ class _Client:
         self._many = self._loop.run_until_complete(self._connect(connections))
 
     async def _connect(self, connections: int) -> dict[str, list[Any]]:
-        options = [("grpc.use_local_subchannel_pool", 1)]  # else all share one connection, and with it one worker
+        options = [("grpc.use_local_subchannel_pool", 1)]  # otherwise all share one connection, and so one worker
         channels = [grpc.aio.insecure_channel(self._address, options=options) for _ in range(connections)]
         return {name: [channel.unary_unary(method) for channel in channels] for name, method in METHODS.items()}
 
@@ -64,10 +70,10 @@ def _one(call: Any, requests: Iterator[bytes], seconds: float) -> list[float]:
     samples: list[float] = []
     clock = time.perf_counter
     until = clock() + seconds
-    while len(samples) < LEAST_EACH or clock() < until:
-        begun = clock()
+    while len(samples) < ANSWERS_MIN or clock() < until:
+        started = clock()
         call(next(requests), timeout=TIMEOUT_S)
-        samples.append(clock() - begun)
+        samples.append(clock() - started)
     return samples
 
 
@@ -77,12 +83,12 @@ async def _several(calls: Sequence[Any], requests: Iterator[bytes], clients: int
     until = clock() + seconds
 
     async def ask(call: Any) -> None:
-        asked = 0
-        while asked < LEAST_EACH or clock() < until:
-            asked += 1
-            begun = clock()
+        answered = 0
+        while answered < ANSWERS_MIN or clock() < until:
+            answered += 1
+            started = clock()
             await call(next(requests), timeout=TIMEOUT_S)
-            samples.append(clock() - begun)
+            samples.append(clock() - started)
 
     await asyncio.gather(*(ask(calls[number % len(calls)]) for number in range(clients)))
     return samples
@@ -92,16 +98,16 @@ _client: _Client
 
 
 def connect(cores: frozenset[int], address: str, workers: int, requests: dict[str, list[bytes]]) -> None:
-    """Begin in a new process: take these cores, connect, and prepare the calls of METHODS."""
+    """Start in a new process: pin it to these cores, connect, and prepare the calls of METHODS."""
     global _client
     pin(cores)
-    _client = _Client(address, 1 if workers == 1 else workers * _CONNECTIONS_A_WORKER, requests)
+    _client = _Client(address, 1 if workers == 1 else workers * _CONNECTIONS_PER_WORKER, requests)
 
 
 def warm_up(calls: int) -> dict[str, float]:
-    """Ask every call a few times; returns the mean number of links in the answers of each.
+    """Make every call `calls` times; returns the mean number of links in the answers of each.
 
-    Raises RuntimeError if answers are empty: nothing would have been measured.
+    Raises RuntimeError if answers have no links: they would measure nothing.
     """
     links = dict.fromkeys(METHODS, 0.0)
     for name in METHODS:
@@ -119,12 +125,12 @@ def warm_up(calls: int) -> dict[str, float]:
 
 
 def run(name: str, clients: int, seconds: float) -> Block:
-    """Let so many clients ask a call of METHODS for so long, garbage collection off."""
+    """Let `clients` clients make a call of METHODS for `seconds`, with garbage collection off."""
     gc.collect()
     gc.disable()
     try:
-        used, begun = time.process_time(), time.perf_counter()
+        used, started = time.process_time(), time.perf_counter()
         samples = _client.run(name, clients, seconds)
-        return Block(samples, time.perf_counter() - begun, time.process_time() - used)
+        return Block(samples, time.perf_counter() - started, time.process_time() - used)
     finally:
         gc.enable()

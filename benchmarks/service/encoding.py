@@ -1,4 +1,4 @@
-"""Encoding drafts alone, in a process of its own, as the service's encoder process does it for one draft at a time."""
+"""Encode drafts without a service, one at a time, in a process of its own, as the service's encoder does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from benchmarks.service.client import LEAST_EACH, Block
+from benchmarks.service.client import ANSWERS_MIN, Block
 from benchmarks.service.hosting import pin
 from recommender.encoding.embedder import Embedder
 
@@ -23,35 +23,35 @@ _encoder: _Encoder
 
 
 def load(cores: frozenset[int], make: Callable[[], Embedder], texts: list[list[str]]) -> None:
-    """Begin in a new process: take the service's cores, so that torch sees as many as there, and load the model."""
+    """Start in a new process: pin it to the service's cores, so that torch sees as many, and load the model."""
     global _encoder
     pin(cores)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     embedder = make()
-    load_s = time.perf_counter() - begun
-    for some in texts[:LEAST_EACH]:
+    load_s = time.perf_counter() - started
+    for some in texts[:ANSWERS_MIN]:
         embedder.encode(some)
     _encoder = _Encoder(embedder, itertools.cycle(texts), load_s)
 
 
 def load_seconds() -> float:
-    """Return how long loading took, imports included."""
+    """Return how long loading the model took, imports included."""
     return _encoder.load_s
 
 
 def run(seconds: float) -> Block:
-    """Encode one draft's texts after the other for so long, garbage collection off."""
+    """Encode the texts of one draft after the other for `seconds`, with garbage collection off."""
     samples: list[float] = []
     clock = time.perf_counter
     gc.collect()
     gc.disable()
     try:
         used, start = time.process_time(), clock()
-        while len(samples) < LEAST_EACH or clock() < start + seconds:
+        while len(samples) < ANSWERS_MIN or clock() < start + seconds:
             some = next(_encoder.texts)
-            begun = clock()
+            started = clock()
             _encoder.embedder.encode(some)
-            samples.append(clock() - begun)
+            samples.append(clock() - started)
         return Block(samples, clock() - start, time.process_time() - used)
     finally:
         gc.enable()

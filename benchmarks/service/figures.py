@@ -1,4 +1,4 @@
-"""From samples to figures, ratios and the table."""
+"""Figures, ratios and the table of a run, made of its samples."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from benchmarks.service.calls import AGAIN, DRAFT, EMPTY, ENCODING, FILL, LIST
 from benchmarks.service.client import Block
 from benchmarks.service.turns import PAUSED, WRITES
 
-SAMPLES_KEPT = 5_000
+SAMPLES_MAX = 5_000
+"""Samples of one case that are kept, evenly spread over all."""
 
 Figures = dict[str, Any]
 
 
 def figures(blocks: Sequence[Block]) -> Figures:
-    """Sum up the blocks of one case. Percentiles are of all samples; of many, evenly thinned, SAMPLES_KEPT are kept.
+    """Return the figures of all blocks of one case. Percentiles are of all samples; SAMPLES_MAX are kept.
 
-    asking_busy, serving_busy: processors that those who ask and the service used on average.
+    asking_busy, serving_busy: cores that the clients and the service used on average.
     """
     samples = np.concatenate([np.array(block.samples) for block in blocks])
     seconds = sum(block.seconds for block in blocks)
@@ -36,24 +37,24 @@ def figures(blocks: Sequence[Block]) -> Figures:
         "p50_us_by_round": [round(float(np.median(block.samples)) * 1e6, 1) for block in blocks],
         "asking_busy": round(sum(block.own_s for block in blocks) / seconds, 2),
         "serving_busy": round(sum(block.server_s for block in blocks) / seconds, 2),
-        SAMPLES: rounded_us(thinned(samples, SAMPLES_KEPT).tolist()),
+        SAMPLES: rounded_us(thinned(samples, SAMPLES_MAX).tolist()),
     }
 
 
-def thinned(samples: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
-    """Return at most so many samples, evenly spread over all of them, in their order."""
-    if len(samples) <= most:
+def thinned(samples: npt.NDArray[np.float64], count_max: int) -> npt.NDArray[np.float64]:
+    """Return at most `count_max` samples, evenly spread over all, in their order."""
+    if len(samples) <= count_max:
         return samples
-    return samples[np.arange(most) * len(samples) // most]
+    return samples[np.arange(count_max) * len(samples) // count_max]
 
 
 def ratios(cases: Mapping[str, Figures]) -> dict[str, float]:
-    """Return what the project controls: calls against the empty call, drafts against encoding, writes against none."""
-    found: dict[str, float] = {}
+    """Return the ratios of calls to the empty call, of drafts to encoding, and with writes to without."""
+    by_name: dict[str, float] = {}
 
     def add(name: str, figure: str, one: str, other: str) -> None:
         if one in cases and other in cases:
-            found[name] = round(cases[one][figure] / cases[other][figure], 3)
+            by_name[name] = round(cases[one][figure] / cases[other][figure], 3)
 
     for call in (FILL, AGAIN, LIST):
         add(f"{call}/1", "p50_us", f"{call}/1", f"{EMPTY}/1")
@@ -64,13 +65,13 @@ def ratios(cases: Mapping[str, Figures]) -> dict[str, float]:
         add(f"drafts {clients} over 1", "per_second", f"{DRAFT}/{clients}", f"{DRAFT}/1")
     for name, figure in (("p50", "p50_us"), ("p99", "p99_us")):
         add(f"{name} with writes over without", figure, f"{FILL}/1/{WRITES}", f"{FILL}/1/{PAUSED}")
-    return found
+    return by_name
 
 
 def per_article(memory: Mapping[str, Mapping[str, float]], articles: int) -> dict[str, Any]:
-    """Return memory by process, and bytes an article of all but the encoder, whose model is the same for any archive.
+    """Return memory by process, and bytes an article without the encoder, whose model is the same for any archive.
 
-    In all and in two parts: anonymous, and pages of files, which the system can take back.
+    Bytes an article are given in total, and apart for anonymous memory and for file pages, which the system can evict.
     """
     ours = [size for name, size in memory.items() if not name.startswith("encoder")]
     parts = {"bytes": "pss_mib", "anonymous_bytes": "anonymous_mib", "file_bytes": "file_mib"}
@@ -82,7 +83,7 @@ def per_article(memory: Mapping[str, Mapping[str, float]], articles: int) -> dic
 
 
 def table(values: Mapping[str, Any]) -> str:
-    """Return cases and ratios of a result in Markdown."""
+    """Return cases and ratios of a run in Markdown."""
     lines = [
         "| call / clients | calls/s | p50 ms | p95 ms | p99 ms | asking | serving |",
         "| --- " + "| ---: " * 6 + "|",

@@ -1,4 +1,4 @@
-"""A real service in processes of its own, on its own cores; its start, processor time and memory. Linux only."""
+"""A real service in processes of its own, on its own cores: start, processor time, memory. Linux only."""
 
 from __future__ import annotations
 
@@ -18,52 +18,57 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from benchmarks.machine import processor_s
 
 REAL = "indexer"
-"""The command line's module."""
-START_S = 600.0
-STOP_S = 30.0
+"""Module of the real command line."""
+START_TIMEOUT_S = 600.0
+"""Longest wait until the service is SERVING."""
+STOP_TIMEOUT_S = 30.0
+"""Longest wait until the service has stopped; then it is killed."""
 _COMPACT_AFTER = 1_000_000
+"""Setting of the service that keeps it from writing snapshots."""
 _KINDS = {"recommender.processes.worker": "worker", "encoder": "encoder"}
+"""Kinds of processes by a part of their command."""
 _MEMORY = {"Rss": "rss_mib", "Pss": "pss_mib", "Pss_Anon": "anonymous_mib", "Pss_File": "file_mib"}
+"""Figures of memory by their names in /proc/PID/smaps_rollup."""
 _KIB_IN_MIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which processors those who ask may use, and which the service. The same where there is only one."""
+    """Cores of the clients (asking) and of the service (serving); the same if there is only one."""
 
     asking: frozenset[int]
     serving: frozenset[int]
 
     @staticmethod
     def split() -> Cores:
-        """Give the last processor to those who ask, all others to the service."""
+        """Give the last core to the clients and all others to the service."""
         every = sorted(os.sched_getaffinity(0))
         return Cores(frozenset(every[-1:]), frozenset(every[:-1] or every))
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service that answers. start_s: from starting its process to SERVING."""
+    """A service that is SERVING. start_s: time from starting its process until then."""
 
     address: str
     pid: int
     start_s: float
 
     def processes(self) -> dict[str, int]:
-        """Return the ids of its lasting processes by name, such as "worker 0"; one that writes a snapshot is none."""
-        found = {"supervisor": self.pid}
+        """Return the ids of its processes by name, such as "worker 0", without one that writes a snapshot."""
+        pids = {"supervisor": self.pid}
         for pid in map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()):
             command = _command(pid)
             for kind in (kind for part, kind in _KINDS.items() if part in command):
-                found[f"{kind} {sum(name.startswith(kind) for name in found)}"] = pid
-        return found
+                pids[f"{kind} {sum(name.startswith(kind) for name in pids)}"] = pid
+        return pids
 
     def used_s(self) -> float:
         """Return the processor time of these processes so far, to a hundredth of a second."""
         return sum(map(processor_s, self.processes().values()))
 
     def memory(self) -> dict[str, dict[str, float]]:
-        """Return MiB of each process; pss: its share of what several map, anonymous and file: the two parts of it."""
+        """Return MiB of each process. PSS divides shared pages; its parts are anonymous and file pages."""
         return {name: _memory(pid) for name, pid in self.processes().items()}
 
 
@@ -71,10 +76,10 @@ class Running:
 def serving(
     data_dir: Path, cores: Cores, *, workers: int = 1, module: str = REAL, more: tuple[str, ...] = ()
 ) -> Iterator[Running]:
-    """Start `related-news serve` on a free port of loopback, wait until its health is SERVING; stop it at the end.
+    """Start `related-news serve` on a free port of loopback, wait until its health is SERVING, and stop it at the end.
 
-    It writes no snapshot meanwhile, unless half as many articles as it has are written. module: of the command line.
-    more: arguments of that module. Settings of the environment and of the working folder do not count.
+    It writes no snapshot unless half as many articles as it has are written. Settings of the environment and of the
+    working folder do not count. module: the module of the command line. more: further arguments of that module.
     """
     config = data_dir / "benchmark.toml"
     config.write_text(f"[index]\ncompact_after = {_COMPACT_AFTER}\n")
@@ -82,7 +87,7 @@ def serving(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RELATED_NEWS_")}
     log = data_dir / "benchmark.log"
     with log.open("w") as stream, _on(cores.serving):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         command = [sys.executable, "-m", module, *more, *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment)
     try:
@@ -92,18 +97,18 @@ def serving(
             raise RuntimeError(f"the service does not start: {log.read_text()[-2_000:]}")
         address = line.removeprefix("serving on ").strip()
         _wait_until_serving(address)
-        yield Running(address, process.pid, round(time.perf_counter() - begun, 3))
+        yield Running(address, process.pid, round(time.perf_counter() - started, 3))
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=STOP_S)
+            process.communicate(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
 
 
 def pin(cores: frozenset[int]) -> None:
-    """Let this thread, and threads and processes that it starts from now on, run on these cores only."""
+    """Restrict this thread, and threads and processes that it starts later, to these cores."""
     os.sched_setaffinity(0, cores)
 
 
@@ -120,19 +125,22 @@ def _on(cores: frozenset[int]) -> Iterator[None]:
 def _wait_until_serving(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         check, request = _stub(channel).Check, health_pb2.HealthCheckRequest()
-        while check(request, timeout=START_S, wait_for_ready=True).status != health_pb2.HealthCheckResponse.SERVING:
+        while (
+            check(request, timeout=START_TIMEOUT_S, wait_for_ready=True).status
+            != health_pb2.HealthCheckResponse.SERVING
+        ):
             time.sleep(0.001)
 
 
 def _stub(channel: grpc.Channel) -> Any:
-    """Return what the types of grpcio-health-checking leave out."""
+    """Return a stub of the health service, which grpcio-health-checking has no types for."""
     return health_pb2_grpc.HealthStub(channel)
 
 
 def _command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except FileNotFoundError:  # it has just ended
+    except FileNotFoundError:  # the process has ended
         return ""
 
 

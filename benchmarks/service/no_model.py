@@ -1,7 +1,7 @@
-"""`related-news` with an encoder process that loads no model, to see what the rest of a start takes.
+"""`related-news` with an encoder process that loads no model, to measure the rest of a start.
 
-python -m benchmarks.service.no_model OPTIONS serve: as `related-news OPTIONS serve`. Everything else is real: the
-encoder's process with its imports, the supervisor, the workers. Vectors of drafts mean nothing.
+python -m benchmarks.service.no_model OPTIONS serve: as `related-news OPTIONS serve`. All else is real: the encoder
+process with its imports, the supervisor, the workers. Vectors of drafts have no meaning.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from recommender.processes.encoder import serve_encoder
 from recommender.processes.orders import StartEncoder
 
 MODULE = "benchmarks.service.no_model"
+"""Name of this module, to start it with `python -m`."""
 _AS_ENCODER = "encoder"
+"""Argument with which this module is the encoder process."""
 _MAX_TOKENS = 256
+"""Length limit that the missing model states."""
 
 
 class NoModel:
-    """An Embedder under the name of an index's own; vectors are of the right shape and mean nothing."""
+    """An Embedder with the name of an index's model; vectors have the right shape and no meaning."""
 
     def __init__(self, data_dir: Path) -> None:
         """Take the name and dimension of the index in `data_dir`, which has a snapshot."""
@@ -55,7 +58,7 @@ class NoModel:
 
 
 def _load(name: str, settings: Settings) -> Embedder:
-    del name  # the index's own
+    del name  # always that of the index
     return NoModel(settings.data_dir)
 
 
@@ -63,7 +66,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == [_AS_ENCODER]:
         run_child(StartEncoder, lambda orders: serve_encoder(orders, _load))
     else:
-        from indexer.cli.commands import main  # not for those who only want NoModel: it takes a second
+        from indexer.cli.commands import main  # takes a second, which users of NoModel do not need
 
         encoder = (sys.executable, "-m", MODULE, _AS_ENCODER)
         with mock.patch.object(supervisor, "Commands", partial(supervisor.Commands, encoder=encoder)):

@@ -1,6 +1,6 @@
-"""What is asked: requests as bytes, made before anything is timed, and the copy of the archive that is served.
+"""Requests, as bytes made before anything is timed, and the copy of the archive that is served.
 
-Pages by id are drawn from all articles. Drafts are of about 400 words, made of real articles' paragraphs, no two alike.
+Pages by id are drawn from all articles. Drafts have 400 words of real articles' paragraphs, no two alike.
 """
 
 from __future__ import annotations
@@ -34,19 +34,26 @@ from recommender.encoding.text_recipe import select_texts
 from recommender.errors import InvalidInputError
 from recommender.rpc.messages import kind_to, paragraphs_from
 
-IDS_MOST = 50_000
-FILLED = 50_000
-ASKED_AGAIN = 200
-DRAFTS_MOST = 2_000
+IDS_MAX = 50_000
+"""Pages that requests by id are drawn from, at most."""
+FIRST_REQUESTS = 50_000
+"""Distinct requests of pages that were not asked for before."""
+AGAIN_PAGES = 200
+"""Pages that are asked for again and again."""
+DRAFTS_MAX = 2_000
+"""Drafts, at most."""
 DRAFT_WORDS = 400
+"""Words of a draft."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """articles: in the archive. requests: of each call of METHODS, serialised, in the order in which they are asked.
+    """All requests of a run.
 
-    texts: of each draft what the encoder gets. has_texts: whether the archive's store holds its articles; a generated
-    archive's does not.
+    articles: number of articles in the archive.
+    requests: serialised requests of each call of METHODS, in order.
+    texts: texts that the encoder gets of each draft.
+    has_texts: whether the store has the articles' texts; that of a generated archive has none.
     """
 
     articles: int
@@ -57,7 +64,7 @@ class Questions:
 
 @contextmanager
 def served_copy(data_dir: Path) -> Iterator[Path]:
-    """Yield a copy beside a data folder, to be served and written to; snapshots, which never change, are linked."""
+    """Yield a copy of a data folder beside it, to serve and write to; snapshots, which never change, are hard links."""
     if not (data_dir / STORE_FILE).exists():
         raise typer.BadParameter(f"{data_dir} holds no index")
     with tempfile.TemporaryDirectory(dir=data_dir.parent, prefix=f"{data_dir.name}-served-") as name:
@@ -69,25 +76,25 @@ def served_copy(data_dir: Path) -> Iterator[Path]:
 
 
 def ask_about(data_dir: Path, drafts_of: Path | None, seed: int) -> Questions:
-    """Draw pages and make drafts. drafts_of: articles to make them of; None takes the archive's own.
+    """Draw pages and make drafts. drafts_of: file of articles to make drafts of; None takes the archive's own.
 
     Raises typer.BadParameter if there is nothing to make drafts of.
     """
     rng = np.random.default_rng(seed)
     live = open_live(data_dir)
     articles = live.count
-    ids = [live.record(int(row)).id for row in rng.permutation(live.rows())[:IDS_MOST]]
+    ids = [live.record(int(row)).id for row in rng.permutation(live.rows())[:IDS_MAX]]
     with closing(open_store(data_dir / STORE_FILE)) as store:
-        own = list(store.get_many(ids[:DRAFTS_MOST]).values())
+        own = list(store.get_many(ids[:DRAFTS_MAX]).values())
     material = _read(drafts_of, seed) if drafts_of else own
-    drafts = make_drafts(material, DRAFTS_MOST)
+    drafts = make_drafts(material, DRAFTS_MAX)
     if not drafts:
         place = drafts_of or "the index"
         raise typer.BadParameter(f"there are no texts to make drafts of in {place}; give others with --drafts")
     requests = {
         EMPTY: [health_pb2.HealthCheckRequest().SerializeToString()],
-        FILL: [first_time(ids[n % len(ids)], n) for n in range(FILLED)],
-        AGAIN: [related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids[:ASKED_AGAIN]],
+        FILL: [first_time(ids[n % len(ids)], n) for n in range(FIRST_REQUESTS)],
+        AGAIN: [related_pb.FillSlotsRequest(article_id=i).SerializeToString() for i in ids[:AGAIN_PAGES]],
         DRAFT: [related_pb.FillSlotsRequest(draft=draft).SerializeToString() for draft in drafts],
         LIST: [related_pb.ListRelatedRequest(article_id=i).SerializeToString() for i in reversed(ids)],
     }
@@ -95,14 +102,14 @@ def ask_about(data_dir: Path, drafts_of: Path | None, seed: int) -> Questions:
 
 
 def first_time(article_id: str, number: int) -> bytes:
-    """Return a request that no other equals, so that none is answered from memory: the page links to a made-up id."""
+    """Return a request that no other equals, so that it is not in the plan cache: the page links to a made-up id."""
     return related_pb.FillSlotsRequest(article_id=article_id, on_page_ids=[f"nothing-{number}"]).SerializeToString()
 
 
-def make_drafts(articles: Sequence[Article], most: int) -> list[related_pb.Draft]:
-    """Return at most so many distinct drafts of DRAFT_WORDS words: one from each article's beginning, then later ones.
+def make_drafts(articles: Sequence[Article], count_max: int) -> list[related_pb.Draft]:
+    """Return at most `count_max` distinct drafts of DRAFT_WORDS words: from each article's first paragraph, then later.
 
-    Where an article ends too soon, the next one's paragraphs follow.
+    If an article is too short, the paragraphs of the next one follow.
     """
     usable = [article for article in articles if any(paragraph.text for paragraph in article.paragraphs)]
     made: dict[bytes, related_pb.Draft] = {}
@@ -111,7 +118,7 @@ def make_drafts(articles: Sequence[Article], most: int) -> list[related_pb.Draft
         for at in range(len(usable)):
             draft = _draft(usable[at:] + usable[:at], skipped)
             made.setdefault(draft.SerializeToString(), draft)
-            if len(made) == most:
+            if len(made) == count_max:
                 return list(made.values())
     return list(made.values())
 
@@ -137,17 +144,17 @@ def _draft(articles: Sequence[Article], skipped: int) -> related_pb.Draft:
 
 
 def texts_of(draft: related_pb.Draft) -> list[str]:
-    """Return what the service has encoded of a draft."""
+    """Return the texts of a draft that the service encodes."""
     return select_texts(make_body(draft.title, draft.summary, paragraphs_from(draft.paragraphs))).all()
 
 
 def _read(path: Path, seed: int) -> list[Article]:
-    """Return the readable articles of a file, shuffled."""
+    """Return the valid articles of a file, shuffled."""
     clock_ms, articles = now_ms(), []
     for record in open_source(path).records():
         try:
             articles += [check(record, clock_ms).article] if isinstance(record, RawArticle) else []
         except InvalidInputError:
-            continue  # `related-news index` would say why
+            continue  # `related-news index` reports it
     np.random.default_rng(seed).shuffle(articles)
     return articles

@@ -1,4 +1,4 @@
-"""One run: start the service, let calls take turns, alone and beside writes, and sum up."""
+"""One run: start the service, let calls take turns, without and with writes, and return the figures."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from benchmarks.service.client import Block
 from benchmarks.service.figures import figures, per_article, ratios
 from benchmarks.service.hosting import REAL, Cores, Running, serving
 from benchmarks.service.questions import Questions
-from benchmarks.service.turns import AROUND_S, WRITES, Case, Plan, in_turns, reading_cases, writing_cases
+from benchmarks.service.turns import WRITES, WRITES_MARGIN_S, Case, Plan, in_turns, reading_cases, writing_cases
 from recommender.catalog.opening import SNAPSHOTS
 from recommender.catalog.snapshot.verified import CHECKED
 from recommender.encoding.embedder import Embedder
 
 _WARM_UP_CALLS = 30
+"""Calls of each kind before the measured ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a run is asked for. writes: a second, 0 for none. load: makes the service's encoder, in another process.
+class RunPlan:
+    """Parameters of a run.
 
-    module: of the service's command line.
+    workers: worker processes. writes: per second, 0 for none.
+    load: makes the service's encoder, in another process. module: the module of the service's command line.
     """
 
     plan: Plan
@@ -40,33 +42,35 @@ class Asked:
     module: str = REAL
 
 
-def measure(data_dir: Path, questions: Questions, asked: Asked) -> dict[str, Any]:
-    """Start a service on a folder that it may write to, and measure it as planned; returns the result's values."""
-    cores, plan, requests = Cores.split(), asked.plan, questions.requests
-    without_model_s = time_starts(data_dir, cores, asked.workers, no_model.MODULE, plan.starts)
-    again_s = time_starts(data_dir, cores, asked.workers, no_model.MODULE, 1 + plan.starts, anew=False)[1:]
-    starts_s = time_starts(data_dir, cores, asked.workers, asked.module, plan.starts - 1)
+def measure(data_dir: Path, questions: Questions, run_plan: RunPlan) -> dict[str, Any]:
+    """Start a service on a folder that it may write to, and measure it; returns the values of the result."""
+    cores, plan, requests = Cores.split(), run_plan.plan, questions.requests
+    without_model_s = time_starts(data_dir, cores, run_plan.workers, no_model.MODULE, plan.starts)
+    again_s = time_starts(data_dir, cores, run_plan.workers, no_model.MODULE, 1 + plan.starts, anew=False)[1:]
+    starts_s = time_starts(data_dir, cores, run_plan.workers, run_plan.module, plan.starts - 1)
     written = writing.Written()
     _forget_checks(data_dir)
-    with serving(data_dir, cores, workers=asked.workers, module=asked.module) as service:
+    with serving(data_dir, cores, workers=run_plan.workers, module=run_plan.module) as service:
         starts_s.append(service.start_s)
-        with _process(client.connect, cores.asking, service.address, asked.workers, requests) as asking:
+        with _process(client.connect, cores.asking, service.address, run_plan.workers, requests) as asking:
             links = asking.submit(client.warm_up, _WARM_UP_CALLS).result()
-            with _process(encoding.load, cores.serving, asked.load, questions.texts) as encoder:
+            with _process(encoding.load, cores.serving, run_plan.load, questions.texts) as encoder:
                 load_s = encoder.submit(encoding.load_seconds).result()
-                crew = _Crew(service, asking, plan.block_s, encoder=encoder)
-                blocks = in_turns(reading_cases(plan.clients), plan.rounds, crew.run)
-            memory = service.memory()  # now that no other process shares the encoder's libraries
-            if asked.writes:
+                processes = _Processes(service, asking, plan.block_s, encoder=encoder)
+                blocks = in_turns(reading_cases(plan.clients), plan.rounds, processes.run)
+            memory = service.memory()  # when no other process shares the encoder's libraries
+            if run_plan.writes:
                 texts, page = requests[DRAFT][: writing.ARTICLES], requests[LIST][0]
                 with _process(writing.begin, cores.asking, service.address, texts, page) as writer:
-                    crew = _Crew(service, asking, plan.block_s, writer=writer, writes=asked.writes, written=written)
-                    blocks |= in_turns(writing_cases(), plan.writing_rounds, crew.run)
+                    processes = _Processes(
+                        service, asking, plan.block_s, writer=writer, writes=run_plan.writes, written=written
+                    )
+                    blocks |= in_turns(writing_cases(), plan.writing_rounds, processes.run)
     cases = {name: figures(some) for name, some in blocks.items()}
     start_s, without_s = statistics.median(starts_s), statistics.median(without_model_s)
     return {
         "articles": questions.articles,
-        "workers": asked.workers,
+        "workers": run_plan.workers,
         "cores": {"asking": sorted(cores.asking), "serving": sorted(cores.serving)},
         "plan": asdict(plan),
         "drafts": len(requests[DRAFT]),
@@ -80,14 +84,14 @@ def measure(data_dir: Path, questions: Questions, asked: Asked) -> dict[str, Any
         "load_embedder_s": round(load_s, 3),
         "starts_s": {"with_model": starts_s, "without_model": without_model_s, "again_without_model": again_s},
         "memory": per_article(memory, questions.articles),
-        "writes": {"asked_per_second": asked.writes, **written.values()},
+        "writes": {"asked_per_second": run_plan.writes, **written.values()},
     }
 
 
 def time_starts(
     data_dir: Path, cores: Cores, workers: int, module: str, count: int, *, anew: bool = True
 ) -> list[float]:
-    """Time some starts. anew: each checks the whole snapshot, as the first one after a boot of the system does."""
+    """Time `count` starts. anew: each verifies the whole snapshot, like the first start after a boot."""
     seconds = []
     for _ in range(count):
         if anew:
@@ -103,15 +107,15 @@ def _forget_checks(data_dir: Path) -> None:
 
 @contextmanager
 def _process(begin: Callable[..., None], *values: object) -> Iterator[ProcessPoolExecutor]:
-    """Yield a new process that has begun by a function; what is submitted runs there, one after the other."""
+    """Yield a new process that has run `begin`; it runs what is submitted, one after the other."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=begin, initargs=values) as process:
         yield process
 
 
 @dataclass(frozen=True, slots=True)
-class _Crew:
-    """The processes that a block needs."""
+class _Processes:
+    """The processes that run a block."""
 
     service: Running
     asking: ProcessPoolExecutor
@@ -129,8 +133,8 @@ class _Crew:
         if case.beside != WRITES:
             return self._ask(case)
         assert self.writer and self.written
-        writing_now = self.writer.submit(writing.write, self.writes, self.seconds + 2 * AROUND_S)
-        time.sleep(AROUND_S)
+        writing_now = self.writer.submit(writing.write, self.writes, self.seconds + 2 * WRITES_MARGIN_S)
+        time.sleep(WRITES_MARGIN_S)
         block = self._ask(case)
         self.written.add(writing_now.result())
         return block

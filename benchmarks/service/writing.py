@@ -1,6 +1,6 @@
-"""A writer in a process of its own: upserts and deletions in turn at a steady rate, and how soon what is written shows.
+"""A writer in a process of its own: upserts and deletions by turns at a steady rate, and how soon a write is shown.
 
-Its texts are embedded once, when it begins: at fifty new texts a second it would measure the encoder.
+Its texts are embedded once, at the start; fifty new texts a second would measure the encoder.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from benchmarks.service.client import TIMEOUT_S
 from benchmarks.service.hosting import pin
 
 ARTICLES = 20
+"""Articles that are written by turns."""
 PROBE_EVERY = 25
 """Writes from one probe to the next."""
 PROBES = "benchmark-probes"
-"""A section that holds nothing but the probe's article."""
-SEEN_S = 10.0
+"""Section that only the probe's article is in."""
+SHOWN_TIMEOUT_S = 10.0
+"""Longest wait until a probe's article is shown."""
 
 
 @dataclass(slots=True)
 class Written:
-    """Seconds of each write, and from each probe's acknowledgement to the first answer with it, that call included.
+    """Times of writes, in seconds.
 
-    seconds: how long it took in all, waiting until a write was due included.
+    writes_s: of each write. fresh_s: from each probe's acknowledgement to the end of the first call that shows it.
+    seconds: of everything, including waits until a write was due.
     """
 
     writes_s: list[float] = field(default_factory=list)
@@ -42,13 +45,13 @@ class Written:
     seconds: float = 0.0
 
     def add(self, other: Written) -> None:
-        """Add what was measured later."""
+        """Add later measurements."""
         self.writes_s += other.writes_s
         self.fresh_s += other.fresh_s
         self.seconds += other.seconds
 
     def values(self) -> dict[str, Any]:
-        """Return all of it summed up."""
+        """Return rate and quantiles as JSON takes them."""
         rate = round(len(self.writes_s) / self.seconds, 1) if self.seconds else 0.0
         return {"per_second": rate, "write_ms": _quantiles_ms(self.writes_s), "fresh_ms": _quantiles_ms(self.fresh_s)}
 
@@ -73,7 +76,7 @@ class _Writer:
         self._upsert(*self._written, self._probe)
 
     def write(self, rate: float, seconds: float) -> Written:
-        """Write at a rate for so long; what is late is made up for."""
+        """Write `rate` times a second for `seconds`; late writes are made up for."""
         written = Written()
         due = start = time.perf_counter()
         until = due + seconds
@@ -81,11 +84,11 @@ class _Writer:
             time.sleep(max(0.0, due - now))
             due += 1 / rate
             turn = next(self._turns)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             self._write(turn)
-            written.writes_s.append(time.perf_counter() - begun)
+            written.writes_s.append(time.perf_counter() - started)
             if turn % PROBE_EVERY == 0:
-                written.fresh_s.append(self._time_until_seen())
+                written.fresh_s.append(self._time_until_shown())
         written.seconds = time.perf_counter() - start
         return written
 
@@ -96,13 +99,13 @@ class _Writer:
         else:
             self._delete(article.id)
 
-    def _time_until_seen(self) -> float:
+    def _time_until_shown(self) -> float:
         self._delete(self._probe.id)
         self._upsert(self._probe)
         acknowledged = time.perf_counter()
         while not self._related.ListRelated(self._look, timeout=TIMEOUT_S).recommendations:
-            if time.perf_counter() > acknowledged + SEEN_S:
-                raise RuntimeError(f"an article that was acknowledged is not shown after {SEEN_S} s")
+            if time.perf_counter() > acknowledged + SHOWN_TIMEOUT_S:
+                raise RuntimeError(f"an article that was acknowledged is not shown after {SHOWN_TIMEOUT_S} s")
         return time.perf_counter() - acknowledged
 
     def _upsert(self, *articles: common_pb.Article) -> None:
@@ -133,9 +136,9 @@ _writer: _Writer
 
 
 def begin(cores: frozenset[int], address: str, drafts: list[bytes], page: bytes) -> None:
-    """Begin in a new process: take these cores, connect, and have the texts embedded.
+    """Start in a new process: pin it to these cores, connect, and have the texts embedded.
 
-    drafts: FillSlotsRequests to take the texts of. page: a ListRelatedRequest; probes are looked for among its answers.
+    drafts: FillSlotsRequests that the texts are from. page: a ListRelatedRequest whose answers should show probes.
     """
     global _writer
     pin(cores)
@@ -143,5 +146,5 @@ def begin(cores: frozenset[int], address: str, drafts: list[bytes], page: bytes)
 
 
 def write(rate: float, seconds: float) -> Written:
-    """Write so many times a second, for so long."""
+    """Write `rate` times a second for `seconds`."""
     return _writer.write(rate, seconds)

@@ -14,11 +14,11 @@ from benchmarks.profile_call import table as table_of_call
 from benchmarks.service import no_model, run
 from benchmarks.service.calls import FILL, LIST
 from benchmarks.service.client import Block
-from benchmarks.service.figures import SAMPLES_KEPT, figures, ratios, table, thinned
+from benchmarks.service.figures import SAMPLES_MAX, figures, ratios, table, thinned
 from benchmarks.service.hosting import Cores, Running
 from benchmarks.service.no_model import NoModel
 from benchmarks.service.questions import DRAFT_WORDS, ask_about, make_drafts, served_copy
-from benchmarks.service.run import Asked, measure
+from benchmarks.service.run import RunPlan, measure
 from benchmarks.service.turns import Case, Plan, in_turns, reading_cases, writing_cases
 from benchmarks.stage_timer import Stage, StageTimer, wrapper_s
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
@@ -45,8 +45,8 @@ def test_a_run_measures_every_call_of_a_service(data_dir: Path) -> None:
     """It has samples with and without writes, starts, memory and freshness, and leaves the index untouched."""
     plan = Plan(rounds=2, block_s=0.02, clients=(1, 3), writing_rounds=1, starts=1)
     with served_copy(data_dir) as copy:
-        asked = Asked(plan, workers=1, writes=100.0, load=partial(NoModel, copy), module=no_model.MODULE)
-        values = measure(copy, ask_about(copy, None, seed=1), asked)
+        run_plan = RunPlan(plan, workers=1, writes=100.0, load=partial(NoModel, copy), module=no_model.MODULE)
+        values = measure(copy, ask_about(copy, None, seed=1), run_plan)
         assert _revision(copy) > _revision(data_dir) == 40
     cases = values["cases"]
     assert list(cases) == [case.name for case in (*reading_cases((1, 3)), *writing_cases())]
@@ -128,14 +128,14 @@ def test_calls_take_turns() -> None:
 def test_figures_are_of_all_samples_and_few_are_kept() -> None:
     """Percentiles do not depend on thinning, which is even; calls a second are over all blocks."""
     random = np.random.default_rng(1)
-    blocks = [Block(random.random(SAMPLES_KEPT).tolist(), 2.0, 0.5, 1.0) for _ in range(3)]
+    blocks = [Block(random.random(SAMPLES_MAX).tolist(), 2.0, 0.5, 1.0) for _ in range(3)]
     found = figures(blocks)
     every = np.concatenate([block.samples for block in blocks])
     assert (found["count"], found["seconds"], found["per_second"]) == (15_000, 6.0, 2_500.0)
     assert found["p99_us"] == pytest.approx(np.percentile(every, 99) * 1e6, rel=1e-4)
     assert len(found["p50_us_by_round"]) == 3
     assert (found["asking_busy"], found["serving_busy"]) == (0.25, 0.5)
-    assert len(found["samples_us"]) == SAMPLES_KEPT
+    assert len(found["samples_us"]) == SAMPLES_MAX
     assert thinned(np.arange(10.0), 4).tolist() == [0, 2, 5, 7]
     assert thinned(np.arange(3.0), 4).tolist() == [0, 1, 2]
 
