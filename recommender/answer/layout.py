@@ -1,4 +1,4 @@
-"""What an operator decides: the slots of a page and the terms on which each is filled."""
+"""Layouts: what an operator configures, the slots of a page and how each is filled."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
 
 DEFAULT_LAYOUT_NAME = "default"
+"""Name of the layout that a request without one gets."""
 _EVERY = "*"
-"""Among languages or sites: every one."""
+"""Among languages or sites: all of them."""
 PLACES_MAX = 50
+"""Most places in all slots of a layout."""
 SLOTS_MAX = 10
+"""Most slots of a layout."""
 LABELS_MAX = 100
+"""Most labels in one filter."""
 INLINE_MIN_SCORE = 0.5
+"""Default threshold of an inline slot."""
 END_MIN_SCORE = 0.25
+"""Default threshold of an end slot."""
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Labels = Annotated[frozenset[str], Field(max_length=LABELS_MAX)]
 Days = Annotated[float, Field(gt=0, le=3_652_500)]
-"""A span of time, at most the 10,000 years that a Duration holds."""
+"""A duration in days, at most the 10,000 years of a protobuf Duration."""
 
 
 class Placement(enum.StrEnum):
@@ -34,18 +40,18 @@ class Placement(enum.StrEnum):
 
 
 class Fallback(enum.StrEnum):
-    """What fills a place when nothing related is good enough."""
+    """What fills a place that no related article is good enough for."""
 
     NONE = "none"
     LATEST_IN_SECTION = "latest_in_section"
 
 
-class _Policy(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class SlotFilters(_Policy):
-    """Narrows what a slot may hold; an empty list does not narrow, nor do languages or sites that hold "*"."""
+class SlotFilters(_Settings):
+    """Restricts what a slot may link to. An empty list does not restrict, nor do languages or sites with "*"."""
 
     sections: Labels = frozenset()
     tags: Labels = frozenset()
@@ -69,34 +75,34 @@ class SlotFilters(_Policy):
             raise ValueError(error.problem) from None
 
     def scope(self) -> Scope:
-        """Return the same as a Scope."""
+        """Return the filters as a Scope."""
         languages = None if _EVERY in self.languages else self.languages or None
         sites = None if _EVERY in self.sites else self.sites or None
         return Scope(self.sections or None, self.tags or None, languages, sites)
 
 
-class Slot(_Policy):
-    """One slot: `count` places filled by the same terms."""
+class Slot(_Settings):
+    """One slot: `count` places filled in the same way."""
 
     name: Name
     placement: Placement
     count: Annotated[int, Field(ge=1, le=20)]
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least score of a link; None takes 0.5 for inline, 0.25 for end."""
+    """Least score of a link, its threshold; None is 0.5 for inline, 0.25 for end."""
     max_age_days: Days | None = None
-    """Oldest article, counted from the page's date; evergreen articles are exempt."""
+    """Greatest age of a linked article at the page's date; evergreen articles are exempt."""
     freshness_half_life_days: Days | None = None
-    """The age that freshness is measured in; None derives it from the archive's own publishing rate."""
+    """The age that freshness is measured in; None derives it from the archive's publishing rate."""
     diversity: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """How much links of a page shall differ: the weight of similarity in MMR, 1 - lambda."""
+    """How different the links of a page are to be: the weight of similarity in MMR, 1 - lambda."""
     filters: SlotFilters = SlotFilters()
     fallback: Fallback = Fallback.NONE
     first_after_text_paragraphs: Annotated[int, Field(ge=1, le=100)] = 3
-    """Inline: the link stands after this many text paragraphs at the earliest."""
+    """Inline: least number of text paragraphs before a link."""
     spacing_text_paragraphs: Annotated[int, Field(ge=1, le=100)] = 2
-    """Inline: text paragraphs between two links at the least."""
+    """Inline: least number of text paragraphs between two links."""
     min_text_paragraphs: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Inline: a page with fewer text paragraphs gets none."""
+    """Inline: a page with fewer text paragraphs gets no link."""
 
     @property
     def threshold(self) -> float:
@@ -106,7 +112,7 @@ class Slot(_Policy):
         return INLINE_MIN_SCORE if self.placement is Placement.INLINE else END_MIN_SCORE
 
 
-class Layout(_Policy):
+class Layout(_Settings):
     """The slots of a page, filled in this order: an earlier slot has the first choice."""
 
     name: Name

@@ -1,8 +1,8 @@
-"""What editors linked to before: the links of earlier pages, as evidence for a page of now.
+"""What editors linked to before: the links of earlier pages, read as features of a page's candidates.
 
-A story's articles are linked to again and again, and what the page of yesterday was linked to is likely to suit the
-page of today. Only links of pages older than KNOWN_AFTER_MS count, so that what is measured on the past is what a
-ranker fitted anew every night would have known.
+A story's articles are linked to again and again: what suited yesterday's page is likely to suit today's. Only links of
+pages older than KNOWN_AFTER_MS count, so that measurements on the past use what a ranker fitted every night would have
+known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recommender.catalog.snapshot.columns import id_hash
 from recommender.clock import DAY_MS
 
 KNOWN_AFTER_MS = DAY_MS
-"""A page's links are known a day after the page, when the ranker was fitted again."""
+"""Milliseconds from a page's publication until its links count: a day, until the ranker is fitted again."""
 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.uint64]
@@ -33,10 +33,10 @@ class PastLink:
 
 
 class LinkHistory:
-    """Editors' links, found by target. Immutable."""
+    """Editors' links, indexed by target. Immutable."""
 
     def __init__(self, links: Iterable[PastLink]) -> None:
-        """Index the links; the same pair counts once, from its first time on."""
+        """Index the links. A pair that occurs twice counts once, from its earlier time on."""
         first: dict[tuple[str, str], int] = {}
         for link in links:
             pair = (link.source_id, link.target_id)
@@ -50,30 +50,31 @@ class LinkHistory:
         self._times = np.unique(self._at_ms)
 
     def same_until_ms(self, as_of_ms: int) -> int:
-        """Return when the next link becomes known after `as_of_ms`; 2**63 - 1 if none does."""
+        """Return the time after `as_of_ms` at which the next link begins to count; 2**63 - 1 if none does."""
         known_at = self._times + KNOWN_AFTER_MS
-        at = int(np.searchsorted(known_at, as_of_ms, "right"))
-        return int(known_at[at]) if at < len(known_at) else 2**63 - 1
+        index = int(np.searchsorted(known_at, as_of_ms, "right"))
+        return int(known_at[index]) if index < len(known_at) else 2**63 - 1
 
-    def features(self, candidates: Hashes, likeness: Floats, as_of_ms: int) -> tuple[Floats, Floats]:
-        """Return for each candidate how many pages link to it, and how like the likest of them is; both float32 (n,).
+    def features(self, candidates: Hashes, similarity: Floats, as_of_ms: int) -> tuple[Floats, Floats]:
+        """Return for each candidate the number of pages that link to it, and the largest similarity of such a page.
 
-        The second looks at pages that are candidates themselves, and is 0 where none is. candidates: uint64 (n,),
-        `id_hash` of their ids. likeness: float32 (n,), with the page.
+        Both are float32 (n,). The second considers only pages that are candidates themselves; 0 if none is.
+        candidates: uint64 (n,), `id_hash` of their ids.
+        similarity: float32 (n,), of each candidate to the page.
         """
-        count, nearest = np.zeros(len(candidates), np.float32), np.zeros(len(candidates), np.float32)
+        linked, largest = np.zeros(len(candidates), np.float32), np.zeros(len(candidates), np.float32)
         starts = np.searchsorted(self._targets, candidates, "left")
         counts = np.searchsorted(self._targets, candidates, "right") - starts
         total = int(counts.sum())
         if not total:
-            return count, nearest
-        of = np.repeat(np.arange(len(candidates)), counts)
+            return linked, largest
+        target = np.repeat(np.arange(len(candidates)), counts)
         flat = np.arange(total) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-        known = self._at_ms[flat] <= as_of_ms - KNOWN_AFTER_MS
-        of, sources = of[known], self._sources[flat[known]]
-        count += np.bincount(of, minlength=len(candidates)).astype(np.float32)
+        counts_now = self._at_ms[flat] <= as_of_ms - KNOWN_AFTER_MS
+        target, sources = target[counts_now], self._sources[flat[counts_now]]
+        linked += np.bincount(target, minlength=len(candidates)).astype(np.float32)
         order = np.argsort(candidates)
-        at = order[np.minimum(np.searchsorted(candidates, sources, sorter=order), len(candidates) - 1)]
-        there = candidates[at] == sources
-        np.maximum.at(nearest, of[there], likeness[at[there]])
-        return count, nearest
+        source = order[np.minimum(np.searchsorted(candidates, sources, sorter=order), len(candidates) - 1)]
+        is_candidate = candidates[source] == sources
+        np.maximum.at(largest, target[is_candidate], similarity[source[is_candidate]])
+        return linked, largest
