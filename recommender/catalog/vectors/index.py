@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recommender.catalog.vectors.product_codes import (
-    FAR_RERANK_TIMES,
     Bitmap,
     InvertedLists,
     ListShares,
@@ -203,7 +202,7 @@ class VectorIndex:
             rerank, coverage, distribution = costs.rows_to_rerank(k, len(rows)), None, list_shares()
             if self._lists and distribution and (distribution.clustered or not own):
                 coverage = self._lists.coverage(query, distribution)
-                rerank *= FAR_RERANK_TIMES if coverage.far else 1
+                rerank *= costs.far_rerank_times if coverage.far else 1
             candidates = lists.candidates(query, rerank, low, high, bitmap, len(rows), None if own else coverage)
             if len(candidates) >= min(k, len(rows)):
                 return self.vectors.scan_rows(query, k, np.sort(candidates))

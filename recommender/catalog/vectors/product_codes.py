@@ -28,19 +28,6 @@ PART_DIMENSIONS = 4
 """Dimensions of a vector's part that one code of 4 bits stands for."""
 LISTS_MAX = 4_096
 """Largest number of lists: the nearest of more would take longer to find than they save."""
-_FAR_COVERAGE = 0.5
-"""Clustered rows are far from a query if the lists that are probed for all rows hold less than this share of them."""
-_FAR_PROBED_SHARE = 0.8
-"""Probe lists until they hold this share of clustered rows that are far from the query.
-
-The nearest of such rows are about equally far, so the order of the lists says little.
-"""
-FAR_RERANK_TIMES = 4
-"""Re-rank this many times more candidates among clustered rows that are far from the query.
-
-Measured among 1 % of 10,000,000 rows, subjects drawn at random: recall@100 is .992 with 3,200 candidates; it is .88
-with 800 of them and a quarter of the rows probed. See docs/measurements.md.
-"""
 _CLUSTERED_RATIO = 2.0
 """Rows are clustered if two of them share a list at least this many times as often as two of all rows do."""
 _TRAINING_ROWS = 65_536
@@ -128,7 +115,8 @@ class ListShares:
 class Coverage:
     """How much of a set of rows the lists nearest to a query hold.
 
-    shares: float64 (lists,), the share in the nearest list, in the nearest two, and so on. far: see _FAR_COVERAGE.
+    shares: float64 (lists,), the share in the nearest list, in the nearest two, and so on. far: see
+    `SearchCosts.far_coverage`.
     """
 
     shares: npt.NDArray[np.float64]
@@ -232,7 +220,7 @@ class InvertedLists:
         """Return how much of rows with this distribution over these lists the lists nearest to a query hold."""
         _, nearest = self._centroids.search(levels_8bit(query)[None], self._count)
         shares = np.cumsum(distribution.shares[nearest[0]])
-        far = distribution.clustered and bool(shares[self._probes(self.rows) - 1] < _FAR_COVERAGE)
+        far = distribution.clustered and bool(shares[self._probes(self.rows) - 1] < self._costs.far_coverage)
         return Coverage(shares, far)
 
     def _probes(self, eligible: int) -> int:
@@ -244,7 +232,7 @@ class InvertedLists:
 
     def _probes_for(self, eligible: int, coverage: Coverage) -> int:
         """Return how many of the nearest lists hold enough of the eligible rows; at least as many as for all rows."""
-        share = _FAR_PROBED_SHARE if coverage.far else self._costs.codes_to_scan(eligible) / max(eligible, 1)
+        share = self._costs.far_probed_share if coverage.far else self._costs.codes_to_scan(eligible) / max(eligible, 1)
         lists = int(np.searchsorted(coverage.shares, share)) + 1
         return min(self._count, max(self._probes(self.rows), lists))
 
