@@ -22,9 +22,9 @@ from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.live import Live
 from recommender.catalog.opening import STORE_FILE
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.store.store import Change, open_store
-from recommender.catalog.store.writes import before_of
+from recommender.catalog.store.writes import former_article
 from recommender.catalog.vectors.index import limit_threads
 
 Plans = dict[str, list[tuple[str, int | None]]]
@@ -71,13 +71,13 @@ def _plans(live: Live, ids: list[str], now_ms: int) -> Plans:
     return plans
 
 
-def _apply(live: Live, article_id: str, stored: Stored | None) -> None:
+def _apply(live: Live, article_id: str, stored: StoredArticle | None) -> None:
     change = Change(live.revision + 1, article_id, deleted=stored is None)
     live.apply([change], live.row_values([stored] if stored else []))
 
 
-def _former(stored: Stored) -> Former:
-    return Former(before_of(stored.article), stored.vectors, stored.analysis)
+def _former(stored: StoredArticle) -> Former:
+    return Former(former_article(stored.article), stored.vectors, stored.analysis)
 
 
 def _reported(live: Live, article_id: str, former: Former | None, now_ms: int) -> tuple[set[str], float, int]:

@@ -18,7 +18,7 @@ from recommender.catalog.live import Live
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_live
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.store.store import Change, Store, create_store, open_store
 from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import analyse
@@ -113,9 +113,9 @@ def writes(articles: Sequence[Article | Upsert], embedder: FakeEmbedder | None =
     return [Write(u, v, analyse(u.article)) for u, v in zip(upserts, vectors, strict=True)]
 
 
-def stored(articles: Sequence[Article]) -> dict[str, Stored]:
+def stored(articles: Sequence[Article]) -> dict[str, StoredArticle]:
     """Return articles as `Store.stored` would, by id."""
-    return {w.upsert.article.id: Stored(w.upsert.article, w.vectors, w.analysis) for w in writes(articles)}
+    return {w.upsert.article.id: StoredArticle(w.upsert.article, w.vectors, w.analysis) for w in writes(articles)}
 
 
 def build_store(folder: Path, articles: Sequence[Article]) -> Store:

@@ -140,6 +140,6 @@ def _questions(live: Live, pages: int, seed: int) -> list[Question]:
 
 def documents(bench: Bench) -> Iterator[tuple[Article, Vector]]:
     """Yield every article of the archive with its main vector, oldest first."""
-    with bench.store.frozen() as store:
+    with bench.store.read_transaction() as store:
         for stored in store.in_time_order():
             yield stored.article, stored.vectors.main

@@ -21,7 +21,7 @@ from indexer.maintenance import backup as backups
 from indexer.maintenance import reindex
 from indexer.pipeline import StoppedError, run
 from indexer.sources import FORMATS, open_source
-from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.locks import exclusive_run
 from recommender.config import Settings, address_of, find_config, load_settings, to_toml
 from recommender.encoding.embedder import Embedder, load_embedder
 from recommender.encoding.model_for import model_for
@@ -94,7 +94,7 @@ def index(
     settings = _settings(context)
     with _plain_errors():
         opened = open_source(source, format=format, site=settings.index.site, language=settings.index.language)
-        with only_run(settings.data_dir):
+        with exclusive_run(settings.data_dir):
             embedder = _embedder(settings)
             with job_progress(err) as progress:
                 report = run(
@@ -274,7 +274,7 @@ def run_reindex(
                 fix="unset it; the index remembers its model",
             )
         embedder = load_embedder(name, settings.model.computing)
-        with only_run(settings.data_dir), job_progress(err) as progress:
+        with exclusive_run(settings.data_dir), job_progress(err) as progress:
             report = reindex.reindex(settings.data_dir, embedder, switch=not no_switch, progress=progress)
     if as_json:
         _print_json(render.reindex_values(report))

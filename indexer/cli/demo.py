@@ -17,7 +17,7 @@ from indexer.cli import client, render
 from indexer.cli.progress import job_progress
 from indexer.pipeline import run as run_pipeline
 from indexer.sources import open_source
-from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.locks import exclusive_run
 from recommender.config import PREFIX
 from recommender.encoding.embedder import load_embedder
 from recommender.errors import UnavailableError
@@ -43,7 +43,7 @@ def run(console: Console, *, index_only: bool = False) -> None:
 
 
 def _index(console: Console) -> None:
-    with as_file(files("indexer").joinpath("sample/newsroom.jsonl")) as path, only_run(DATA_DIR):
+    with as_file(files("indexer").joinpath("sample/newsroom.jsonl")) as path, exclusive_run(DATA_DIR):
         console.print("[bold]1.[/] Indexing the sample newsroom")
         with job_progress(console) as progress:
             embedder = load_embedder()

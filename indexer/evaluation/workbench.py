@@ -16,7 +16,7 @@ from indexer.sources import open_source
 from recommender.catalog.live import Live
 from recommender.catalog.opening import STORE_FILE, open_catalog
 from recommender.catalog.snapshot.progress import SILENT, Progress
-from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.locks import exclusive_run
 from recommender.catalog.store.store import Store, open_store
 from recommender.config import Settings
 from recommender.encoding.embedder import Embedder
@@ -49,7 +49,7 @@ def bring_up_to_date(
     """
     data_dir = (cache or user_cache_path("related-news")) / _name(articles, embedder)
     source = open_source(articles, site=settings.index.site, language=settings.index.language)
-    with only_run(data_dir):
+    with exclusive_run(data_dir):
         report = run(source, data_dir, embedder, restore_withdrawn=True, progress=progress, on_refused=on_refused)
         store = open_store(data_dir / STORE_FILE, embedder.info.key)
         try:

@@ -26,7 +26,7 @@ from recommender.catalog.snapshot.manifest import (
     finished_snapshots,
 )
 from recommender.catalog.snapshot.writer import make_current
-from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.locks import exclusive_run
 from recommender.catalog.store.sqlite import copy_database
 from recommender.catalog.store.store import open_store
 from recommender.clock import now_ms
@@ -90,7 +90,7 @@ def restore(backup: Path, data_dir: Path) -> About:
     about = read_about(backup)
     for name, entry in about.files.items():
         check_file(backup / name, entry, verify=True, fix="use another backup")
-    with disk_errors(data_dir, _FULL, _FAILED), only_run(data_dir):
+    with disk_errors(data_dir, _FULL, _FAILED), exclusive_run(data_dir):
         if (data_dir / STORE_FILE).exists():
             raise InvalidInputError(str(data_dir), "has an index already", fix="choose another data_dir, or remove it")
         with _removed_on_failure(data_dir / SNAPSHOTS, data_dir / _ARRIVING):

@@ -25,8 +25,8 @@ from recommender.catalog.live import Live
 from recommender.catalog.snapshot.columns import Flag
 from recommender.catalog.snapshot.row_values import make_row_values
 from recommender.catalog.snapshot.scope import Scope
-from recommender.catalog.store.reads import Stored
-from recommender.catalog.store.writes import Before
+from recommender.catalog.store.reads import StoredArticle
+from recommender.catalog.store.writes import FormerArticle
 from recommender.catalog.text.derived import Analysis, Vectors
 
 PLANNED_MAX = 200
@@ -38,9 +38,9 @@ another ranker may score higher."""
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """An article as it was before a change; see Change.before."""
+    """An article as it was before a change; see Change.former."""
 
-    before: Before
+    logged: FormerArticle
     vectors: Vectors
     analysis: Analysis
 
@@ -59,7 +59,7 @@ class AffectedPages:
 
     def before(self, article_id: str, former: Former) -> AffectedPages:
         """Return the same for the archive in which the article is as it was before the change."""
-        stored = Stored(former.before.article(article_id), former.vectors, former.analysis)
+        stored = StoredArticle(former.logged.to_article(article_id), former.vectors, former.analysis)
         live = self._live.with_article(*make_row_values([stored], self._live.idf))
         return AffectedPages(live, self._recommender.ranker, self._layout, self._now_ms)
 

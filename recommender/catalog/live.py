@@ -25,7 +25,7 @@ from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.scoped_search import LiveRows
 from recommender.catalog.snapshot.segment import Segment
 from recommender.catalog.snapshot.snapshot import Snapshot
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.store.store import Change
 from recommender.catalog.tail import Tail
 from recommender.catalog.text.near_copies import Sketch
@@ -82,7 +82,7 @@ class Live:
         """Find the rows of these scopes now, so that no request has to wait for that."""
         self._snapshot.index.warm_up(scopes)
 
-    def row_values(self, stored: Iterable[Stored]) -> dict[str, RowValues]:
+    def row_values(self, stored: Iterable[StoredArticle]) -> dict[str, RowValues]:
         """Return what `apply` needs of changed articles, by id. Safe on any thread, at any time."""
         return {values.id: values for values in make_row_values(list(stored), self.idf)}
 

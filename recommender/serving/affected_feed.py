@@ -92,7 +92,7 @@ class Watcher:
 
         An article that was written earlier and becomes public after the change at `revision` counts as changed then.
         """
-        self._later = await self._archive.on_disk(self._archive.store.public_later, revision)
+        self._later = await self._archive.on_disk(self._archive.store.not_yet_public, revision)
         heapq.heapify(self._later)
         while not self._archive.draining:
             changes = await self._archive.on_disk(self._archive.store.changes_after, revision, CHANGES_AT_ONCE)
@@ -135,8 +135,8 @@ class Watcher:
 
 def _former(store: Store, change: Change) -> Former | None:
     """Read what the store still has of an article as it was before a change."""
-    if change.before is None:
+    if change.former is None:
         return None
-    text_hash = bytes.fromhex(change.before.text_hash)
+    text_hash = bytes.fromhex(change.former.text_hash)
     vectors, analysis = store.vectors_of([text_hash]).get(text_hash), store.analysis_of(text_hash)
-    return Former(change.before, vectors, analysis) if vectors is not None and analysis is not None else None
+    return Former(change.former, vectors, analysis) if vectors is not None and analysis is not None else None

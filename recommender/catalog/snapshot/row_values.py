@@ -9,7 +9,7 @@ import numpy as np
 
 from recommender.catalog.snapshot.columns import Columns, id_hash, label_code
 from recommender.catalog.snapshot.record import Record, make_record
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.text.near_copies import Sketch
 from recommender.catalog.text.terms import Packed, Weights, make_signature
 from recommender.catalog.vectors.scalar_codes import ScalarCodes, encode_4bit, encode_8bit
@@ -41,7 +41,7 @@ class RowValues:
         return (self.public_at_ms, self.id)
 
 
-def make_row_values(stored: Sequence[Stored], idf: Weights) -> list[RowValues]:
+def make_row_values(stored: Sequence[StoredArticle], idf: Weights) -> list[RowValues]:
     """Return the rows of articles, their terms weighed by `idf`. Safe on any thread."""
     if not stored:
         return []
@@ -50,7 +50,7 @@ def make_row_values(stored: Sequence[Stored], idf: Weights) -> list[RowValues]:
     return [_row_values(*each, idf) for each in zip(stored, mains, heads, strict=True)]
 
 
-def _row_values(stored: Stored, main: ScalarCodes, head: ScalarCodes, idf: Weights) -> RowValues:
+def _row_values(stored: StoredArticle, main: ScalarCodes, head: ScalarCodes, idf: Weights) -> RowValues:
     article, terms = stored.article, stored.analysis.terms
     signature = make_signature(terms, idf)
     return RowValues(

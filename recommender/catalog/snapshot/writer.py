@@ -43,8 +43,8 @@ from recommender.catalog.snapshot.manifest import (
 from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.snapshot.row_values import RowValues, make_row_values
 from recommender.catalog.snapshot.snapshot import Snapshot
-from recommender.catalog.store.locks import in_turn
-from recommender.catalog.store.reads import FrozenStore, Statistics
+from recommender.catalog.store.locks import hold_lock
+from recommender.catalog.store.reads import ReadTransaction, Statistics
 from recommender.catalog.store.store import Store
 from recommender.catalog.text.derived import ANALYSIS
 from recommender.catalog.text.terms import TermStatistics, Weights
@@ -87,7 +87,7 @@ def write_snapshot(
 
     Raises DiskFullError or StorageError naming the folder, and then leaves nothing behind.
     """
-    with disk_errors(folder, _FULL, "cannot write a snapshot"), in_turn(folder / _WRITER_LOCK):
+    with disk_errors(folder, _FULL, "cannot write a snapshot"), hold_lock(folder / _WRITER_LOCK):
         _remove_unfinished(folder)
         temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
@@ -95,7 +95,7 @@ def write_snapshot(
             store.analyse_missing()
             base = None if from_scratch else _newest_base(store, folder, dimension)
             statistics = _statistics(store)
-            with store.frozen() as frozen:
+            with store.read_transaction() as frozen:
                 writing = _Writing(frozen, temporary, dimension, statistics, base, progress)
                 trained_rows = writing.write()
             manifest = _manifest(frozen, temporary, store.encoder, statistics.version, dimension, trained_rows)
@@ -141,7 +141,7 @@ def _statistics(store: Store) -> Statistics:
         same_size = documents / STATISTICS_GROWTH_MAX <= count <= documents * STATISTICS_GROWTH_MAX
         if same_size and age_days <= STATISTICS_AGE_DAYS_MAX:
             return statistics
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         terms = TermStatistics.count(frozen.terms())
     return store.add_statistics(terms)
 
@@ -153,7 +153,7 @@ class _Writing:
     base: snapshot to copy from: rows if its terms have the same weights, product codes in any case; None for scratch.
     """
 
-    frozen: FrozenStore
+    frozen: ReadTransaction
     folder: Path
     dimension: int
     statistics: Statistics
@@ -220,7 +220,7 @@ def _runs(base_rows: Rows) -> Iterator[tuple[int, int]]:
 
 
 def _manifest(
-    frozen: FrozenStore, folder: Path, encoder: str, statistics: int, dimension: int, trained_rows: int
+    frozen: ReadTransaction, folder: Path, encoder: str, statistics: int, dimension: int, trained_rows: int
 ) -> Manifest:
     files = sorted(folder.iterdir())
     for path in files:

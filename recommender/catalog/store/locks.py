@@ -1,4 +1,4 @@
-"""Roles that one process at a time may have in a data folder."""
+"""File locks: work in a data folder that one process at a time may do."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from recommender.errors import AlreadyRunningError, StorageError
 
 INDEX_LOCK = "index.lock"
+"""Lock file of the process that indexes, reindexes or restores; it holds the process's id."""
 
 
 @contextmanager
-def only_run(data_dir: Path) -> Iterator[None]:
-    """Be the one that indexes or reindexes; the system lets go of the role however the process ends.
+def exclusive_run(data_dir: Path) -> Iterator[None]:
+    """Exclude other processes that index, reindex or restore; the lock ends with the process at the latest.
 
-    Raises AlreadyRunningError naming the process that has it, StorageError if the folder cannot be written.
+    Raises AlreadyRunningError naming the process that holds the lock, StorageError if the folder cannot be written.
     """
     path = data_dir / INDEX_LOCK
     with _open(path) as descriptor:
@@ -28,15 +29,15 @@ def only_run(data_dir: Path) -> Iterator[None]:
             raise AlreadyRunningError(
                 f"{data_dir}: another indexing run (process {holder}) is writing here", fix="wait for it, or end it"
             ) from None
-        with suppress(OSError):  # a full disk: whoever is refused is told of an unknown process then
+        with suppress(OSError):  # the disk is full: a refused process reads "unknown" then
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for whoever holds it now."""
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; wait until it is free."""
     with _open(path) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Articles as the store has them, with what is derived from their texts; and the whole store at one revision."""
+"""Stored articles with what is derived from their texts, and reading the whole store at one revision."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from recommender.catalog.text.derived import ANALYSIS, Analysis, Vectors, analys
 from recommender.catalog.text.terms import Terms, TermStatistics
 from recommender.errors import MismatchError
 
-LOOKUP_IDS = 500
-"""SQLite takes a bounded number of values in one query."""
+KEYS_PER_QUERY_MAX = 500
+"""Limits the keys of one query: SQLite accepts a bounded number of values."""
 SELECT_STORED = (
     "SELECT a.content, v.data, t.terms, t.sketch FROM articles a"
     " LEFT JOIN vectors v ON v.text_hash = a.text_hash AND v.encoder = ?"
     " LEFT JOIN analyses t ON t.text_hash = a.text_hash AND t.version = ?"
 )
-"""Takes encoder and analysis version; `to_stored` reads its rows."""
-
+"""Selects what a StoredArticle needs; takes encoder and analysis version. `to_stored` reads its rows."""
 
 Embed = Callable[[Article], Vectors]
+"""Makes the vectors of an article that lacks them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """One article as the store has it, with what is derived from its text."""
+class StoredArticle:
+    """One article with what is derived from its text, as stored."""
 
     article: Article
     vectors: Vectors
@@ -54,18 +54,18 @@ class VectorLookup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
-    """Term statistics that the store keeps. version: grows with each count. counted_at_ms: UTC."""
+    """Stored term statistics. version: grows with each count."""
 
     version: int
     counted_at_ms: int
     terms: TermStatistics
 
 
-class FrozenStore:
-    """The store at one revision; made by `Store.frozen`."""
+class ReadTransaction:
+    """The store at one revision; see `Store.read_transaction`."""
 
     def __init__(self, connection: sqlite3.Connection, encoder: str, embed: Embed | None) -> None:
-        """Read through `connection`, which is inside a transaction. embed: makes vectors that an article lacks."""
+        """connection: inside a transaction. embed: makes vectors for articles without them."""
         self._connection = connection
         self._embed = embed
         self._keys = (encoder, ANALYSIS)
@@ -78,7 +78,7 @@ class FrozenStore:
         for row in self._connection.execute(sql, (ANALYSIS,)):
             yield Terms.from_bytes(row[0])
 
-    def in_time_order(self) -> Iterator[Stored]:
+    def in_time_order(self) -> Iterator[StoredArticle]:
         """Yield every article by (public_at_ms, id). Raises MismatchError if one has no vectors of the encoder."""
         for row in self._connection.execute(f"{SELECT_STORED} ORDER BY a.public_at_ms, a.id", self._keys):
             yield to_stored(row, self._embed)
@@ -88,19 +88,19 @@ class FrozenStore:
         sql = "SELECT DISTINCT article_id FROM changes WHERE revision > ?"
         return [row[0] for row in self._connection.execute(sql, (revision,))]
 
-    def stored(self, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield those of `ids` that exist. Raises MismatchError if one has no vectors of the encoder."""
-        for start in range(0, len(ids), LOOKUP_IDS):
-            part = ids[start : start + LOOKUP_IDS]
+    def stored(self, ids: Sequence[str]) -> Iterator[StoredArticle]:
+        """Yield the stored articles among `ids`. Raises MismatchError if one has no vectors of the encoder."""
+        for start in range(0, len(ids), KEYS_PER_QUERY_MAX):
+            part = ids[start : start + KEYS_PER_QUERY_MAX]
             sql = f"{SELECT_STORED} WHERE a.id IN ({','.join('?' * len(part))})"
             for row in self._connection.execute(sql, (*self._keys, *part)):
                 yield to_stored(row, self._embed)
 
 
-def to_stored(row: Sequence[object], embed: Embed | None = None) -> Stored:
-    """Return a row of SELECT_STORED as a value; an analysis of another release's version is made again.
+def to_stored(row: Sequence[object], embed: Embed | None = None) -> StoredArticle:
+    """Return a row of SELECT_STORED as a value; analyse the article if its analysis is of another release's version.
 
-    embed: makes the vectors if there are none. Raises MismatchError if there are none and nothing to make them.
+    embed: makes the vectors if none are stored; without it MismatchError is raised.
     """
     content, data, terms, sketch = row
     assert isinstance(content, str)
@@ -115,9 +115,9 @@ def to_stored(row: Sequence[object], embed: Embed | None = None) -> Stored:
         analysis = to_analysis(terms, sketch)
     else:
         analysis = analyse(article)
-    return Stored(article, vectors, analysis)
+    return StoredArticle(article, vectors, analysis)
 
 
 def to_analysis(terms: bytes, sketch: bytes) -> Analysis:
-    """Return an analysis from the two values that the store has of it."""
+    """Return an analysis from its two stored values."""
     return Analysis(Terms.from_bytes(terms), np.frombuffer(sketch, np.uint8))

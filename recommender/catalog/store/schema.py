@@ -22,15 +22,15 @@ CREATE INDEX articles_by_text ON articles (text_hash);
 CREATE TABLE changes (              -- every committed change, in order; never rewritten
     revision INTEGER PRIMARY KEY AUTOINCREMENT,
     article_id TEXT NOT NULL,
-    deleted INTEGER NOT NULL,       -- 1: withdrawn by this change
+    deleted INTEGER NOT NULL,       -- 1: the change withdrew the article
     at_ms INTEGER NOT NULL
 );
-CREATE TABLE withdrawn (            -- ids whose last change is a deletion, so that a reindex does not bring them back
+CREATE TABLE withdrawn (            -- ids whose last change is a withdrawal: another indexing run does not restore them
     article_id TEXT PRIMARY KEY,
     revision INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE vectors (              -- kept when an article changes or goes: the same text is never embedded twice
+CREATE TABLE vectors (              -- never deleted: the same text is not embedded twice
     text_hash BLOB NOT NULL,
     encoder TEXT NOT NULL,          -- ModelInfo.key
     data BLOB NOT NULL,             -- Vectors.to_bytes
@@ -56,8 +56,8 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 _VERSION_2 = """
-ALTER TABLE changes ADD COLUMN before TEXT;  -- Before.to_json of the article that the change replaced; NULL if none
-CREATE TABLE statistics (           -- in how many articles each term stands, as of some past moment
+ALTER TABLE changes ADD COLUMN before TEXT;  -- FormerArticle.to_json of what the change replaced; NULL if nothing
+CREATE TABLE statistics (           -- document frequencies of all terms as of some past moment
     version INTEGER PRIMARY KEY AUTOINCREMENT,
     analysis TEXT NOT NULL,         -- derived.ANALYSIS
     counted_at_ms INTEGER NOT NULL,
@@ -66,7 +66,7 @@ CREATE TABLE statistics (           -- in how many articles each term stands, as
 """
 
 _STEPS = (_VERSION_1, _VERSION_2)
-"""Step i takes a file from version i to i + 1."""
+"""Step i migrates a file from version i to i + 1."""
 
 SCHEMA_VERSION = len(_STEPS)
 """The version that this release reads and writes."""

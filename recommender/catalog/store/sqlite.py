@@ -1,4 +1,4 @@
-"""How SQLite is opened, and what its errors mean here."""
+"""SQLite connections, and its errors as this project's errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from recommender.errors import CorruptError, DiskFullError, RelatedNewsError, StorageError, UnavailableError
 
 BUSY_TIMEOUT_S = 5.0
+"""Limits the wait for another writer's transaction."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a database in write-ahead mode, every commit on disk; transactions are the caller's to begin."""
-    with explained(path):
+    """Open a database in write-ahead mode, every commit on disk. The caller begins each transaction itself."""
+    with translated_errors(path):
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -24,26 +25,27 @@ def connect(path: Path) -> sqlite3.Connection:
 def copy_database(path: Path, target: Path) -> None:
     """Copy a database as of one moment, while others write to it, and check the copy.
 
-    In one step: in several, a writer in between would start the copy again. Raises CorruptError if it is damaged.
+    All pages are copied in one step: in several, each write between them would restart the copy. Raises CorruptError if
+    the database is damaged.
     """
-    with explained(target), closing(connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+    with translated_errors(target), closing(connect(path)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy, pages=-1)
-        with explained(path):  # what is wrong with the copy is wrong with the original
-            (said,) = copy.execute("PRAGMA integrity_check").fetchone()
-        if said != "ok":
-            raise CorruptError(f"{path}: is damaged: {said}", fix="restore the store from a backup")
+        with translated_errors(path):  # damage of the copy is damage of the original
+            (result,) = copy.execute("PRAGMA integrity_check").fetchone()
+        if result != "ok":
+            raise CorruptError(f"{path}: is damaged: {result}", fix="restore the store from a backup")
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into this project's, naming the file."""
+def translated_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as this project's errors, which name the file."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _explain(error, path) from error
+        raise _translated(error, path) from error
 
 
-def _explain(error: sqlite3.DatabaseError, path: Path) -> RelatedNewsError:
+def _translated(error: sqlite3.DatabaseError, path: Path) -> RelatedNewsError:
     code = getattr(error, "sqlite_errorcode", 0)
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -3,8 +3,8 @@
 Each change of an article gets the next revision, in the transaction that makes the change. Everything else in a data
 folder can be deleted and rebuilt from this one file.
 
-A store has one active encoder: every article has vectors of it, and writers who embed with another are refused.
-Vectors of other encoders may be there too; `make_encoder_active` makes one of those the active one.
+A store has one active encoder: every article has vectors of it, and a writer that embeds with another is refused.
+Vectors of other encoders may be stored too; `make_encoder_active` makes such an encoder the active one.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 
 from recommender.catalog.articles import Article, EditorLink, article_from_json
 from recommender.catalog.store.reads import (
-    LOOKUP_IDS,
+    KEYS_PER_QUERY_MAX,
     SELECT_STORED,
     Embed,
-    FrozenStore,
+    ReadTransaction,
     Statistics,
-    Stored,
+    StoredArticle,
     VectorLookup,
     to_analysis,
     to_stored,
 )
 from recommender.catalog.store.schema import ENCODER, PREVIOUS_ENCODER, check_encoder, migrate, read_fact, write_fact
-from recommender.catalog.store.sqlite import connect, explained
+from recommender.catalog.store.sqlite import connect, translated_errors
 from recommender.catalog.store.writes import (
-    Before,
+    FormerArticle,
     Outcome,
     Upsert,
     Write,
@@ -46,6 +46,17 @@ from recommender.catalog.text.terms import TermStatistics
 from recommender.clock import now_ms
 from recommender.errors import NotFoundError, StorageError
 
+_ANALYSED_AT_ONCE = 500
+"""Articles analysed again in one transaction."""
+_EMBEDDED_AT_ONCE = 64
+"""Articles read at once when an encoder becomes active and some still lack its vectors."""
+_STATISTICS_KEPT = 3
+"""Versions of the term statistics that are kept; the older ones are deleted."""
+_WITHOUT_VECTORS = (
+    "FROM articles a LEFT JOIN vectors v ON v.text_hash = a.text_hash AND v.encoder = ? WHERE v.text_hash IS NULL"
+)
+"""Selects the articles without vectors; takes the encoder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -54,71 +65,71 @@ class Change:
     revision: int
     article_id: str
     deleted: bool
-    before: Before | None = None
-    """What it replaced or withdrew; None if there was nothing, or a release before schema version 2 made the change."""
+    former: FormerArticle | None = None
+    """What it replaced or withdrew; None if nothing was stored, or if the change is older than schema version 2."""
 
 
 class Store:
-    """One open store. Safe for use by several threads; several processes may read and write the same file.
+    """One open store. Several threads may use it; several processes may read and write the same file.
 
-    Writers take turns: a write waits BUSY_TIMEOUT_S for another one's transaction, then fails as UnavailableError.
+    Writers take turns: a write waits BUSY_TIMEOUT_S for another transaction, then raises UnavailableError.
     """
 
     def __init__(self, path: Path, encoder: str, embed: Embed | None = None) -> None:
         """Open an existing store for vectors of `encoder`; see `open_store` and `create_store`.
 
-        embed: makes the vectors of articles that lack them, which there are while `encoder` is not the active one.
+        embed: makes vectors for articles without them; such articles exist while `encoder` is not the active one.
         """
         self.path = path
         self.encoder = encoder
         self._embed = embed
         self._local = threading.local()
         self._write_lock = threading.Lock()
-        self._all: list[sqlite3.Connection] = []
+        self._connections: list[sqlite3.Connection] = []
 
     def close(self) -> None:
         """Close every thread's connection."""
         with self._write_lock:
-            while self._all:
-                self._all.pop().close()
+            while self._connections:
+                self._connections.pop().close()
 
     # Reading
 
     def revision(self) -> int:
-        """Return the revision of the last committed change; 0 if there was none."""
-        with explained(self.path):
+        """Return the revision of the last committed change; 0 if there is none."""
+        with translated_errors(self.path):
             return int(self._read("SELECT COALESCE(MAX(revision), 0) FROM changes").fetchone()[0])
 
     def data_version(self) -> int:
-        """Return a number that differs from this thread's last call if another connection has committed since."""
-        with explained(self.path):
+        """Return a number that changes, for this thread, whenever another connection commits."""
+        with translated_errors(self.path):
             return int(self._read("PRAGMA data_version").fetchone()[0])
 
     def active_encoder(self) -> str:
-        """Return the encoder that every article has vectors of; this store's, until another process switches."""
-        with explained(self.path):
+        """Return the active encoder: this store's, until another process switches to another one."""
+        with translated_errors(self.path):
             return read_fact(self._connection(), ENCODER) or self.encoder
 
     def dimension(self) -> int | None:
-        """Return the components of this encoder's vectors; None if there are none yet."""
-        with explained(self.path):
-            found = self._read("SELECT data FROM vectors WHERE encoder = ? LIMIT 1", (self.encoder,)).fetchone()
-        return len(Vectors.from_bytes(found[0]).main) if found else None
+        """Return the number of components of this encoder's vectors; None if none are stored."""
+        with translated_errors(self.path):
+            row = self._read("SELECT data FROM vectors WHERE encoder = ? LIMIT 1", (self.encoder,)).fetchone()
+        return len(Vectors.from_bytes(row[0]).main) if row else None
 
     def count(self) -> int:
         """Return the number of articles."""
-        with explained(self.path):
+        with translated_errors(self.path):
             return int(self._read("SELECT COUNT(*) FROM articles").fetchone()[0])
 
     def get(self, article_id: str) -> Article | None:
         """Return one article, or None."""
-        with explained(self.path):
+        with translated_errors(self.path):
             row = self._read("SELECT content FROM articles WHERE id = ?", (article_id,)).fetchone()
         return article_from_json(row[0]) if row else None
 
     def ids(self) -> set[str]:
         """Return the ids of all articles."""
-        with explained(self.path):
+        with translated_errors(self.path):
             return {row[0] for row in self._read("SELECT id FROM articles")}
 
     def withdrawn(self, ids: Sequence[str]) -> set[str]:
@@ -144,84 +155,85 @@ class Store:
         return VectorLookup(hashes, vectors, missing)
 
     def vectors_of(self, text_hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
-        """Return the vectors that are stored for these texts and this store's encoder."""
+        """Return the stored vectors of these texts, by this store's encoder."""
         sql = "SELECT text_hash, data FROM vectors WHERE encoder = ? AND text_hash IN ({})"
-        found = self._by_key(sql, text_hashes, (self.encoder,))
-        return {text_hash: Vectors.from_bytes(data) for text_hash, data in found}
+        rows = self._by_key(sql, text_hashes, (self.encoder,))
+        return {text_hash: Vectors.from_bytes(data) for text_hash, data in rows}
 
     def changes_after(self, revision: int, limit: int) -> list[Change]:
         """Return at most `limit` changes after `revision`, in order."""
         sql = "SELECT revision, article_id, deleted, before FROM changes WHERE revision > ? ORDER BY revision LIMIT ?"
-        with explained(self.path):
+        with translated_errors(self.path):
             rows = self._read(sql, (revision, limit)).fetchall()
-        return [Change(r, i, bool(d), Before.from_json(before) if before else None) for r, i, d, before in rows]
+        return [Change(r, i, bool(d), FormerArticle.from_json(former) if former else None) for r, i, d, former in rows]
 
-    def public_later(self, revision: int) -> list[tuple[int, str]]:
-        """Return (public_at_ms, id) of what was written up to `revision` and became public after that change.
+    def not_yet_public(self, revision: int) -> list[tuple[int, str]]:
+        """Return (public_at_ms, id) of the articles that were stored but not yet public when `revision` was written.
 
-        Revision 0 stands for the beginning, before which nothing was written.
+        None are for revision 0, the empty store.
         """
         sql = (
             "SELECT a.public_at_ms, a.id FROM articles a, changes c"
             " WHERE c.revision = ? AND a.public_at_ms > c.at_ms AND a.revision <= c.revision"
         )
-        with explained(self.path):
+        with translated_errors(self.path):
             return list(self._read(sql, (revision,)))
 
-    def stored(self, ids: Sequence[str]) -> dict[str, Stored]:
-        """Return those of `ids` that exist, with what is derived from their texts.
+    def stored(self, ids: Sequence[str]) -> dict[str, StoredArticle]:
+        """Return the stored articles among `ids`, by id, with what is derived from their texts.
 
-        One that has no vectors of this store's encoder is left out: it was written after another became active.
+        An article without vectors of this store's encoder is left out: it was written after another became active.
         """
         rows = self._by_key(f"{SELECT_STORED} WHERE a.id IN ({{}})", ids, (self.encoder, ANALYSIS))
         return {stored.article.id: stored for stored in (to_stored(row) for row in rows if row[1] is not None)}
 
     def analysis_of(self, text_hash: bytes) -> Analysis | None:
-        """Return the analysis of a text that was written at some time, None if it is of another release's version."""
+        """Return the analysis of a text that was ever stored; None if it is of another release's version."""
         sql = "SELECT terms, sketch FROM analyses WHERE version = ? AND text_hash IN ({})"
-        found = next(self._by_key(sql, [text_hash], (ANALYSIS,)), None)
-        return to_analysis(*found) if found else None
+        row = next(self._by_key(sql, [text_hash], (ANALYSIS,)), None)
+        return to_analysis(*row) if row else None
 
     def statistics(self) -> Statistics | None:
-        """Return the latest term statistics for this release's terms, None if there are none."""
+        """Return the latest term statistics of this release's analysis; None if there are none."""
         sql = "SELECT version, counted_at_ms, data FROM statistics WHERE analysis = ? ORDER BY version DESC LIMIT 1"
-        with explained(self.path):
-            found = self._read(sql, (ANALYSIS,)).fetchone()
-        return Statistics(found[0], found[1], TermStatistics.from_bytes(found[2])) if found else None
+        with translated_errors(self.path):
+            row = self._read(sql, (ANALYSIS,)).fetchone()
+        return Statistics(row[0], row[1], TermStatistics.from_bytes(row[2])) if row else None
 
     def links(self) -> Iterator[EditorLink]:
         """Yield every harvested editor link, by source and position."""
         sql = "SELECT source_id, target, paragraph, anchor FROM editor_links ORDER BY source_id, position"
-        with explained(self.path):
+        with translated_errors(self.path):
             for source_id, target, paragraph, anchor in self._read(sql):
                 yield EditorLink(source_id, target, paragraph, anchor)
 
     def links_of(self, source_ids: Sequence[str]) -> dict[str, tuple[EditorLink, ...]]:
-        """Return the harvested editor links of these articles; one that has none is left out."""
-        found: dict[str, list[EditorLink]] = {}
+        """Return the harvested editor links of these articles by id; an article without links is left out."""
+        links: dict[str, list[EditorLink]] = {}
         sql = "SELECT source_id, target, paragraph, anchor FROM editor_links WHERE source_id IN ({}) ORDER BY position"
         for row in self._by_key(sql, source_ids):
             link = EditorLink(*row)
-            found.setdefault(link.source_id, []).append(link)
-        return {source_id: tuple(links) for source_id, links in found.items()}
+            links.setdefault(link.source_id, []).append(link)
+        return {source_id: tuple(own_links) for source_id, own_links in links.items()}
 
     @contextmanager
-    def frozen(self) -> Iterator[FrozenStore]:
-        """Open a view of the store at one revision, whatever is committed meanwhile; with this store's encoder."""
+    def read_transaction(self) -> Iterator[ReadTransaction]:
+        """Read the store at one revision, whatever is committed meanwhile; vectors are of this store's encoder."""
         connection = connect(self.path)
         try:
-            with explained(self.path):
+            with translated_errors(self.path):
                 connection.execute("BEGIN")
-                yield FrozenStore(connection, self.encoder, self._embed)
+                yield ReadTransaction(connection, self.encoder, self._embed)
         finally:
             connection.close()
 
     # Writing
 
     def write(self, writes: Sequence[Write], at_ms: int | None = None) -> list[Outcome]:
-        """Add or replace articles in one transaction, durable on return; the outcomes are in the order of `writes`.
+        """Add or replace articles in one transaction, durable on return; returns an outcome for each.
 
-        Raises EncoderChangedError if another encoder has become the active one; then nothing is written.
+        at_ms: time of the change; now if None. Raises EncoderChangedError if another encoder has become active; then
+        nothing is written.
         """
         if not writes:
             return []
@@ -239,31 +251,31 @@ class Store:
             return outcomes
 
     def analyse_missing(self) -> int:
-        """Analyse the articles whose analysis is of another release's version; returns how many. Needs no model."""
-        done = 0
+        """Analyse the texts without an analysis of this release's version; returns their number. Needs no model."""
+        count = 0
         sql = (
             "SELECT DISTINCT a.text_hash, a.content FROM articles a LEFT JOIN analyses t"
             " ON t.text_hash = a.text_hash AND t.version = ? WHERE t.text_hash IS NULL LIMIT ?"
         )
         while True:
-            with explained(self.path):
+            with translated_errors(self.path):
                 rows = self._read(sql, (ANALYSIS, _ANALYSED_AT_ONCE)).fetchall()
             if not rows:
-                return done
-            made = [(text_hash, analyse(article_from_json(content))) for text_hash, content in rows]
+                return count
+            analyses = [(text_hash, analyse(article_from_json(content))) for text_hash, content in rows]
             with self._transaction() as connection:
-                for text_hash, analysis in made:
+                for text_hash, analysis in analyses:
                     write_analysis(connection, text_hash, analysis)
-            done += len(made)
+            count += len(analyses)
 
     def delete(self, ids: Sequence[str], at_ms: int | None = None) -> list[bool]:
-        """Withdraw articles in one transaction, durable on return; False for each id that was not there."""
+        """Withdraw articles in one transaction, durable on return; False for each id that is not stored."""
         at_ms = now_ms() if at_ms is None else at_ms
         with self._transaction() as connection:
             return [delete_article(connection, article_id, at_ms) for article_id in ids]
 
     def add_statistics(self, terms: TermStatistics, at_ms: int | None = None) -> Statistics:
-        """Keep new term statistics; the ones before the last few are dropped."""
+        """Store new term statistics; all but the last _STATISTICS_KEPT versions are deleted."""
         at_ms = now_ms() if at_ms is None else at_ms
         sql = "INSERT INTO statistics (analysis, counted_at_ms, data) VALUES (?, ?, ?) RETURNING version"
         with self._transaction() as connection:
@@ -274,34 +286,34 @@ class Store:
     # Changing the encoder
 
     def count_without_vectors(self) -> int:
-        """Return how many texts of articles have no vectors of this store's encoder."""
-        with explained(self.path):
+        """Return the number of texts without vectors of this store's encoder."""
+        with translated_errors(self.path):
             return int(
                 self._read(f"SELECT COUNT(DISTINCT a.text_hash) {_WITHOUT_VECTORS}", (self.encoder,)).fetchone()[0]
             )
 
     def without_vectors(self, limit: int, after: bytes = b"") -> dict[bytes, Article]:
-        """Return at most `limit` articles without vectors of this store's encoder, by text hash, one for each text.
+        """Return at most `limit` texts without vectors of this store's encoder: an article for each text hash.
 
-        after: only texts whose hash comes after this one; the result is in the order of hashes.
+        after: only hashes greater than this one. The result is in the order of hashes.
         """
         sql = f"SELECT a.text_hash, a.content {_WITHOUT_VECTORS} AND a.text_hash > ? GROUP BY a.text_hash LIMIT ?"
-        with explained(self.path):
+        with translated_errors(self.path):
             rows = self._read(sql, (self.encoder, after, limit)).fetchall()
         return {text_hash: article_from_json(content) for text_hash, content in rows}
 
-    def add_vectors(self, made: Mapping[bytes, Vectors]) -> None:
-        """Keep vectors of this store's encoder by text hash, durable on return."""
+    def add_vectors(self, vectors: Mapping[bytes, Vectors]) -> None:
+        """Store vectors of this store's encoder by text hash, durable on return."""
         with self._transaction() as connection:
-            for text_hash, vectors in made.items():
-                write_vectors(connection, text_hash, self.encoder, vectors)
+            for text_hash, one in vectors.items():
+                write_vectors(connection, text_hash, self.encoder, one)
 
     def make_encoder_active(self) -> None:
-        """Make this store's encoder the active one, in one transaction; what lacks vectors is embedded inside it."""
+        """Make this store's encoder the active one, in one transaction that also embeds what still lacks vectors."""
         with self._transaction() as connection:
             while missing := self.without_vectors(_EMBEDDED_AT_ONCE):
                 for text_hash, article in missing.items():
-                    assert self._embed is not None, "a store that is to become active can embed"
+                    assert self._embed is not None, "a store that becomes active can embed"
                     write_vectors(connection, text_hash, self.encoder, self._embed(article))
             active = read_fact(connection, ENCODER)
             if active and active != self.encoder:
@@ -310,7 +322,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, explained(self.path):
+        with self._write_lock, translated_errors(self.path):
             connection = self._connection()
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -327,7 +339,7 @@ class Store:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = connect(self.path)
-            self._all.append(connection)
+            self._connections.append(connection)
         return connection
 
     def _read(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
@@ -336,14 +348,15 @@ class Store:
     def _by_key(
         self, sql: str, keys: Sequence[str] | Sequence[bytes], values: Sequence[object] = ()
     ) -> Iterator[tuple[Any, ...]]:
-        with explained(self.path):
-            for start in range(0, len(keys), LOOKUP_IDS):
-                part = keys[start : start + LOOKUP_IDS]
+        """Yield the rows of a query whose `{}` takes the keys, in portions of KEYS_PER_QUERY_MAX."""
+        with translated_errors(self.path):
+            for start in range(0, len(keys), KEYS_PER_QUERY_MAX):
+                part = keys[start : start + KEYS_PER_QUERY_MAX]
                 yield from self._read(sql.format(",".join("?" * len(part))), [*values, *part])
 
 
 def create_store(path: Path, encoder: str) -> Store:
-    """Open the store at `path` for vectors of `encoder`, creating it if there is none; migrations are applied.
+    """Open the store at `path` for vectors of `encoder`; create it if there is none, migrate it if it is older.
 
     Raises EncoderChangedError if another encoder is active, StorageError if the folder cannot be written.
     """
@@ -351,7 +364,7 @@ def create_store(path: Path, encoder: str) -> Store:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create {path.parent}: {error.strerror}", fix="choose another data_dir") from error
-    with explained(path), closing(connect(path)) as connection:
+    with translated_errors(path), closing(connect(path)) as connection:
         migrate(connection, str(path))
         connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (ENCODER, encoder))
         check_encoder(connection, path, encoder)
@@ -361,7 +374,7 @@ def create_store(path: Path, encoder: str) -> Store:
 def open_store(path: Path, encoder: str | None = None) -> Store:
     """Open the store at `path`, by default for its active encoder.
 
-    Raises NotFoundError if there is none; else as `create_store`.
+    Raises NotFoundError if there is none, otherwise what `create_store` raises.
     """
     if not path.exists():
         raise _nothing_indexed(path)
@@ -369,26 +382,18 @@ def open_store(path: Path, encoder: str | None = None) -> Store:
 
 
 def encoders_of(path: Path) -> tuple[str, str | None]:
-    """Return the active encoder of the store at `path`, and the one that was before the last switch, if there was one.
+    """Return the active encoder of the store at `path`, and the one before the last switch; None if there was none.
 
-    Raises NotFoundError if there is no store, CorruptError if the file is none.
+    Raises NotFoundError if there is no store, CorruptError if the file is no store.
     """
     if not path.exists():
         raise _nothing_indexed(path)
-    with explained(path), closing(connect(path)) as connection:
+    with translated_errors(path), closing(connect(path)) as connection:
         migrate(connection, str(path))
         active = read_fact(connection, ENCODER)
         if active is None:
             raise _nothing_indexed(path)
         return active, read_fact(connection, PREVIOUS_ENCODER)
-
-
-_ANALYSED_AT_ONCE = 500
-_EMBEDDED_AT_ONCE = 64
-_STATISTICS_KEPT = 3
-_WITHOUT_VECTORS = (
-    "FROM articles a LEFT JOIN vectors v ON v.text_hash = a.text_hash AND v.encoder = ? WHERE v.text_hash IS NULL"
-)
 
 
 def _nothing_indexed(path: Path) -> NotFoundError:

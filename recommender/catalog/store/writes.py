@@ -1,4 +1,4 @@
-"""How articles become rows of the store: the SQL of one article's write or withdrawal, inside a transaction."""
+"""The SQL that writes or withdraws one article, inside a transaction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Outcome(enum.Enum):
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     WITHDRAWN = "withdrawn"
-    """Nothing: it was withdrawn, and the write was not to bring it back."""
+    """The article had been withdrawn, and the upsert was not to restore it: nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What the change log keeps of an article that a change replaced or withdrew: labels, no text.
+class FormerArticle:
+    """What the change log records of an article that a change replaced or withdrew: labels, no text.
 
-    text_hash: key of its vectors and analysis, hexadecimal; those are kept for good.
+    text_hash: key of its vectors and analysis, hexadecimal; those are never deleted.
     """
 
     text_hash: str
@@ -68,7 +68,7 @@ class Before:
     never_target: bool
 
     def to_json(self) -> str:
-        """Serialise; `Before.from_json` reads it back."""
+        """Serialise; `FormerArticle.from_json` reads it back."""
         labels = self.labels.to_values()
         values = {
             "text_hash": self.text_hash,
@@ -81,10 +81,10 @@ class Before:
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod
-    def from_json(text: str) -> Before:
+    def from_json(text: str) -> FormerArticle:
         """Read back what `to_json` wrote."""
         values = json.loads(text)
-        return Before(
+        return FormerArticle(
             values["text_hash"],
             values["published_at_ms"],
             values["public_at_ms"],
@@ -93,15 +93,15 @@ class Before:
             values["never_target"],
         )
 
-    def article(self, article_id: str) -> Article:
-        """Return the article as far as the log knows it: without text, headline, address and pairs."""
+    def to_article(self, article_id: str) -> Article:
+        """Return the article as far as it is recorded: without texts, headline, address and never_with."""
         rules = Rules(never_target=self.never_target, evergreen=self.evergreen, embargo_until_ms=self.public_at_ms)
         return Article(article_id, "", "", "", (), self.published_at_ms, self.labels, rules=rules)
 
 
-def before_of(article: Article) -> Before:
-    """Return what the change log keeps of an article."""
-    return Before(
+def former_article(article: Article) -> FormerArticle:
+    """Return what the change log records of an article."""
+    return FormerArticle(
         text_hash=article.text_hash().hex(),
         published_at_ms=article.published_at_ms,
         public_at_ms=article.public_at_ms,
@@ -114,7 +114,7 @@ def before_of(article: Article) -> Before:
 def write_article(
     connection: sqlite3.Connection, write: Write, old: Article | None, encoder: str, at_ms: int
 ) -> tuple[Outcome, Article | None]:
-    """Add or replace one article, which was `old` before; returns what that did, and what it is now."""
+    """Add or replace one article, stored as `old` until now; returns the outcome, and what is stored now."""
     upsert = write.upsert
     if old is None and not upsert.restore and _is_withdrawn(connection, upsert.article.id):
         return Outcome.WITHDRAWN, None
@@ -136,12 +136,12 @@ def write_article(
 
 
 def delete_article(connection: sqlite3.Connection, article_id: str, at_ms: int) -> bool:
-    """Withdraw one article; returns False if it was not there."""
-    found = connection.execute("DELETE FROM articles WHERE id = ? RETURNING content", (article_id,)).fetchone()
-    if not found:
+    """Withdraw one article; returns False if it is not stored."""
+    row = connection.execute("DELETE FROM articles WHERE id = ? RETURNING content", (article_id,)).fetchone()
+    if not row:
         return False
     connection.execute("DELETE FROM editor_links WHERE source_id = ?", (article_id,))
-    revision = _log(connection, article_id, article_from_json(found[0]), deleted=True, at_ms=at_ms)
+    revision = _log(connection, article_id, article_from_json(row[0]), deleted=True, at_ms=at_ms)
     connection.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (article_id, revision))
     return True
 
@@ -152,12 +152,12 @@ def _is_withdrawn(connection: sqlite3.Connection, article_id: str) -> bool:
 
 
 def write_vectors(connection: sqlite3.Connection, text_hash: bytes, encoder: str, vectors: Vectors) -> None:
-    """Keep the vectors of a text, unless they are kept already."""
+    """Store the vectors of a text, unless they are stored already."""
     connection.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", (text_hash, encoder, vectors.to_bytes()))
 
 
 def write_analysis(connection: sqlite3.Connection, text_hash: bytes, analysis: Analysis) -> None:
-    """Keep the analysis of a text, unless it is kept already."""
+    """Store the analysis of a text, unless it is stored already."""
     connection.execute(
         "INSERT OR IGNORE INTO analyses VALUES (?, ?, ?, ?)",
         (text_hash, ANALYSIS, analysis.terms.to_bytes(), analysis.sketch.tobytes()),
@@ -175,10 +175,10 @@ def _write_links(connection: sqlite3.Connection, source_id: str, links: Iterable
 
 
 def _log(connection: sqlite3.Connection, article_id: str, old: Article | None, *, deleted: bool, at_ms: int) -> int:
-    """Append to the change log; returns the revision."""
+    """Append a change to the change log; returns its revision."""
     cursor = connection.execute(
         "INSERT INTO changes (article_id, deleted, at_ms, before) VALUES (?, ?, ?, ?)",
-        (article_id, int(deleted), at_ms, before_of(old).to_json() if old else None),
+        (article_id, int(deleted), at_ms, former_article(old).to_json() if old else None),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid

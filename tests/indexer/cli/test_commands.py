@@ -27,7 +27,7 @@ from typer.testing import CliRunner, Result
 from indexer.cli import commands, evaluation
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.writer import write_snapshot
-from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.locks import exclusive_run
 from recommender.catalog.store.store import encoders_of
 from recommender.encoding.embedder import Computing
 from recommender.errors import NotFoundError, UnavailableError
@@ -266,7 +266,7 @@ def test_index_brings_withdrawn_articles_back_only_when_told(
 def test_index_beside_another_run_is_refused(invoke: Invoke, embedder: FakeEmbedder, tmp_path: Path) -> None:
     """The process that writes is named before anything is loaded or read."""
     path = write(tmp_path / "a.jsonl", article("a"))
-    with only_run(tmp_path / "data"):
+    with exclusive_run(tmp_path / "data"):
         line = failed(invoke("index", path))
     assert re.fullmatch(
         r"error: data: another indexing run \(process \d+\) is writing here \(wait for it, or end it\)", line
@@ -727,7 +727,7 @@ def test_a_reindex_that_makes_no_sense_is_one_clear_line(
 
 def test_reindex_beside_another_run_is_refused(invoke: Invoke, indexed: Path) -> None:
     """One indexing or reindexing run at a time."""
-    with only_run(indexed):
+    with exclusive_run(indexed):
         line = failed(invoke("--data-dir", indexed, "reindex", "--model", "wide"))
     assert line.startswith(f"error: {indexed}: another indexing run (process {os.getpid()}) is writing here")
 

@@ -20,7 +20,7 @@ from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.store.store import Change, create_store
 from recommender.catalog.store.writes import Upsert, Write
 from recommender.catalog.text.derived import Vectors, analyse
@@ -80,7 +80,7 @@ def _vectors(article_id: str) -> Vectors:
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Return the archive, all in the snapshot, all replayed after it, or half and half; scanned or compressed."""
     folder = tmp_path_factory.mktemp("archive")
-    made = {a.id: Stored(a, _vectors(a.id), analyse(a)) for a in ARTICLES.values()}
+    made = {a.id: StoredArticle(a, _vectors(a.id), analyse(a)) for a in ARTICLES.values()}
     half = [id for n, id in enumerate(made) if n % 2]
     late = {"snapshot": [], "tail": [*made], "both": half, "compressed": [], "both, compressed": half}[request.param]
     store = create_store(folder / STORE_FILE, FakeEmbedder().info.key)

@@ -24,7 +24,7 @@ from recommender.catalog.snapshot.record import Record
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import write_snapshot
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.store.store import Change, Store, create_store
 from recommender.catalog.text.terms import make_signature
 from recommender.catalog.vectors.index import Hits, Rows
@@ -179,7 +179,7 @@ def in_scope(a: Article, scope: Scope, from_ms: int, until_ms: int) -> bool:
     )
 
 
-def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> None:
+def assert_holds(live: Live, expected: Mapping[str, StoredArticle], revision: int) -> None:
     """Compare everything that a live view tells with the articles that it must hold."""
     assert (live.revision, live.count) == (revision, len(expected))
     rows = {}
@@ -205,7 +205,7 @@ def assert_holds(live: Live, expected: Mapping[str, Stored], revision: int) -> N
     assert_publishing_rate(live, expected)
 
 
-def assert_is(live: Live, row: int, expected: Stored) -> None:
+def assert_is(live: Live, row: int, expected: StoredArticle) -> None:
     """Compare one row. Words weigh as in the snapshot's statistics until there is a new one."""
     a, record, terms = expected.article, live.record(row), expected.analysis.terms
     signature = make_signature(terms, live.idf)
@@ -243,7 +243,7 @@ def jaccard(some: Sequence[str], others: Sequence[str]) -> float:
     return len({*some} & {*others}) / (len({*some} | {*others}) or 1)
 
 
-def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, Stored], k: int) -> None:
+def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, StoredArticle], k: int) -> None:
     """Hits are the k best of the eligible; which of those that tie at the end is free."""
     scores = {i: float(round_trip_8bit(s.vectors.main) @ query("Talks resume")) for i, s in eligible.items()}
     ids = found_ids(live, hits)
@@ -253,7 +253,9 @@ def assert_nearest(live: Live, hits: Hits, eligible: Mapping[str, Stored], k: in
     assert all(scores[i] <= hits.scores[-1] + 1e-6 for i in eligible if i not in ids)
 
 
-def assert_in_time(live: Live, scope: Scope, from_ms: int, until_ms: int, eligible: Mapping[str, Stored]) -> None:
+def assert_in_time(
+    live: Live, scope: Scope, from_ms: int, until_ms: int, eligible: Mapping[str, StoredArticle]
+) -> None:
     """The earliest and the latest of a scope, and the window of time around a moment."""
     times = {i: s.article.public_at_ms for i, s in eligible.items()}
     for n in (0, 1, 3, len(eligible) + 1):
@@ -270,7 +272,7 @@ def assert_in_time(live: Live, scope: Scope, from_ms: int, until_ms: int, eligib
             assert live.window(scope, NOW_MS - 2 * DAY_MS, until_ms, n) == expected
 
 
-def assert_publishing_rate(live: Live, expected: Mapping[str, Stored]) -> None:
+def assert_publishing_rate(live: Live, expected: Mapping[str, StoredArticle]) -> None:
     """Every article of the year before the newest one that may be linked to counts, over the time since the oldest."""
     newest = max(
         (s.article.public_at_ms for s in expected.values() if in_scope(s.article, Scope(), 0, NOW_MS)), default=None

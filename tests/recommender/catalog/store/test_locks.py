@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from recommender.catalog.store.locks import INDEX_LOCK, only_run
+from recommender.catalog.store.locks import INDEX_LOCK, exclusive_run
 from recommender.errors import AlreadyRunningError, StorageError
 
 ROOT = Path(__file__).parents[4]
 HOLDER = """
 import sys
 from pathlib import Path
-from recommender.catalog.store.locks import only_run
+from recommender.catalog.store.locks import exclusive_run
 
-with only_run(Path(sys.argv[1])):
+with exclusive_run(Path(sys.argv[1])):
     print("holding", flush=True)
     sys.stdin.read()
 """
@@ -44,7 +44,7 @@ def holder(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_second_run_is_refused_and_told_who_writes(tmp_path: Path) -> None:
     """While another process holds the folder, a run is refused at once with that process's id and what to do."""
-    with holder(tmp_path) as process, pytest.raises(AlreadyRunningError) as caught, only_run(tmp_path):
+    with holder(tmp_path) as process, pytest.raises(AlreadyRunningError) as caught, exclusive_run(tmp_path):
         pytest.fail("it got the lock")
     assert str(caught.value) == (
         f"{tmp_path}: another indexing run (process {process.pid}) is writing here (wait for it, or end it)"
@@ -53,9 +53,9 @@ def test_a_second_run_is_refused_and_told_who_writes(tmp_path: Path) -> None:
 
 def test_a_second_run_in_the_same_process_is_refused_too(tmp_path: Path) -> None:
     """Two threads or two calls of one program do not share the lock; after the refusal the first one still has it."""
-    with only_run(tmp_path):
+    with exclusive_run(tmp_path):
         for _ in range(2):
-            with pytest.raises(AlreadyRunningError, match=rf"\(process {os.getpid()}\)"), only_run(tmp_path):
+            with pytest.raises(AlreadyRunningError, match=rf"\(process {os.getpid()}\)"), exclusive_run(tmp_path):
                 pytest.fail("it got the lock")
 
 
@@ -63,7 +63,7 @@ def test_a_holder_that_has_not_said_its_process_is_unknown(tmp_path: Path) -> No
     """Between taking the lock and writing its id there is a moment; the refusal is as clear without the id."""
     with (tmp_path / INDEX_LOCK).open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(AlreadyRunningError, match=r"\(process unknown\) is writing here"), only_run(tmp_path):
+        with pytest.raises(AlreadyRunningError, match=r"\(process unknown\) is writing here"), exclusive_run(tmp_path):
             pytest.fail("it got the lock")
 
 
@@ -77,21 +77,21 @@ def test_the_lock_is_free_however_its_holder_ends(tmp_path: Path, number: signal
             process.send_signal(number)
         process.wait()
         assert (tmp_path / INDEX_LOCK).read_text() == str(process.pid)
-        with only_run(tmp_path):
+        with exclusive_run(tmp_path):
             assert (tmp_path / INDEX_LOCK).read_text() == str(os.getpid())
 
 
 def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
     """A run that fails does not keep the next one of the same process out."""
-    with pytest.raises(ZeroDivisionError), only_run(tmp_path):
+    with pytest.raises(ZeroDivisionError), exclusive_run(tmp_path):
         raise ZeroDivisionError
-    with only_run(tmp_path):
+    with exclusive_run(tmp_path):
         assert (tmp_path / INDEX_LOCK).exists()
 
 
 def test_folders_do_not_lock_each_other_and_are_made(tmp_path: Path) -> None:
     """Each data folder has a lock of its own; a folder that is not there yet is made, with its parents."""
-    with holder(tmp_path / "one"), only_run(tmp_path / "two" / "nested"):
+    with holder(tmp_path / "one"), exclusive_run(tmp_path / "two" / "nested"):
         assert (tmp_path / "two" / "nested" / INDEX_LOCK).exists()
 
 
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path, belo
     (tmp_path / "file").touch()
     (tmp_path / "folder" / INDEX_LOCK).mkdir(parents=True)
     data_dir = tmp_path / below
-    with pytest.raises(StorageError) as caught, only_run(data_dir):
+    with pytest.raises(StorageError) as caught, exclusive_run(data_dir):
         pytest.fail("it got the lock")
     assert str(caught.value) == (
         f"{data_dir}: cannot be written: {problem} (make data_dir writable for this user, or choose another)"

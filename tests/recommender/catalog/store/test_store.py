@@ -26,10 +26,10 @@ from recommender.catalog.store import reads as reads_module
 from recommender.catalog.store import schema, sqlite
 from recommender.catalog.store import store as store_module
 from recommender.catalog.store import writes as writes_module
-from recommender.catalog.store.reads import Stored
+from recommender.catalog.store.reads import StoredArticle
 from recommender.catalog.store.schema import SCHEMA_VERSION
 from recommender.catalog.store.store import Change, Store, create_store, open_store
-from recommender.catalog.store.writes import Outcome, Upsert, Write, before_of
+from recommender.catalog.store.writes import Outcome, Upsert, Write, former_article
 from recommender.catalog.text.derived import ANALYSIS, Vectors, analyse
 from recommender.clock import DAY_MS
 from recommender.encoding.embed_articles import embed
@@ -113,7 +113,7 @@ def revisions_of(path: Path) -> dict[str, int]:
         return dict(connection.execute("SELECT id, revision FROM articles"))
 
 
-def assert_same(one: Stored, other: Stored) -> None:
+def assert_same(one: StoredArticle, other: StoredArticle) -> None:
     """Compare articles and all that is derived from them; vectors at half precision."""
     assert one.article == other.article
     for name in ("main", "head"):
@@ -154,7 +154,7 @@ def test_what_is_written_is_read_back(store: Store) -> None:
 
 def test_more_ids_than_one_statement_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look-ups of many ids go in parts and miss nothing at their seams."""
-    monkeypatch.setattr(store_module, "LOOKUP_IDS", 4)
+    monkeypatch.setattr(store_module, "KEYS_PER_QUERY_MAX", 4)
     some = [article(f"x{i}") for i in range(11)]
     store.write(writes(some))
     store.delete(["x0", "x4", "x8"])
@@ -250,7 +250,7 @@ def test_deleting_says_what_was_there(store: Store) -> None:
     assert store.delete(["a"]) == [False]
     assert store.delete([]) == []
     assert store.withdrawn(["a", "b", "nothing"]) == {"a", "b"}
-    gone = [before_of(article(id)) for id in "ab"]
+    gone = [former_article(article(id)) for id in "ab"]
     assert store.changes_after(2, 100) == [Change(3, "a", True, gone[0]), Change(4, "b", True, gone[1])]
 
 
@@ -366,7 +366,7 @@ def test_any_sequence_of_changes_is_that_of_a_dictionary(
     last = dict(log)
     assert store.withdrawn(list("abcd")) == {i for i in last if last[i]}
     assert (store.count(), store.revision()) == (len(expected), len(log))
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         assert {s.article.id for s in frozen.in_time_order()} == set(expected)
     store.close()
 
@@ -403,7 +403,7 @@ def test_vectors_of_another_model_are_not_given_out(path: Path, store: Store) ->
 
 def list_in_time(store: Store) -> list[str]:
     """Return the ids of a frozen store in time order."""
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         return [s.article.id for s in frozen.in_time_order()]
 
 
@@ -434,7 +434,7 @@ def test_an_analysis_of_another_release_is_made_again_when_read(store: Store) ->
     with older_release():
         store.write([of_older_release(article("a"))])
     assert_same(store.stored(["a"])["a"], stored([article("a")])["a"])
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         [one] = frozen.in_time_order()
     assert_same(one, stored([article("a")])["a"])
 
@@ -452,7 +452,7 @@ def test_missing_analyses_are_made_once(path: Path, store: Store, monkeypatch: p
     assert store.revision() == before, "no article changed"
     assert Counter(analyses_of(path)) == {ANALYSIS: 6, "terms-0+sketch-0": 5}
     expected = stored(old)
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         assert len(list(frozen.terms())) == 6
     monkeypatch.setattr(store_module, "analyse", None)  # nothing is left to be made
     for id, one in store.stored([a.id for a in old]).items():
@@ -480,7 +480,7 @@ def test_frozen_is_one_revision_in_time_order(store: Store) -> None:
     """Articles come by the time they became public, then by id, as of the moment of freezing."""
     embargoed = article("e", days_ago=9, rules=Rules(embargo_until_ms=NOW_MS - 2 * DAY_MS))
     store.write(writes([article("b"), article("a"), article("c", days_ago=3), embargoed]))
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         store.write(writes([article("new", days_ago=5), article("b", title="Changed")]))
         store.delete(["a"])
         assert (frozen.revision, frozen.count) == (4, 4)
@@ -494,7 +494,7 @@ def test_frozen_is_one_revision_in_time_order(store: Store) -> None:
 def test_frozen_counts_a_shared_text_for_each_article(store: Store) -> None:
     """Statistics count articles, not texts."""
     store.write(writes([article("a"), article("b")]))
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         assert len(list(frozen.terms())) == 2
 
 
@@ -637,7 +637,7 @@ def assert_whole(store: Store, acknowledged: dict[str, int]) -> None:
     changes = store.changes_after(0, 100_000)
     assert [c.revision for c in changes] == list(range(1, len(changes) + 1))
     last = {c.article_id: c for c in changes}
-    with store.frozen() as frozen:
+    with store.read_transaction() as frozen:
         present = {s.article.id: s.article for s in frozen.in_time_order()}
     assert set(present) == {i for i, change in last.items() if not change.deleted}
     assert store.withdrawn(list(last)) == set(last) - set(present)
