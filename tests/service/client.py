@@ -22,9 +22,9 @@ from tests.newsroom import PAGE
 from tests.service.messages import fill_request, ids_of, list_request
 
 RELATED = "/related_news.v1.RelatedNewsService/"
-"""Prefix of the service's methods."""
+"""Prefix of the full names of RelatedNewsService's methods."""
 ARTICLES = "/related_news.v1.ArticleService/"
-"""Prefix of the service's methods."""
+"""Prefix of the full names of ArticleService's methods."""
 TIMEOUT_S = 20.0
 """Limits one call. It is generous: a call that takes this long has hung."""
 

@@ -1,4 +1,4 @@
-"""A served process's own processes, and connections that are spread over its workers."""
+"""The processes of a service, and connections that are spread over its workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def children(server: Served, module: str) -> list[int]:
 
 
 def runs(pid: int) -> bool:
-    """Say whether a process runs, and is not just waiting to be collected."""
+    """Return whether a process runs and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -32,7 +32,7 @@ def runs(pid: int) -> bool:
 
 
 def eventually(true: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> bool:
-    """Return whether something becomes true in time."""
+    """Wait until `true` returns True; return whether it does in time."""
     deadline = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() > deadline:
@@ -48,7 +48,7 @@ def end(pid: int) -> None:
 
 @contextmanager
 def connections(address: str, count: int) -> Iterator[list[Client]]:
-    """Open connections of their own, which the system spreads over the workers."""
+    """Open separate connections, which the system spreads over the workers."""
     options = [
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 50),

@@ -1,8 +1,8 @@
-"""An encoder process without a model: what `recommender.processes.encoder` is, around a fake encoder.
+"""An encoder process without a model: `recommender.processes.encoder` around a fake encoder.
 
-A text that says "dawdle" is encoded only once somebody has written to the named pipe DATA_DIR/gate and closed it; so it
-is with loading the model "dawdle".
-Models have any name but "none", which there is not; each name gives other vectors. "wide" has more dimensions.
+Encoding a text with the word "dawdle" waits until the test has written to the named pipe DATA_DIR/gate and closed it;
+so does loading the model "dawdle". Any other name but "none" is a model; each has vectors of its own, and "wide" has
+more dimensions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GATE = "gate"
 
 
 class _PipedEmbedder(FakeEmbedder):
-    """Waits at the pipe: opening it says that the text has arrived, its end lets the text go on."""
+    """Waits at the pipe: the encoder opens it when the text has arrived, and goes on when the test closes it."""
 
     def __init__(self, name: str, gate: Path) -> None:
         super().__init__(name, 2 * DIMENSION if name == "wide" else DIMENSION)

@@ -20,7 +20,7 @@ ENCODER = (sys.executable, "-m", "tests.service.fake_encoder")
 
 
 def main() -> None:
-    """Serve until SIGTERM; an error of ours ends as on the command line, with one line and exit code 1."""
+    """Serve until SIGTERM; an error of this project ends the process with one line and exit code 1."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--port", type=int, default=0)

@@ -18,7 +18,7 @@ from recommender.rpc.messages import timestamp
 from recommender.serving import affected_feed
 from tests.newsroom import PAGE, newsroom
 from tests.service.client import TIMEOUT_S, Client, refusal
-from tests.service.messages import draft, ids_of, message
+from tests.service.messages import draft, ids_of, like_page, message
 from tests.service.servers import Host
 
 Answer = articles_pb.WatchAffectedPagesResponse
@@ -27,19 +27,12 @@ PAGES = [one.id for one in newsroom()]
 
 @contextmanager
 def watched(client: Client, **values: Any) -> Iterator[Iterator[Answer]]:
-    """Open a feed, which the end of the block ends."""
+    """Open a feed; it ends with the block."""
     call = client.articles.WatchAffectedPages(articles_pb.WatchAffectedPagesRequest(**values), timeout=TIMEOUT_S)
     try:
         yield iter(call)
     finally:
         call.cancel()
-
-
-def like_harbour(article_id: str, **changes: Any) -> common_pb.Article:
-    """Return an article that pages of the harbour link to."""
-    near = draft(title=f"Pier and crane and tide {article_id}")
-    values = {"title": near.title, "summary": near.summary, "paragraphs": [p.text for p in near.paragraphs]}
-    return message(article_id, section="harbour", **{**values, **changes})
 
 
 def plans(client: Client) -> dict[str, list[str]]:
@@ -50,7 +43,7 @@ def plans(client: Client) -> dict[str, list[str]]:
 
 
 def changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> set[str]:
-    """Return the pages that show something else."""
+    """Return the pages whose links differ."""
     return {page for page in PAGES if before[page] != after[page]}
 
 
@@ -59,7 +52,7 @@ def test_a_new_article_names_the_pages_that_link_to_it(service: Client) -> None:
     before = plans(service)
     with watched(service) as feed:
         time.sleep(0.2)
-        revision = service.upsert(like_harbour("new")).revision
+        revision = service.upsert(like_page("new")).revision
         affected = next(feed)
     after = plans(service)
     assert (affected.revision, affected.article_id, affected.withdrawn) == (revision, "new", False)
@@ -72,7 +65,7 @@ def close_to(service: Client, page: str, article_id: str) -> common_pb.Article:
     """Return an article that shares much of a page's text without being a copy of it."""
     theirs, near = service.get(page), draft("harbour")
     paragraphs = [p.text for p in [*theirs.paragraphs[:3], *near.paragraphs[:5]]]
-    return like_harbour(article_id, title=f"{theirs.title} again", paragraphs=paragraphs, tags=list(theirs.tags))
+    return like_page(article_id, title=f"{theirs.title} again", paragraphs=paragraphs, tags=list(theirs.tags))
 
 
 def test_a_withdrawn_article_names_the_pages_that_linked_to_it(service: Client) -> None:
@@ -94,7 +87,7 @@ def test_a_changed_article_names_old_and_new_pages(service: Client) -> None:
     with watched(service, after_revision=revision) as feed:
         other = draft("orchards", title="Apple and blossom and frost")
         paragraphs = [p.text for p in other.paragraphs]
-        service.upsert(like_harbour("turned", title=other.title, summary=other.summary, paragraphs=paragraphs))
+        service.upsert(like_page("turned", title=other.title, summary=other.summary, paragraphs=paragraphs))
         affected = set(next(feed).page_ids)
     orchards = {page for page, links in plans(service).items() if "turned" in links}
     assert PAGE not in orchards > set()
@@ -103,7 +96,7 @@ def test_a_changed_article_names_old_and_new_pages(service: Client) -> None:
 
 def test_a_client_resumes_where_it_was_cut_off(service: Client) -> None:
     """From a revision on, every later change comes once, in order, also those made while nobody watched."""
-    first = service.upsert(like_harbour("one")).revision
+    first = service.upsert(like_page("one")).revision
     service.upsert(message("two", title="Ferry"))
     service.delete("one")
     for _ in range(2):
@@ -120,7 +113,7 @@ def test_a_client_resumes_where_it_was_cut_off(service: Client) -> None:
 @pytest.mark.parametrize("written", ["before", "while"])
 def test_an_article_is_reported_again_when_its_embargo_ends(service: Client, written: str) -> None:
     """Nothing changes in the store at that moment, but pages do."""
-    sent = like_harbour("embargoed")
+    sent = like_page("embargoed")
     until_ms = now_ms() + 1_500
     sent.rules.embargo_until.CopyFrom(timestamp(until_ms))
     if written == "before":
@@ -142,17 +135,17 @@ def test_the_end_of_an_embargo_is_reported_once_at_its_present_time(service: Cli
     """It is reported once however often the article was edited, and not at a time that an editor has replaced."""
     revision, soon_ms = service.status().revision, int(time.time() * 1000) + 5_000
     for title in ("One", "Two", "Three"):
-        edited = like_harbour("edited", title=title)
+        edited = like_page("edited", title=title)
         edited.rules.embargo_until.CopyFrom(timestamp(soon_ms))
         service.upsert(edited)
     for until_ms in (soon_ms, soon_ms + 3_600_000):
-        moved = like_harbour("moved")
+        moved = like_page("moved")
         moved.rules.embargo_until.CopyFrom(timestamp(until_ms))
         service.upsert(moved)
     with watched(service, after_revision=revision) as feed:
         assert [next(feed).article_id for _ in range(5)] == 3 * ["edited"] + 2 * ["moved"]
         assert (next(feed).article_id, int(time.time() * 1000) >= soon_ms) == ("edited", True)
-        service.upsert(like_harbour("next"))
+        service.upsert(like_page("next"))
         assert next(feed).article_id == "next"
 
 
