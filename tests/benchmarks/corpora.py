@@ -1,4 +1,4 @@
-"""Small corpora for tests of the benchmarks: clustered vectors in a file, as benchmarks.embed_passages leaves them."""
+"""Small corpora for tests of the benchmarks: clustered vectors in a file like those of benchmarks.embed_passages."""
 
 from __future__ import annotations
 

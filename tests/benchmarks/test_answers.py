@@ -36,7 +36,7 @@ def articles() -> list[Article]:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """An archive of `articles`."""
+    """A bench with an archive of `articles`."""
     folder = tmp_path_factory.mktemp("archive")
     store = build_store(folder, articles())
     yield Bench(store, Live(Snapshot(write_snapshot(store, folder / SNAPSHOTS, DIMENSION))))
@@ -45,7 +45,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(params=PEERS)
 def peer(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Iterator[AnswerPeer]:
-    """Every way to answer that is installed."""
+    """Every installed peer, with the archive built."""
     try:
         opened = open_answer(request.param, bench.live)
     except ModuleNotFoundError as error:
@@ -55,24 +55,24 @@ def peer(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Iterat
     opened.close()
 
 
-@pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+@pytest.mark.filterwarnings("ignore")  # of other libraries
 def test_related_articles_are_on_the_topic_and_pass_the_filters(peer: AnswerPeer) -> None:
-    """None is the page, none is newer than the question, all are of the site and section asked for."""
+    """None is the page or newer than the question, and all are of the site and section asked for."""
     by_id = {one.id: one for one in articles()}
     page = by_id["a28"]
     question = Question(page.id, page.published_at_ms, page.labels.language, page.labels.site)
-    found = [by_id[name] for name in peer.related(question, 5)]
-    assert found
-    assert page not in found
-    assert all(one.published_at_ms <= page.published_at_ms and one.labels.site == page.labels.site for one in found)
-    assert found[0].title.startswith(TOPICS[0])
+    related = [by_id[name] for name in peer.related(question, 5)]
+    assert related
+    assert page not in related
+    assert all(one.published_at_ms <= page.published_at_ms and one.labels.site == page.labels.site for one in related)
+    assert related[0].title.startswith(TOPICS[0])
     narrowed = Question(page.id, page.published_at_ms, section="section0")
     assert {by_id[name].labels.section for name in peer.related(narrowed, 5)} == {"section0"}
 
 
-@pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+@pytest.mark.filterwarnings("ignore")  # of other libraries
 def test_answers_are_measured_on_the_same_pages(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own stands in the result with samples of every page; others are measured or say what is missing."""
+    """The result has our own with samples of every page; other peers are measured or say what is missing."""
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     kept = read(compare_answers(bench, None, pages=30, seed=1, scratch=tmp_path)).values
     assert (kept["pages"], kept["articles"]) == (30, 80)

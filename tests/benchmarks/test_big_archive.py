@@ -16,14 +16,14 @@ from tests.building import article, build_live
 
 @pytest.fixture
 def like(tmp_path: Path) -> Path:
-    """An index of a few articles."""
+    """A data folder with a few articles."""
     folder = tmp_path / "real"
     build_live(folder, [article(f"a{n}", title=f"Title number {n}", days_ago=n + 1) for n in range(12)])
     return folder
 
 
 def test_one_command_makes_an_archive_of_passages(tmp_path: Path, like: Path) -> None:
-    """As many articles as asked for, with the vectors that the corpus of that seed has; nothing else is left."""
+    """It has as many articles as asked for, with the vectors of the corpus of that seed, and leaves no other file."""
     passages, folder = write_passages(tmp_path, 1_500), tmp_path / "made"
     big_archive.main(passages, folder / "data", like, rows=300, seed=3)
     live = open_live(folder / "data")
@@ -35,8 +35,8 @@ def test_one_command_makes_an_archive_of_passages(tmp_path: Path, like: Path) ->
     np.testing.assert_array_equal(again.signatures(again.rows()), live.signatures(live.rows()))
 
 
-def test_rows_go_with_passages_only(tmp_path: Path, like: Path) -> None:
-    """A corpus has its number of rows, passages have none."""
+def test_rows_are_given_for_passages_only(tmp_path: Path, like: Path) -> None:
+    """A corpus has its number of rows; for passages it must be given."""
     for source, rows in ((write_passages(tmp_path), None), (tmp_path, 10)):
         with pytest.raises(typer.BadParameter, match="--rows"):
             big_archive.main(source, tmp_path / "made" / "data", like, rows=rows)

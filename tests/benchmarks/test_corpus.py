@@ -19,7 +19,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 
 def test_a_block_depends_on_seed_and_number_only(base: np.ndarray) -> None:
-    """Blocks can be made in any order, by anyone, and are the same; other seeds and numbers give others."""
+    """A block is the same in any order and in any process; other seeds and numbers give others."""
     first, second = Generator(base, 1), Generator(base, 1)
     later = first.block(3)
     assert (second.block(0) == first.block(0)).all()
@@ -29,7 +29,7 @@ def test_a_block_depends_on_seed_and_number_only(base: np.ndarray) -> None:
 
 
 def test_generated_vectors_are_unit_half_precision_and_new(base: np.ndarray) -> None:
-    """Every row has length 1, and none is a base vector again."""
+    """Every row has length 1, and none equals a base vector."""
     block = Generator(base, 1).block(0)
     assert block.dtype == np.float16
     assert block.shape == (BLOCK, DIMENSION)
@@ -46,8 +46,8 @@ def test_one_generated_vector_in_fifty_is_a_near_copy(base: np.ndarray) -> None:
     assert 2_048 // COPIES <= copies <= 3 * 2_048 // COPIES
 
 
-def test_generated_vectors_lie_as_near_to_each_other_as_real_ones(base: np.ndarray) -> None:
-    """Of as many generated vectors, the tenth nearest is about as near as of the real ones."""
+def test_generated_vectors_are_as_similar_to_each_other_as_real_ones(base: np.ndarray) -> None:
+    """Among as many generated vectors, the tenth nearest is about as near as among real ones."""
     block = Generator(base, 1).block(0)[: len(base)].astype(np.float32)
 
     def tenth_nearest(vectors: np.ndarray) -> float:
@@ -56,8 +56,8 @@ def test_generated_vectors_lie_as_near_to_each_other_as_real_ones(base: np.ndarr
     assert tenth_nearest(block) == pytest.approx(tenth_nearest(base), abs=0.1)
 
 
-def test_real_passages_are_taken_where_they_reach(tmp_path: Path) -> None:
-    """Rows are real and in the passages' order, and no query is a row; beyond the passages, rows are generated."""
+def test_real_passages_are_taken_if_there_are_enough(tmp_path: Path) -> None:
+    """Rows are real and in the passages' order, and no query is a row; a larger corpus is generated."""
     path = write_passages(tmp_path)
     real = normalised(np.load(path).astype(np.float32)).astype(np.float16)
     small = corpus.make(tmp_path / "small", path, 2_000, 50, seed=1)
@@ -73,7 +73,7 @@ def test_real_passages_are_taken_where_they_reach(tmp_path: Path) -> None:
 
 
 def test_columns_are_as_described(tmp_path: Path) -> None:
-    """Times ascend, sites have their shares, a section is the nearest centroid, and a corpus opens as it was made."""
+    """Times ascend, sites have their shares, a section is the nearest centroid, and a corpus loads as it was made."""
     made = corpus.make(tmp_path / "c", write_passages(tmp_path), 9_000, 50, seed=1)
     columns = made.columns
     assert (np.diff(columns.published_at_ms) > 0).all()
@@ -87,18 +87,18 @@ def test_columns_are_as_described(tmp_path: Path) -> None:
 
 
 def test_passages_are_overlapping_windows_of_whole_sentences() -> None:
-    """A window has the words asked for or just more; the next begins a step later; a short rest is left out."""
+    """A window has the words asked for or just more; the next begins one step later; a short rest is left out."""
     sentences = [f"Sentence number {n} has exactly seven words." for n in range(12)]
-    found = list(passages(article(paragraphs=[" ".join(sentences[:5]), " ".join(sentences[5:])]), words=20, step=14))
-    assert found[0] == " ".join(sentences[:3])
-    assert found[1] == " ".join(sentences[2:5])
-    assert all(20 <= len(text.split()) <= 27 for text in found[:-1])
-    assert len(found[-1].split()) >= 10
+    windows = list(passages(article(paragraphs=[" ".join(sentences[:5]), " ".join(sentences[5:])]), words=20, step=14))
+    assert windows[0] == " ".join(sentences[:3])
+    assert windows[1] == " ".join(sentences[2:5])
+    assert all(20 <= len(text.split()) <= 27 for text in windows[:-1])
+    assert len(windows[-1].split()) >= 10
     assert list(passages(article(paragraphs=["Too short."]), words=20, step=14)) == []
 
 
-def test_embedding_goes_on_where_it_was_killed(tmp_path: Path) -> None:
-    """A part that ends in the middle of a row is cut back to whole rows, and only what is missing is embedded."""
+def test_killed_embedding_continues(tmp_path: Path) -> None:
+    """A part that ends within a row is cut to whole rows, and only the missing texts are embedded."""
     texts = [f"text number {n}" for n in range(1_500)]
     whole, part = tmp_path / "whole.part", tmp_path / "killed.part"
     assert list(encode_resumably(texts, FakeEmbedder(), whole)) == [(1_024, 1_500), (1_500, 1_500)]

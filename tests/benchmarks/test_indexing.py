@@ -17,7 +17,7 @@ from tests.building import FakeEmbedder, article
 
 
 class Clock:
-    """Stands still but for what fake encoders say they take."""
+    """A clock that only fake encoders move."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -28,7 +28,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which the two are timed."""
+    """The clock that times both encoders."""
     clock = Clock()
     monkeypatch.setattr(plain_encode, "time", clock)
     return clock
@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def taking(
     clock: Clock, seconds: Callable[[int], float], calls: list[tuple[str, tuple[str, ...]]], name: str, scale: float = 1
 ) -> Encode:
-    """Return a fake encoder that notes its calls; seconds: of its n-th call, from 0."""
+    """Return a fake encoder that records its calls. seconds: of its n-th call, from 0."""
 
     def encode(texts: Sequence[str]) -> Matrix:
         clock.now += seconds(sum(called == name for called, _ in calls))
@@ -47,24 +47,24 @@ def taking(
     return encode
 
 
-def test_both_encode_every_text_in_turns(clock: Clock) -> None:
-    """Block by block, neither always first, after one block that is not counted."""
+def test_both_encode_every_text_by_turns(clock: Clock) -> None:
+    """They take turns block by block, neither always first, after one block that is not counted."""
     texts = [f"text {n}" for n in range(2 * BLOCK_TEXTS + 10)]
     calls: list[tuple[str, tuple[str, ...]]] = []
     ours = taking(clock, lambda n: 100.0 if n == 0 else 1.0, calls, "ours")
     plain = taking(clock, lambda n: 100.0 if n == 0 else 4.0 if n < 3 else 1.0, calls, "plain", scale=3)
-    found = beside_plain(texts, ours, plain)
+    result = beside_plain(texts, ours, plain)
     assert [name for name, _ in calls[2:]] == ["ours", "plain", "plain", "ours", "ours", "plain"]
     for name in ("ours", "plain"):
         assert [text for called, block in calls[2:] if called == name for text in block] == texts
-    assert found["texts_per_s"] == {"ours": len(texts) / 3, "plain": len(texts) / 9}
-    assert found["ratio"] == pytest.approx(3)
-    assert found["median_ratio_of_blocks"] == pytest.approx(4)
-    assert found["least_cosine"] == pytest.approx(1), "lengths do not matter"
+    assert result["texts_per_s"] == {"ours": len(texts) / 3, "plain": len(texts) / 9}
+    assert result["ratio"] == pytest.approx(3)
+    assert result["median_ratio_of_blocks"] == pytest.approx(4)
+    assert result["least_cosine"] == pytest.approx(1), "lengths do not matter"
 
 
 def test_the_least_cosine_is_that_of_the_worst_text(clock: Clock) -> None:
-    """One vector of many that differs is seen, whichever block it is in."""
+    """One different vector of many is noticed, in whichever block it is."""
     texts = [f"text {n}" for n in range(2 * BLOCK_TEXTS)]
     same = taking(clock, lambda _: 1.0, [], "ours")
 
@@ -73,13 +73,13 @@ def test_the_least_cosine_is_that_of_the_worst_text(clock: Clock) -> None:
         vectors[[text == "text 3" for text in texts]] *= -1
         return vectors
 
-    found = beside_plain(texts, same, other)
-    assert found["least_cosine"] == pytest.approx(-1)
-    assert found["mean_cosine"] == pytest.approx(1 - 2 / len(texts))
+    result = beside_plain(texts, same, other)
+    assert result["least_cosine"] == pytest.approx(-1)
+    assert result["mean_cosine"] == pytest.approx(1 - 2 / len(texts))
 
 
 def test_a_trial_takes_the_first_lines_only(tmp_path: Path) -> None:
-    """Of JSON Lines, packed or not; of other formats it cannot be said where an article ends."""
+    """They are JSON Lines, compressed or not; in other formats an article has no known end."""
     lines = [
         json.dumps({"id": f"a{n}", "title": f"Title {n}", "published_at": "2026-01-01T00:00:00Z"}) + "\n"
         for n in range(5)
@@ -96,7 +96,7 @@ def test_a_trial_takes_the_first_lines_only(tmp_path: Path) -> None:
 
 
 def test_texts_are_those_of_the_recipe_of_articles_spread_over_the_input() -> None:
-    """Head and passages, of every second article here."""
+    """They are head and passages, here of every second article."""
     articles = [article(f"a{n}", title=f"Title {n}", paragraphs=[f"Body {n}."]) for n in range(6)]
     texts = ["Title 0", "Body 0.", "Title 2", "Body 2.", "Title 4", "Body 4."]
     assert indexing._texts(articles, 3) == texts

@@ -19,7 +19,7 @@ from tests.benchmarks.corpora import small_corpus
 
 
 class FakePeer:
-    """Scans exactly, then forgets all but `effort` of the hits; knows no filters unless told so."""
+    """An exact scan that returns only the first `effort` hits, without filters unless a test sets them."""
 
     name = "fake"
     version = "1"
@@ -54,12 +54,12 @@ class FakePeer:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """1,500 clustered rows and 40 queries."""
+    """A corpus of 1,500 clustered rows and 40 queries."""
     return small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def test_effort_rises_until_the_recall_is_reached_and_no_further(corpus: Corpus, tmp_path: Path) -> None:
-    """Every effort that was tried is kept with recall and samples; the last one is the cheapest that will do."""
+    """Every effort that was tried is kept with recall and samples; the last is the cheapest that suffices."""
     values = measure(FakePeer(), corpus, make_cases(corpus, 1), tmp_path, Plan(recall=0.98))
     every = values["cases"]["all"]
     assert [(point["effort"], point["recall@100"]) for point in every["points"]] == [(10, 0.1), (50, 0.5), (100, 1.0)]
@@ -70,13 +70,13 @@ def test_effort_rises_until_the_recall_is_reached_and_no_further(corpus: Corpus,
 
 
 def test_a_case_that_a_peer_does_not_support_says_why(corpus: Corpus, tmp_path: Path) -> None:
-    """Filtered cases of a peer without filters are skipped with its own words."""
+    """Filtered cases of a peer without filters are skipped, with the peer's own words."""
     values = measure(FakePeer(), corpus, make_cases(corpus, 1), tmp_path, Plan())
     assert values["cases"]["site 10.0%"] == {"skipped": "no filters"}
 
 
 def test_a_recall_that_is_never_reached_is_not_hidden(corpus: Corpus, tmp_path: Path) -> None:
-    """The last effort stands there with its recall, marked."""
+    """The last effort is kept with its recall and marked."""
     peer = FakePeer()
     peer.efforts = (10, 50)
     every = measure(peer, corpus, make_cases(corpus, 1)[:1], tmp_path, Plan())["cases"]["all"]
@@ -84,14 +84,14 @@ def test_a_recall_that_is_never_reached_is_not_hidden(corpus: Corpus, tmp_path: 
     assert every["points"][-1]["recall@100"] == 0.5
 
 
-def test_slow_peers_answer_fewer_queries(corpus: Corpus, tmp_path: Path) -> None:
+def test_slow_peers_get_fewer_queries(corpus: Corpus, tmp_path: Path) -> None:
     """A case at one effort ends with the budget, but not before twenty queries."""
     every = measure(FakePeer(), corpus, make_cases(corpus, 1)[:1], tmp_path, Plan(budget_s=0.0))["cases"]["all"]
     assert [len(point["samples_us"]) for point in every["points"]] == [20, 20, 20]
 
 
 def test_a_peer_is_closed_when_it_fails(corpus: Corpus, tmp_path: Path) -> None:
-    """Servers must end, whatever happens."""
+    """A server is stopped whatever happens."""
     peer = FakePeer()
     peer.search = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
     with pytest.raises(ZeroDivisionError):
@@ -99,8 +99,8 @@ def test_a_peer_is_closed_when_it_fails(corpus: Corpus, tmp_path: Path) -> None:
     assert peer.closed
 
 
-def test_truth_is_what_comparing_everything_finds(corpus: Corpus) -> None:
-    """Thresholds are the 10th and the 100th best of the rows that pass, and the counts those of the filter."""
+def test_the_right_answers_are_those_of_an_exact_scan(corpus: Corpus) -> None:
+    """Thresholds are the 10th and the 100th best of the rows that pass, and counts are those of the filter."""
     vectors = corpus.vectors.astype(np.float32)
     for case in make_cases(corpus, 1):
         for index, (query, wanted) in enumerate(zip(corpus.queries, case.filters, strict=True)):
@@ -112,7 +112,7 @@ def test_truth_is_what_comparing_everything_finds(corpus: Corpus) -> None:
 
 
 def test_recall_counts_no_row_twice_and_none_that_does_not_pass(corpus: Corpus) -> None:
-    """Recall is of distinct rows that pass."""
+    """Recall counts distinct rows that pass."""
     every = make_cases(corpus, 1)[0]
     assert every.filters[0] == EVERYTHING
     best = np.argsort(-(corpus.vectors.astype(np.float32) @ corpus.queries[0]))[:100]
@@ -134,7 +134,7 @@ def test_the_cases_leave_the_shares_that_they_name(corpus: Corpus) -> None:
 
 
 def test_near_sections_hold_what_a_query_finds_and_others_do_not(corpus: Corpus) -> None:
-    """A filter on sections correlates with the query as it is named."""
+    """A filter on near sections correlates with the query; one on other sections does not."""
     cases = {case.name: case for case in make_cases(corpus, 1)}
 
     def share_kept(case: Case) -> float:
@@ -145,7 +145,7 @@ def test_near_sections_hold_what_a_query_finds_and_others_do_not(corpus: Corpus)
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin")
 def test_pinning_ends_with_its_block() -> None:
-    """Within the block one core, after it all of before."""
+    """The block has one core; after it the process has all cores of before."""
     before = os.sched_getaffinity(0)
     with pin(1) as cores:
         assert cores == 1
@@ -162,8 +162,8 @@ def test_a_result_says_seed_and_versions(tmp_path: Path, monkeypatch: pytest.Mon
     assert "no-such-package" not in kept["machine"]["packages"]
 
 
-def test_a_result_says_how_it_was_made_and_goes_where_it_is_told_to(tmp_path: Path) -> None:
-    """The command stands there without the machine's own folders; BENCHMARK_RESULTS names another folder."""
+def test_a_result_has_its_command_and_goes_to_the_folder_asked_for(tmp_path: Path) -> None:
+    """It has the command without the machine's own folders; BENCHMARK_RESULTS names another folder."""
     script = tmp_path / "script.py"
     script.write_text("from benchmarks.machine import keep\nprint(keep('x', {}))\n")
     environment = {**os.environ, "BENCHMARK_RESULTS": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -175,7 +175,7 @@ def test_a_result_says_how_it_was_made_and_goes_where_it_is_told_to(tmp_path: Pa
 
 
 def test_the_report_shows_latency_and_what_was_missed(corpus: Corpus, tmp_path: Path) -> None:
-    """One line a peer; a recall below the wanted stands beside the latency; skipped peers say why."""
+    """Each peer is one line; a recall that was missed is beside the latency; a skipped peer says why."""
     peer = FakePeer()
     peer.efforts = (50,)
     values = {"name": "fake", **measure(peer, corpus, make_cases(corpus, 1), tmp_path, Plan())}

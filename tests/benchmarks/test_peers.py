@@ -12,20 +12,22 @@ from benchmarks.peers.run import PEERS, NotInstalledError, open_peer
 from recommender.clock import DAY_MS
 from tests.benchmarks.corpora import small_corpus
 
-LEAST = {"faiss_flat": 1.0, "related_news": 0.97}
-"""Recall; of an approximate index .9 on so few vectors."""
+RECALL_MIN = {"faiss_flat": 1.0, "related_news": 0.97}
+"""Least recall of a peer; .9 for all others, which are approximate, on so few vectors."""
 K = 100
+"""Rows asked for."""
 STEP_MS = DAY_MS // ARTICLES_PER_DAY
+"""Time from one row to the next."""
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """1,500 clustered rows and 40 queries."""
+    """A corpus of 1,500 clustered rows and 40 queries."""
     return small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def passes(columns: Columns, wanted: Filter) -> np.ndarray:
-    """Say which rows pass, the plain way."""
+    """Return which rows pass, by plain comparison with the columns."""
     allowed = np.ones(len(columns.published_at_ms), np.bool_)
     if wanted.from_ms is not None:
         allowed &= columns.published_at_ms >= wanted.from_ms
@@ -36,7 +38,7 @@ def passes(columns: Columns, wanted: Filter) -> np.ndarray:
     return allowed
 
 
-@pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+@pytest.mark.filterwarnings("ignore")  # of other libraries
 @pytest.mark.parametrize("module", PEERS)
 def test_a_peer_finds_the_nearest_that_pass_and_nothing_else(module: str, corpus: Corpus, tmp_path: Path) -> None:
     """Every peer that is installed reaches the recall in every case that it supports."""
@@ -52,16 +54,16 @@ def test_a_peer_finds_the_nearest_that_pass_and_nothing_else(module: str, corpus
         for case in make_cases(corpus, seed=1):
             if not peer.filters and case.filters[0] != EVERYTHING:
                 continue
-            found_shares = []
+            shares = []
             for index, (query, wanted) in enumerate(zip(corpus.queries, case.filters, strict=True)):
                 found = peer.search(query, K, wanted)
                 mask = passes(corpus.columns, wanted)
                 assert len(found) <= K
                 assert len(set(found.tolist())) == len(found)
                 assert mask[found].all(), f"{case.name}: rows that do not pass"
-                found_shares.append(recalls(case, index, found, corpus, mask))
-            least = LEAST.get(module, 0.9)
-            assert np.mean(found_shares, axis=0).min() >= least, case.name
+                shares.append(recalls(case, index, found, corpus, mask))
+            recall_min = RECALL_MIN.get(module, 0.9)
+            assert np.mean(shares, axis=0).min() >= recall_min, case.name
         assert peer.disk_bytes() > 0
         assert peer.settings()
         assert peer.version
@@ -83,8 +85,8 @@ def test_a_peer_finds_the_nearest_that_pass_and_nothing_else(module: str, corpus
         Filter(from_ms=9_999_999_999_999),
     ],
 )
-def test_postings_hold_what_passes(wanted: Filter, corpus: Corpus) -> None:
-    """Rows and mask are those of the plain comparison with the columns."""
+def test_postings_hold_the_rows_that_pass(wanted: Filter, corpus: Corpus) -> None:
+    """Rows and mask equal those of the plain comparison with the columns."""
     columns = corpus.columns
     postings = Postings(columns)
     expected = passes(columns, wanted)
@@ -100,7 +102,7 @@ def test_a_filter_is_written_as_sql() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer whose library is not there is told apart from one that fails."""
+    """A peer without its library is not taken for one that fails."""
     monkeypatch.setitem(__import__("sys").modules, "hnswlib", None)
     monkeypatch.delitem(__import__("sys").modules, "benchmarks.peers.hnsw_lib", raising=False)
     with pytest.raises(NotInstalledError, match="hnswlib is not installed"):

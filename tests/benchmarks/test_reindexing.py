@@ -17,11 +17,12 @@ from recommender.catalog.store.store import open_store
 from tests.building import NOW_MS
 
 ARTICLES, CHANGED = 60, 20
-HELD_BYTES = 256 << 20
+ALLOCATED_BYTES = 256 << 20
+"""Memory that a step allocates, to find it in its peak."""
 
 
 def write_real(folder: Path) -> Path:
-    """Write a few real articles, as far as a benchmark can tell."""
+    """Write a few articles that a benchmark takes for real ones."""
     path = folder / "real.jsonl"
     lines = [
         {
@@ -39,7 +40,7 @@ def write_real(folder: Path) -> Path:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """A small archive to be made in its own folder."""
+    """The plan of a small archive."""
     return Plan(tmp_path / "data", write_real(tmp_path), ARTICLES, CHANGED, NOW_MS, seed=1)
 
 
@@ -48,13 +49,13 @@ def here(step: reindexing.Step, plan: Plan) -> Values:
     return step(plan)
 
 
-def hold_much(plan: Plan) -> Values:
-    """Hold memory for a moment."""
-    return {"held": int(np.ones(HELD_BYTES, np.uint8)[plan.articles])}
+def allocate(plan: Plan) -> Values:
+    """Allocate memory for a moment."""
+    return {"held": int(np.ones(ALLOCATED_BYTES, np.uint8)[plan.articles])}
 
 
 def test_articles_are_distinct_and_depend_on_seed_number_and_version_only(plan: Plan) -> None:
-    """Labels and lengths are of one real article, paragraphs of any; the last article is of now."""
+    """Labels and lengths are of one real article, paragraphs of any, and the last article is published now."""
     real = list(read_articles(plan.like))
     mixed = Mixed(real, 200, 32, NOW_MS, seed=1)
     made = [mixed.article(n) for n in range(200)]
@@ -62,8 +63,10 @@ def test_articles_are_distinct_and_depend_on_seed_number_and_version_only(plan: 
     assert [one.published_at_ms for one, _ in made] == sorted(one.published_at_ms for one, _ in made)
     assert made[-1][0].published_at_ms == NOW_MS
     lengths = {one.labels.section: len(one.paragraphs) for one in real}
-    known = {paragraph for one in real for paragraph in one.paragraphs}
-    assert all(lengths[one.labels.section] == len(one.paragraphs) and known >= set(one.paragraphs) for one, _ in made)
+    paragraphs = {paragraph for one in real for paragraph in one.paragraphs}
+    assert all(
+        lengths[one.labels.section] == len(one.paragraphs) and paragraphs >= set(one.paragraphs) for one, _ in made
+    )
     assert len({one.labels.section for one, _ in made}) == 4
     vectors = np.stack([vector for _, both in made for vector in (both.main, both.head)])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
@@ -75,14 +78,14 @@ def test_articles_are_distinct_and_depend_on_seed_number_and_version_only(plan: 
     assert mixed.article(7, 1)[0].id == made[7][0].id
 
 
-def test_ten_million_articles_lie_after_1970(plan: Plan) -> None:
-    """Articles come more often where 66 a day would begin too early."""
+def test_ten_million_articles_are_published_after_1970(plan: Plan) -> None:
+    """Articles come more often than 66 a day if they would begin before."""
     mixed = Mixed(list(read_articles(plan.like)), 10_000_000, 32, NOW_MS, seed=1)
     assert 0 < mixed.article(0)[0].published_at_ms < mixed.article(1)[0].published_at_ms
 
 
 def test_every_step_leaves_what_the_next_measures(plan: Plan) -> None:
-    """A real store with all articles, a third of them changed, and a snapshot that has them all."""
+    """The store has all articles, a third of them changed, and the snapshot has them too."""
     values = measure(plan, here)
     assert list(values["steps"]) == list(STEPS)
     assert values["steps"]["open_with_changes"]["changes"] == CHANGED
@@ -100,7 +103,7 @@ def test_every_step_leaves_what_the_next_measures(plan: Plan) -> None:
 
 
 def test_reindexing_may_not_embed(plan: Plan) -> None:
-    """Vectors that are missing are an error: head and passage of one article here."""
+    """Missing vectors are an error; here those of head and passage of one article."""
     STEPS["store"](plan)
     with closing(sqlite3.connect(plan.data_dir / STORE_FILE)) as connection, connection:
         connection.execute("DELETE FROM vectors WHERE rowid = 5")
@@ -109,6 +112,6 @@ def test_reindexing_may_not_embed(plan: Plan) -> None:
 
 
 def test_a_steps_peak_of_memory_is_its_own(plan: Plan) -> None:
-    """What another step held, or this process holds, is not in it."""
-    held = np.ones(2 * HELD_BYTES, np.uint8)
-    assert HELD_BYTES < in_own_process(hold_much, plan)["peak_memory_bytes"] < len(held)
+    """Memory of another step or of this process is not in it."""
+    own = np.ones(2 * ALLOCATED_BYTES, np.uint8)
+    assert ALLOCATED_BYTES < in_own_process(allocate, plan)["peak_memory_bytes"] < len(own)

@@ -45,9 +45,9 @@ def rows(text: str) -> list[list[str]]:
 
 def test_the_newest_result_of_each_series_is_taken(results: Path) -> None:
     """The time of measuring decides."""
-    found = newest(results)
-    assert sorted(found) == ["core-100000", "core-1000000", "peers-100000", "service-100000"]
-    assert found["core-100000"].at == "20260101T000000Z"
+    latest = newest(results)
+    assert sorted(latest) == ["core-100000", "core-1000000", "peers-100000", "service-100000"]
+    assert latest["core-100000"].at == "20260101T000000Z"
 
 
 def test_figures_are_those_of_the_results_and_what_is_missing_is_a_dash(results: Path) -> None:
@@ -212,12 +212,12 @@ def test_figures_are_written_as_people_read_them() -> None:
 
 def test_the_relevance_in_the_documents_is_that_of_the_newest_result() -> None:
     """The documents state the figures of the newest kept result, in prose that no command writes."""
-    found = newest(ROOT / "benchmarks" / "results")["relevance"]
-    systems = found.values["systems"]
+    result = newest(ROOT / "benchmarks" / "results")["relevance"]
+    systems = result.values["systems"]
     names = ("cosine", "lexical", "related-news", "fitted-content", "fitted")
-    told = [f"{systems[name]['ndcg@10']:.3f}".removeprefix("0") for name in names]
+    stated = [f"{systems[name]['ndcg@10']:.3f}".removeprefix("0") for name in names]
     text = (ROOT / "docs" / "relevance.md").read_text("utf-8")
-    assert told in rows(text)
-    assert found.path.name in text
+    assert stated in rows(text)
+    assert result.path.name in text
     low, high = (f"{bound:.3f}".removeprefix("0") for bound in systems["related-news"]["ci95"]["ndcg@10"])
-    assert f"{told[2]} ({low} to {high})" in " ".join((ROOT / "docs" / "measurements.md").read_text("utf-8").split())
+    assert f"{stated[2]} ({low} to {high})" in " ".join((ROOT / "docs" / "measurements.md").read_text("utf-8").split())
