@@ -11,7 +11,7 @@ from recommender.encoding.embedder import ModelInfo
 from recommender.errors import NotFoundError
 
 LAYOUT_NAME_SHOWN = 80
-"""Characters of an unknown layout's name that the error repeats: statuses travel in headers, which are small."""
+"""Limits the characters of an unknown layout's name in the error: statuses travel in headers, which are small."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
