@@ -1,4 +1,4 @@
-"""From a data folder to its live view: the newest snapshot that is whole and fits, whatever else lies there."""
+"""Opening a data folder: the newest snapshot that is whole and fits is used, whatever else is in the folder."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def opened(store: Store) -> tuple[Path, int, int]:
 
 
 def test_without_a_snapshot_one_is_written(store: Store, folder: Path) -> None:
-    """It is the current one then."""
+    """A folder without a snapshot gets one, which is the current one."""
     path, revision, count = opened(store)
     assert (path, revision, count) == (current_snapshot(folder), 3, 3)
 
 
-def test_the_current_one_is_opened_and_what_came_after_is_replayed(store: Store, folder: Path) -> None:
-    """Nothing is written for that."""
+def test_the_current_one_is_opened_and_later_changes_are_replayed(store: Store, folder: Path) -> None:
+    """The current snapshot is opened and later changes are replayed; no snapshot is written for that."""
     path = write(store)
     add(store, "d", "e")
     store.delete(["a"])
@@ -83,8 +83,8 @@ def test_the_current_one_is_opened_and_what_came_after_is_replayed(store: Store,
     assert finished_snapshots(folder) == [path]
 
 
-def test_the_one_that_current_names_goes_before_a_newer_one(store: Store) -> None:
-    """Whoever points to an older one, by hand or on the way back, is obeyed."""
+def test_the_one_that_current_names_is_preferred_to_a_newer_one(store: Store) -> None:
+    """An older snapshot that CURRENT names, by hand or after a switch back, is used."""
     older = write(store)
     add(store, "d")
     write(store)
@@ -96,7 +96,7 @@ def test_the_one_that_current_names_goes_before_a_newer_one(store: Store) -> Non
 def test_an_older_one_takes_the_place_of_a_broken_one(
     store: Store, folder: Path, caplog: pytest.LogCaptureFixture, broken: int
 ) -> None:
-    """It becomes the current one; if none is whole a new one is written. Each broken one is named in a line."""
+    """The older one becomes the current one, or a new one if none is whole; each broken one is named in a line."""
     paths = [write(store)]
     add(store, "d")
     paths.append(write(store))
@@ -115,22 +115,22 @@ def test_an_older_one_takes_the_place_of_a_broken_one(
 def test_the_supervisor_finds_the_same_without_loading_it(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers no call: an index of the codes would only cost it time before its workers start, and memory."""
+    """The supervisor answers no call, and chooses the same snapshot without the time and memory of an index."""
     paths = [write(store)]
     add(store, "d")
     paths.append(write(store))
-    found = [usable_snapshot(store, folder)]
+    usable = [usable_snapshot(store, folder)]
     (paths[1] / "heads.npy").unlink()
-    found.append(usable_snapshot(store, folder))
-    assert [snapshot and snapshot.folder for snapshot in found] == paths[::-1]
+    usable.append(usable_snapshot(store, folder))
+    assert [snapshot and snapshot.folder for snapshot in usable] == paths[::-1]
     monkeypatch.setattr(opening, "Snapshot", None)
     assert usable_folder(store, folder) == paths[0]
     (paths[0] / "heads.npy").unlink()
     assert usable_folder(store, folder) is None
 
 
-def test_flipped_bits_are_looked_for_only_when_told(store: Store, folder: Path) -> None:
-    """The supervisor reads every byte once, so that its workers need not each do so."""
+def test_checksums_are_compared_only_when_asked_for(store: Store, folder: Path) -> None:
+    """Checksums are compared only when asked for: the supervisor does it once for all its workers."""
     path = write(store)
     data = bytearray((path / "heads.npy").read_bytes())
     data[-1] ^= 1
@@ -140,8 +140,8 @@ def test_flipped_bits_are_looked_for_only_when_told(store: Store, folder: Path) 
     assert usable_folder(store, folder) is None
 
 
-def test_a_worker_leaves_it_to_the_supervisor_which_one_is_current(store: Store, folder: Path) -> None:
-    """It may have looked at the folder before the one that is current now was there."""
+def test_a_worker_does_not_change_current(store: Store, folder: Path) -> None:
+    """A worker that finds the current snapshot broken uses an older one but does not change CURRENT."""
     paths = [write(store)]
     add(store, "d")
     paths.append(write(store))
@@ -166,7 +166,7 @@ def test_one_of_another_encoder_is_left_alone(store: Store, folder: Path) -> Non
 def test_one_of_another_release_s_analysis_is_not_used(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its words were cut otherwise."""
+    """A snapshot whose terms another release extracted is not used."""
     write(store)
     monkeypatch.setattr(opening, "ANALYSIS", "terms-0+sketch-0")
     assert usable_snapshot(store, folder) is None
@@ -176,17 +176,17 @@ def test_one_of_another_release_s_analysis_is_not_used(
 def test_one_that_is_too_far_behind_is_written_anew(
     store: Store, monkeypatch: pytest.MonkeyPatch, changes: int, used: bool
 ) -> None:
-    """Up to a number of changes they are replayed, beyond it a new snapshot is the quicker start."""
+    """Up to a number of changes they are replayed; beyond it a new snapshot is written."""
     monkeypatch.setattr(opening, "REPLAYED_CHANGES", 4)
     path = write(store)
     add(store, *"defgh"[:changes])
-    found, revision, count = opened(store)
-    assert (found == path, revision) == (used, 3 if used else 3 + changes)
+    opened_path, revision, count = opened(store)
+    assert (opened_path == path, revision) == (used, 3 if used else 3 + changes)
     assert count == 3 + changes
 
 
-def test_of_a_large_archive_a_share_is_replayed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of its rows, however few the least number is."""
+def test_a_large_archive_replays_a_share_of_its_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many changes as a fifth of the rows are replayed, however low the fixed number is."""
     monkeypatch.setattr(opening, "REPLAYED_CHANGES", 0)
     add(store, *(f"x{i}" for i in range(7)))
     path = write(store)
@@ -196,10 +196,10 @@ def test_of_a_large_archive_a_share_is_replayed(store: Store, monkeypatch: pytes
     assert opened(store)[0] != path
 
 
-def test_one_of_a_future_that_the_store_has_lost_is_removed(
+def test_a_snapshot_ahead_of_the_store_is_removed(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store that was cut short, or restored, gives the same revisions to other changes: it must never be found."""
+    """A restored store gives the same revisions to other changes, so that a snapshot ahead of it must go."""
     write(store)
     copy_database(store.path, tmp_path / "older")
     add(store, "lost", "gone")
@@ -220,8 +220,8 @@ def test_one_of_a_future_that_the_store_has_lost_is_removed(
 # Replay
 
 
-def test_changes_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a service answers between two of them; each part has the present state of its articles."""
+def test_changes_are_read_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes are read in batches, so that a service answers between two; each has its articles' present state."""
     live = open_live(store, store.path.parent / SNAPSHOTS, DIMENSION)
     monkeypatch.setattr(opening, "CHANGES_PER_BATCH", 2)
     add(store, *"defgh")
@@ -275,13 +275,13 @@ def test_a_catalog_that_does_not_open_leaves_no_store_open(
 
 
 def test_a_new_index_has_the_configured_model_or_the_embedded_one(tmp_path: Path) -> None:
-    """There is nothing yet that it has to fit to."""
+    """A new index takes any configured model, by default the embedded one."""
     assert model_for(tmp_path, None) == EMBEDDED_MODEL
     assert model_for(tmp_path, "mine") == "mine"
 
 
 def test_an_index_remembers_its_model(store: Store, tmp_path: Path) -> None:
-    """Unset it is that one; to set the same is no contradiction, another one is refused by name."""
+    """The index's model is the default, and may be configured; another one is refused by name."""
     assert model_for(tmp_path, None) == model_for(tmp_path, "fake") == "fake"
     with pytest.raises(MismatchError) as caught:
         model_for(tmp_path, "mine")
@@ -292,7 +292,7 @@ def test_an_index_remembers_its_model(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_model_may_have_an_at_sign(tmp_path: Path) -> None:
-    """A folder's name may be anything."""
+    """The name of a model's folder may hold an at sign."""
     create_store(tmp_path / STORE_FILE, FakeEmbedder("/models/a@b/c").info.key).close()
     assert model_for(tmp_path, None) == "/models/a@b/c"
 
@@ -304,8 +304,8 @@ def test_the_name_of_a_model_may_have_an_at_sign(tmp_path: Path) -> None:
         pytest.param(lambda path: os.truncate(path, 1000), id="cut short"),
     ],
 )
-def test_a_store_that_is_none_is_named(store: Store, tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    """Before anything is started."""
+def test_a_damaged_store_is_named(store: Store, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """A damaged store is named when its model is asked for, before anything is started."""
     store.close()
     damage(store.path)
     with pytest.raises(CorruptError, match=str(store.path)):
@@ -313,6 +313,6 @@ def test_a_store_that_is_none_is_named(store: Store, tmp_path: Path, damage: Cal
 
 
 def test_snapshots_say_what_they_are_in_a_file_for_people(store: Store) -> None:
-    """The manifest is JSON with plain names."""
+    """The manifest is JSON that people can read."""
     values = json.loads((write(store) / "manifest.json").read_text())
     assert (values["revision"], values["rows"], values["encoder"]) == (3, 3, store.encoder)

@@ -1,4 +1,4 @@
-"""Manifests and the pointer to the current snapshot; damage to them is in test_snapshot.py."""
+"""Manifests, and which snapshot is the current one; test_damage.py has damage to them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MADE = Manifest(
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Every field, whatever the order of its keys."""
+    """Every field is read back, in whatever order the keys are."""
     (tmp_path / MANIFEST).write_text(MADE.to_json())
     assert Manifest.read(tmp_path) == MADE
     turned = dict(reversed(json.loads(MADE.to_json()).items()))
@@ -45,15 +45,15 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"extra": 1}, {"revision": 8}, {"files": {}}])
-def test_what_was_changed_by_hand_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    """Its checksum is over everything in it."""
+def test_a_manifest_changed_by_hand_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    """A change by hand shows in the checksum, which is over everything else in the manifest."""
     (tmp_path / MANIFEST).write_text(json.dumps({**json.loads(MADE.to_json()), **change}))
     with pytest.raises(CorruptError, match="its checksum differs"):
         Manifest.read(tmp_path)
 
 
-def test_a_file_is_checked_by_size_and_when_told_by_its_bytes(tmp_path: Path) -> None:
-    """Size alone costs no reading."""
+def test_a_file_is_checked_by_size_and_when_asked_by_checksum(tmp_path: Path) -> None:
+    """A file of the right size passes unless its checksum is compared."""
     path = tmp_path / "a.npy"
     path.write_bytes(b"abc")
     entry = FileEntry(3, crc32_of(path))
@@ -65,7 +65,7 @@ def test_a_file_is_checked_by_size_and_when_told_by_its_bytes(tmp_path: Path) ->
 
 
 def test_the_current_one_comes_first_then_the_newest(tmp_path: Path) -> None:
-    """In the order of their names, which begin with the revision; what is still being written is apart."""
+    """Snapshots are sorted by their names, which begin with the revision; unfinished ones are listed apart."""
     for name in ("000000000009-b", "000000000010-a", "000000000002-c", "new-0a"):
         (tmp_path / name).mkdir()
     (tmp_path / "writer.lock").touch()
@@ -77,7 +77,7 @@ def test_the_current_one_comes_first_then_the_newest(tmp_path: Path) -> None:
     assert unfinished_snapshots(tmp_path) == [tmp_path / "new-0a"]
 
 
-def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
-    """Before the first one is written."""
+def test_a_missing_folder_has_no_snapshots(tmp_path: Path) -> None:
+    """A folder that is missing has no snapshots."""
     missing = tmp_path / "snapshots"
     assert (current_snapshot(missing), finished_snapshots(missing), unfinished_snapshots(missing)) == (None, [], [])

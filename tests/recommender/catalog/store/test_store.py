@@ -69,7 +69,7 @@ def write_of(a: Article, *, keep_rules: bool = False, links: tuple[EditorLink, .
 
 
 def test_an_upsert_is_a_change_if_article_rules_or_links_differ(store: Store) -> None:
-    """Stored rules count only if they are to be replaced, links only if there are new ones."""
+    """StoredArticle rules count only if they are to be replaced, links only if there are new ones."""
     stored = article("a", rules=Rules(evergreen=True))
     link = EditorLink("a", "b", 0)
     store.write(writes([Upsert(stored, links=(link,)), article("b")]))

@@ -1,4 +1,4 @@
-"""Records: written and read back whole, in as few bytes as their paragraphs need."""
+"""Records are read back as they were written, and take as few bytes as their paragraphs need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IDF = np.ones(TERM_BUCKETS, np.float32)
 
 
 def record_of(paragraphs: int, title: str = "Talks resume") -> Record:
-    """Return the record of an article of so many paragraphs, each with a word of its own."""
+    """Return the record of an article with this number of paragraphs, each with a word of its own."""
     words = ["zebra", "quay", "lemon", "flint", "gravel"]
     some = article(title=title, paragraphs=[Paragraph(f"{words[n % 5]}{n}") for n in range(paragraphs)])
     terms = analyse(some).terms
@@ -27,7 +27,7 @@ def record_of(paragraphs: int, title: str = "Talks resume") -> Record:
 
 
 def with_masks(masks: list[int]) -> Record:
-    """Return a record with these masks, each of a term of its own."""
+    """Return a record with these masks, each of another term."""
     values = {field.name: getattr(record_of(1), field.name) for field in fields(Record)}
     values |= {"surfaces": tuple(f"term {n}" for n in range(len(masks))), "masks": np.array(masks, np.uint64)}
     return Record(**values)
@@ -35,7 +35,7 @@ def with_masks(masks: list[int]) -> Record:
 
 @given(masks=st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 63).map(lambda bit: 1 << bit), max_size=20))
 def test_a_record_is_read_back_whole(masks: list[int]) -> None:
-    """Whatever the masks, none included; every other value too."""
+    """Any masks are read back, also none, and every other value with them."""
     record = with_masks(masks)
     back = Record.from_bytes(record.to_bytes())
     for field in fields(Record):
@@ -46,14 +46,14 @@ def test_a_record_is_read_back_whole(masks: list[int]) -> None:
 
 @pytest.mark.parametrize(("last", "size"), [(0, 1), (6, 1), (7, 2), (14, 2), (15, 4), (31, 8), (62, 8)])
 def test_masks_are_as_wide_as_the_last_paragraph_needs(last: int, size: int) -> None:
-    """A term in the title takes no more: its bit, the last of 64, comes first."""
+    """Masks take the bytes that the last paragraph needs; the title's bit, the last of 64, is stored first."""
     masks = [IN_TITLE, 1 << last, IN_TITLE | 1]
     record = with_masks(masks)
     assert len(record.to_bytes()) - len(with_masks([]).to_bytes()) == len("\n".join(record.surfaces)) + 3 * size
 
 
 def test_an_article_s_own_record_is_read_back() -> None:
-    """Of a stub, of a page, and of one with more paragraphs than are told apart."""
+    """Records of a stub, of a page, and of an article with more paragraphs than masks have bits are read back."""
     for paragraphs in (1, 12, MASKED_PARAGRAPHS + 5):
         record = record_of(paragraphs)
         assert Record.from_bytes(record.to_bytes()).masks.tolist() == record.masks.tolist()
