@@ -1,19 +1,19 @@
 """Every error this project raises on purpose.
 
 RelatedNewsError
-├── InvalidInputError          the caller's fault: names the field, says how to mend it
+├── InvalidInputError          an input of the caller: names the field and the fix
 ├── NotFoundError              no such article, layout, file
-├── AlreadyRunningError        a second writer of the same kind
-├── MismatchError              model, recipe or version does not fit what is on disk
-│   └── EncoderChangedError    the store's active encoder is another one
-├── UnavailableError           not now: warming, draining, busy
-├── OverloadError              too much of it at once
-├── StorageError               our disk: read-only, full, broken
+├── AlreadyRunningError        another process does the same work
+├── MismatchError              model, recipe or version does not fit the data on disk
+│   └── EncoderChangedError    another encoder has become the store's active one
+├── UnavailableError           for now: starting, stopping, busy
+├── OverloadError              too many calls at once
+├── StorageError               the disk: read-only, full, failing
 │   ├── DiskFullError          no space left
-│   └── CorruptError           what is on disk is not what was written
-└── DeadlineError              the caller's time ran out before the work began
+│   └── CorruptError           a file differs from what was written
+└── DeadlineError              the caller's deadline has passed
 
-statuses.py maps each class to one gRPC status; a test walks this tree and fails on an unmapped class.
+rpc/statuses.py maps each class to one gRPC status; a test fails if a class has none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 class RelatedNewsError(Exception):
     """Base of all errors raised on purpose.
 
-    message: what is wrong, naming the input. fix: what the caller can do about it; may be empty.
+    message: the problem, naming the input. fix: what the caller can do; may be empty.
     """
 
     def __init__(self, message: str, *, fix: str = "") -> None:
@@ -43,12 +43,12 @@ class InvalidInputError(RelatedNewsError):
         self.problem = message
 
     def under(self, prefix: str) -> InvalidInputError:
-        """Return the same error with its field placed under `prefix`, e.g. "articles[3]"."""
+        """Return the same error for a field inside `prefix`, e.g. "articles[3]"."""
         return InvalidInputError(f"{prefix}.{self.field}", self.problem, fix=self.fix)
 
 
 class NotFoundError(RelatedNewsError):
-    """Something the caller named does not exist. kind: "article", "layout", ...; name: what was asked for."""
+    """Something the caller named does not exist. kind: "article", "layout", ... name: the caller's name for it."""
 
     def __init__(self, kind: str, name: str, *, fix: str = "") -> None:
         super().__init__(f"unknown {kind} {name!r}", fix=fix)
@@ -57,35 +57,35 @@ class NotFoundError(RelatedNewsError):
 
 
 class AlreadyRunningError(RelatedNewsError):
-    """Another process holds the role that this one asked for."""
+    """Another process already does the work that only one may do."""
 
 
 class MismatchError(RelatedNewsError):
-    """What is configured (model, recipe, version) does not fit what is on disk."""
+    """The configured model, recipe or version does not fit the data on disk."""
 
 
 class EncoderChangedError(MismatchError):
-    """The store's active encoder is not the one that this process embeds with."""
+    """The store's active encoder is not this process's encoder."""
 
 
 class UnavailableError(RelatedNewsError):
-    """The service cannot answer now, and may soon."""
+    """The service cannot answer now; it may soon."""
 
 
 class OverloadError(RelatedNewsError):
-    """So much of this is being done already that no more can be taken on."""
+    """Too many calls of this kind are in progress."""
 
 
 class StorageError(RelatedNewsError):
-    """The disk refused: read-only, full, or failing."""
+    """The disk is read-only, full, or failing."""
 
 
 class DiskFullError(StorageError):
-    """No space is left on the device, or the store's size limit is reached."""
+    """No space is left on the device, or the store has reached its size limit."""
 
 
 class CorruptError(StorageError):
-    """A file is not what was written: checksum, size or structure differ."""
+    """A file differs from what was written in checksum, size or structure."""
 
 
 class DeadlineError(RelatedNewsError):

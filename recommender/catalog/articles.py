@@ -1,7 +1,7 @@
-"""Article and friends: the frozen values that every other module passes around.
+"""Article and its parts: the frozen values that every other module uses.
 
-Times are whole milliseconds since the Unix epoch, UTC. Texts are NFC, without control characters.
-An Article is valid by construction: `checks.make_article` is the one door, for the gRPC service and the indexer alike.
+Times are whole milliseconds since the Unix epoch, UTC. Texts are NFC, without control characters. An Article is valid
+by construction: the gRPC service and the indexer both build it with `checks.make_article`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ParagraphKind(enum.IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in ParagraphKind}
-"""Quicker than calling the enum, for the millions that a snapshot reads."""
+"""Each kind by its number: quicker than calling the enum, for the millions of paragraphs that a snapshot reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What an editor decided about one article; kept apart from its content.
+    """What an editor decided about one article; no part of its content.
 
-    never_source: its page gets no links. never_target: it is never linked to. never_with: ids it never stands beside,
-    in either direction. embargo_until_ms: not public before; 0 for none. evergreen: its age does not count.
+    never_source: its page gets no links. never_target: it is never linked to. never_with: ids of articles that never
+    stand beside it, in either direction. embargo_until_ms: it is not public before; 0 for none. evergreen: its age does
+    not count.
     """
 
     never_source: bool = False
@@ -52,7 +53,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What an article is filed under; an empty value is unknown. `make_labels` checks and normalises them.
+    """What an article is filed under; empty means unknown. `checks.make_labels` checks and normalises labels.
 
     language: the primary language of a BCP 47 tag, lower case.
     """
@@ -99,15 +100,15 @@ class Article:
 
     @property
     def public_at_ms(self) -> int:
-        """When readers may see it: the later of publication and embargo, milliseconds UTC."""
+        """When readers may see it: the later of publication and end of embargo."""
         return max(self.published_at_ms, self.rules.embargo_until_ms)
 
     def content_hash(self) -> bytes:
-        """Return 16 bytes that change when anything but the editor's rules changes."""
+        """Return a hash, 16 bytes, of everything but the editor's rules."""
         return _digest(replace(self, rules=Rules()).to_json())
 
     def text_hash(self) -> bytes:
-        """Return 16 bytes that change only when the text that is embedded changes."""
+        """Return a hash, 16 bytes, of the text that is embedded and analysed."""
         body = [[int(p.kind), p.text] for p in self.paragraphs]
         return _digest(json.dumps([self.title, self.summary, body], ensure_ascii=False))
 
@@ -141,8 +142,8 @@ class Article:
 class EditorLink:
     """A related link that an editor placed in a body, harvested before the body was embedded.
 
-    target: an article id, a URL or a headline, as found. paragraph: 0-based index of the last kept paragraph before
-    the link; -1 when the link stood before all of them. anchor: the link's text; may be empty.
+    target: an article id, a URL or a headline, as in the body. paragraph: 0-based index of the last remaining paragraph
+    before the link; -1 if there is none. anchor: the link's text; may be empty.
     """
 
     source_id: str
@@ -152,18 +153,18 @@ class EditorLink:
 
 
 def article_from_json(text: str) -> Article:
-    """Read back what `Article.to_json` wrote; the values are trusted and not checked again."""
-    d = json.loads(text)
-    rules = d["rules"]
+    """Read back what `Article.to_json` wrote; its values are not checked again."""
+    values = json.loads(text)
+    rules = values["rules"]
     return Article(
-        id=d["id"],
-        url=d["url"],
-        title=d["title"],
-        summary=d["summary"],
-        paragraphs=tuple(Paragraph(text, _KINDS[kind]) for kind, text in d["paragraphs"]),
-        published_at_ms=d["published_at_ms"],
-        labels=Labels.from_values(d),
-        image_url=d["image_url"],
+        id=values["id"],
+        url=values["url"],
+        title=values["title"],
+        summary=values["summary"],
+        paragraphs=tuple(Paragraph(text, _KINDS[kind]) for kind, text in values["paragraphs"]),
+        published_at_ms=values["published_at_ms"],
+        labels=Labels.from_values(values),
+        image_url=values["image_url"],
         rules=Rules(
             never_source=rules["never_source"],
             never_target=rules["never_target"],
@@ -176,7 +177,7 @@ def article_from_json(text: str) -> Article:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The texts of a page, normalised: what an Article and a draft have in common."""
+    """The normalised texts of a page, which an article and a draft have in common."""
 
     title: str
     summary: str

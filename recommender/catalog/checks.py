@@ -1,4 +1,4 @@
-"""How an Article is made: every value is normalised and checked, with field and fix in each error."""
+"""Makes an Article of raw values: normalises and checks each; an error names the field and the fix."""
 
 from __future__ import annotations
 
@@ -12,23 +12,36 @@ from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError
 
 ID_BYTES_MAX = 512
+"""Longest id."""
 URL_BYTES_MAX = 2048
+"""Longest address of an article or image."""
 LABEL_BYTES_MAX = 256
+"""Longest site, section, author or tag."""
 TITLE_CHARS_MAX = 1_000
+"""Longest title."""
 SUMMARY_CHARS_MAX = 10_000
+"""Longest summary."""
 BODY_CHARS_MAX = 1_000_000
+"""Longest body, all paragraphs together."""
 PARAGRAPHS_MAX = 5_000
+"""Most paragraphs of a body, empty ones included."""
 TAGS_MAX = 64
-PAIRS_MAX = 1_000
-RAW_TIMES = 4
-"""What is so many times as long as it may be is refused as it is sent: to normalise it first would take seconds."""
+"""Most distinct tags."""
+NEVER_WITH_MAX = 1_000
+"""Most ids in `Rules.never_with`."""
+RAW_FACTOR = 4
+"""A raw text this many times longer than its limit is refused at once: normalising it first would take seconds."""
 _RAW_TAGS_MAX = 10_000
+"""Raw tags above this number are refused without normalising them."""
 FUTURE_MS_MAX = 366 * DAY_MS
-"""A publication date may lie ahead (scheduled articles), but more than a year is a broken clock or format."""
+"""How far ahead a publication date may be (scheduled articles); beyond a year the clock or the format is wrong."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+"""Control characters, line separators, byte order marks, non-characters and lone surrogates."""
 _SPACE = re.compile(r"\s+")
+"""A run of white space."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_IN_IDS = re.compile(rf"[\t\n]|{_CONTROL.pattern}")
+"""What an id must not contain: tabs, line breaks, and what _CONTROL matches."""
 
 
 def make_article(
@@ -46,8 +59,8 @@ def make_article(
 ) -> Article:
     """Return a valid Article: texts normalised, sizes and dates checked.
 
-    now_ms: the clock that "too far in the future" is measured against.
-    Raises InvalidInputError naming the field; no text of the article is repeated in the message.
+    now_ms: the present time, which limits published_at_ms. Raises InvalidInputError naming the field; its message
+    repeats no text of the article.
     """
     check_id(id, "id")
     body = make_body(title, summary, paragraphs)
@@ -66,22 +79,22 @@ def make_article(
 
 
 def make_body(title: str, summary: str, paragraphs: Iterable[Paragraph]) -> Body:
-    """Normalise the texts of an article or a draft. Empty paragraphs keep their place, so that indices still hold.
+    """Normalise the texts of an article or a draft. Empty paragraphs stay, so that indices remain valid.
 
-    Raises InvalidInputError if all of them are empty or one is too long.
+    Raises InvalidInputError if all texts are empty or one is too long.
     """
     raw = Body(title, summary, tuple(paragraphs))
-    _check_sizes(raw, RAW_TIMES)
-    kept = tuple(Paragraph(clean_text(p.text), p.kind) for p in raw.paragraphs)
-    body = Body(clean_text(title), clean_text(summary), kept)
-    if not (body.title or body.summary or any(p.text for p in kept)):
+    _check_sizes(raw, RAW_FACTOR)
+    cleaned = tuple(Paragraph(clean_text(p.text), p.kind) for p in raw.paragraphs)
+    body = Body(clean_text(title), clean_text(summary), cleaned)
+    if not (body.title or body.summary or any(p.text for p in cleaned)):
         raise InvalidInputError("title", "title, summary and paragraphs are all empty", fix="send at least one of them")
     _check_sizes(body)
     return body
 
 
-def _check_sizes(body: Body, times: int = 1) -> None:
-    """Raise InvalidInputError if a text is more than so many times as long as it may be."""
+def _check_sizes(body: Body, factor: int = 1) -> None:
+    """Raise InvalidInputError if a text is longer than `factor` times its limit."""
     if len(body.paragraphs) > PARAGRAPHS_MAX:
         raise InvalidInputError(
             "paragraphs",
@@ -94,12 +107,12 @@ def _check_sizes(body: Body, times: int = 1) -> None:
         ("paragraphs", sum(len(p.text) for p in body.paragraphs), BODY_CHARS_MAX),
     )
     for name, size, limit in limits:
-        if size > times * limit:
+        if size > factor * limit:
             raise InvalidInputError(name, f"{size:,} characters; at most {limit:,}", fix="shorten or split the text")
 
 
 def clean_text(text: str) -> str:
-    """Return `text` in NFC, control characters removed, runs of white space as one space, ends trimmed."""
+    """Return `text` in NFC, without control characters, each run of white space as one space, ends trimmed."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
     visible = _CONTROL.sub("", _SPACE.sub(" ", text))  # in this order: some white space is a control character too
@@ -122,15 +135,15 @@ def check_id(value: str, field_name: str) -> str:
 
 def make_language(value: str) -> str:
     """Return a BCP 47 tag's primary language in lower case ("en-GB" gives "en"); empty stays empty."""
-    short = len(value) <= RAW_TIMES * LABEL_BYTES_MAX
-    primary = re.split(r"[-_]", value.strip(), maxsplit=1)[0].lower() if short else value
+    is_short = len(value) <= RAW_FACTOR * LABEL_BYTES_MAX
+    primary = re.split(r"[-_]", value.strip(), maxsplit=1)[0].lower() if is_short else value
     if primary and not re.fullmatch(r"[a-z]{2,3}", primary):
         raise InvalidInputError("language", f"{value[:40]!r} is not a language tag", fix='use BCP 47, such as "en"')
     return primary
 
 
 def parse_time_ms(text: str, field_name: str = "published_at") -> int:
-    """Parse RFC 3339 into milliseconds UTC. Raises InvalidInputError if unparsable or without a zone."""
+    """Parse RFC 3339 into milliseconds UTC. Raises InvalidInputError if that fails or the time has no zone."""
     fix = "use RFC 3339 with a zone, such as 2026-03-01T12:00:00Z"
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -159,8 +172,8 @@ def _check_published_at(published_at_ms: int, now_ms: int) -> None:
 
 
 def clean_label(value: str, name: str, limit: int = LABEL_BYTES_MAX) -> str:
-    """Return a label or an address as `clean_text` does. Raises InvalidInputError if it is over `limit` bytes long."""
-    text = clean_text(value) if len(value) <= RAW_TIMES * limit else value
+    """Return a label or an address, normalised by `clean_text`. Raises InvalidInputError above `limit` bytes."""
+    text = clean_text(value) if len(value) <= RAW_FACTOR * limit else value
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limit:
         raise InvalidInputError(name, f"is {size:,} bytes long; at most {limit}", fix="send a shorter one")
@@ -180,17 +193,17 @@ def make_labels(raw: Labels) -> Labels:
 
 def make_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """Return cleaned, distinct tags. Raises InvalidInputError if there are too many or one is too long."""
-    few = len(tags) <= _RAW_TAGS_MAX
-    kept = tuple(dict.fromkeys(t for tag in tags if (t := clean_label(tag, "tags")))) if few else tuple(tags)
-    if len(kept) > TAGS_MAX:
-        raise InvalidInputError("tags", f"{len(kept)} tags; at most {TAGS_MAX}", fix="send the most telling ones")
-    return kept
+    is_short = len(tags) <= _RAW_TAGS_MAX
+    distinct = tuple(dict.fromkeys(t for tag in tags if (t := clean_label(tag, "tags")))) if is_short else tuple(tags)
+    if len(distinct) > TAGS_MAX:
+        raise InvalidInputError("tags", f"{len(distinct)} tags; at most {TAGS_MAX}", fix="send the most telling ones")
+    return distinct
 
 
 def _check_rules(rules: Rules) -> Rules:
-    if len(rules.never_with) > PAIRS_MAX:
+    if len(rules.never_with) > NEVER_WITH_MAX:
         raise InvalidInputError(
-            "rules.never_with", f"{len(rules.never_with)} ids; at most {PAIRS_MAX}", fix="name fewer articles"
+            "rules.never_with", f"{len(rules.never_with)} ids; at most {NEVER_WITH_MAX}", fix="name fewer articles"
         )
     for i, other in enumerate(rules.never_with):
         check_id(other, f"rules.never_with[{i}]")

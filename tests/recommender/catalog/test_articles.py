@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recommender.catalog import checks
-from recommender.catalog.articles import Article, Labels, Paragraph, ParagraphKind, Rules, article_from_json
+from recommender.catalog.articles import NO_LABELS, Article, Labels, Paragraph, ParagraphKind, Rules, article_from_json
 from recommender.catalog.checks import (
     check_id,
     clean_label,
@@ -23,6 +23,7 @@ from recommender.catalog.checks import (
     format_time,
     make_article,
     make_body,
+    make_labels,
     make_language,
     make_tags,
     parse_time_ms,
@@ -167,7 +168,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_names_the_field_and_the_fix(name: str) -> None:
-    """The message says which field, what is wrong with it, and how to mend it."""
+    """The message names the field, the problem and the fix."""
     changes, field, message = REFUSED[name]
     with pytest.raises(InvalidInputError) as caught:
         made(**changes)
@@ -185,7 +186,7 @@ def test_a_refusal_under_a_prefix() -> None:
 
 
 def test_no_text_of_the_article_is_repeated() -> None:
-    """A refusal may be logged: it holds nothing of what readers are to be told."""
+    """A refusal may be logged, so it repeats nothing of the article's text."""
     secret = "embargoed " * 300
     for changes in ({"title": secret}, {"tags": [secret]}, {"section": secret}, {"url": secret}):
         with pytest.raises(InvalidInputError) as caught:
@@ -211,7 +212,7 @@ def test_no_text_of_the_article_is_repeated() -> None:
     ],
 )
 def test_a_value_at_its_limit_is_kept_as_it_is(changes: dict[str, Any]) -> None:
-    """Limits are inclusive."""
+    """A value of exactly the limit is valid."""
     kept = made(**changes)
     assert {name: getattr(kept.labels if name in LABELS else kept, name) for name in changes} == changes
 
@@ -242,13 +243,13 @@ def test_a_value_at_its_limit_is_kept_as_it_is(changes: dict[str, Any]) -> None:
     ],
 )
 def test_clean_text(text: str, cleaned: str) -> None:
-    """Composed, without control characters, each run of white space one space; nothing else is touched."""
+    """Text is composed and loses control characters; a run of white space is one space. Nothing else changes."""
     assert clean_text(text) == cleaned
 
 
 @given(st.text(st.characters() | st.sampled_from("  \n\r\t\0\x0c\x85\u2028\u0301e\ufeff\ud800")))
-def test_clean_text_has_no_words_glued_or_control_characters(text: str) -> None:
-    """Whatever comes in: encodable, composed, single spaces, the same words; cleaning again changes nothing."""
+def test_clean_text_joins_no_words_and_has_no_control_characters(text: str) -> None:
+    """Cleaned text is encodable and composed, with single spaces and the same words; cleaning is idempotent."""
     cleaned = clean_text(text)
     assert cleaned.encode().decode() == cleaned == clean_text(cleaned) == unicodedata.normalize("NFC", cleaned)
     assert cleaned == " ".join(cleaned.split())
@@ -263,7 +264,7 @@ def keeps(ch: str) -> bool:
 
 
 def test_every_text_is_cleaned() -> None:
-    """Title, summary, paragraphs, URLs, labels and tags come out clean; only the id must be so already."""
+    """Title, summary, paragraphs, URLs, labels and tags are cleaned; only the id must be clean already."""
     dirty = " A\0 b\n"
     a = made(
         title=dirty,
@@ -285,8 +286,20 @@ def test_empty_paragraphs_keep_their_place_and_kind() -> None:
     )
 
 
-def test_tags_are_cleaned_then_told_apart() -> None:
-    """Empty tags and repeated ones go, the order stays; only what is left counts against the limit."""
+def test_labels_are_checked_in_a_fixed_order() -> None:
+    """The first bad label is the one that is reported."""
+    long = "x" * 257
+    bad: dict[str, Any] = {"site": long, "section": long, "tags": (long,), "language": "x", "author": long}
+    for name in tuple(bad):
+        with pytest.raises(InvalidInputError) as refused:
+            make_labels(Labels(**bad))
+        assert refused.value.field == name
+        del bad[name]
+    assert make_labels(Labels(**bad)) == NO_LABELS
+
+
+def test_tags_are_cleaned_then_made_distinct() -> None:
+    """Empty and repeated tags are removed, the order stays; the limit applies to the remaining ones."""
     assert made(tags=["b", " a ", "", "\0", "b ", "a", "A"]).labels.tags == ("b", "a", "A")
     assert made(tags=["x"] * 1_000 + ["y"]).labels.tags == ("x", "y")
 
@@ -306,28 +319,28 @@ def test_tags_are_cleaned_then_told_apart() -> None:
     ],
 )
 def test_language(tag: str, language: str) -> None:
-    """A language is its primary tag in lower case; none is none."""
+    """A language is its primary tag in lower case; an empty one stays empty."""
     assert make_language(tag) == language == made(language=tag).labels.language
 
 
 @pytest.mark.parametrize("tag", ["e", "12", "en2", "*", "English", "deutsch", "日本", "e\0n"])
-def test_what_is_no_language(tag: str) -> None:
-    """Anything else than two or three letters before the first hyphen is refused."""
+def test_another_text_is_refused_as_a_language(tag: str) -> None:
+    """A language has two or three letters before the first hyphen."""
     with pytest.raises(InvalidInputError) as caught:
         make_language(tag)
     assert str(caught.value) == f'language: {tag!r} is not a language tag (use BCP 47, such as "en")'
 
 
 def test_check_id_returns_the_id_and_names_the_field() -> None:
-    """It serves for every id of a request."""
+    """The same check serves every id of a request."""
     assert check_id("x" * 512, "article_id") == "x" * 512
     with pytest.raises(InvalidInputError) as caught:
         check_id("", "on_page_ids[2]")
     assert caught.value.field == "on_page_ids[2]"
 
 
-def test_a_draft_is_normalised_and_refused_alike() -> None:
-    """The texts of a draft go through the same door."""
+def test_a_draft_is_normalised_and_refused_like_an_article() -> None:
+    """The texts of a draft pass the same checks as an article's."""
     body = make_body(" A\0 ", "", paragraphs("x  y"))
     assert (body.title, body.summary, body.paragraphs) == ("A", "", (Paragraph("x y"),))
     with pytest.raises(InvalidInputError) as caught:
@@ -352,13 +365,13 @@ def test_a_draft_is_normalised_and_refused_alike() -> None:
     ],
 )
 def test_parse_time(text: str, ms: int) -> None:
-    """RFC 3339 with any zone, to the millisecond."""
+    """A time in RFC 3339 with any zone is read to the millisecond."""
     assert parse_time_ms(text) == ms
 
 
 @given(st.integers(0, 253_402_300_799_999))
 def test_a_time_is_read_exactly(ms: int) -> None:
-    """No millisecond is lost to rounding, in whatever year."""
+    """No millisecond is lost to rounding, in any year."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     assert parse_time_ms(moment.isoformat(timespec="milliseconds")) == ms
     assert format_time(ms) == moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -384,8 +397,8 @@ FIX = "(use RFC 3339 with a zone, such as 2026-03-01T12:00:00Z)"
         ("x" * 1_000, f"cannot read '{'x' * 40}' as a time"),
     ],
 )
-def test_what_is_no_time(text: str, problem: str) -> None:
-    """Unparsable, or without a zone: the message shows what was read."""
+def test_another_text_is_refused_as_a_time(text: str, problem: str) -> None:
+    """A time that cannot be parsed or has no zone is refused; the message shows it."""
     with pytest.raises(InvalidInputError) as caught:
         parse_time_ms(text)
     assert str(caught.value) == f"published_at: {problem} {FIX}"
@@ -395,7 +408,7 @@ def test_what_is_no_time(text: str, problem: str) -> None:
 
 
 def test_an_article_is_public_once_published_and_out_of_embargo() -> None:
-    """The later of both."""
+    """An article is public from the later of publication and end of embargo."""
     assert made().public_at_ms == NOW_MS
     assert made(rules=Rules(embargo_until_ms=NOW_MS - 1)).public_at_ms == NOW_MS
     assert made(rules=Rules(embargo_until_ms=NOW_MS + 1)).public_at_ms == NOW_MS + 1
@@ -437,7 +450,7 @@ TEXT_CHANGES: dict[str, Callable[[Article], Article]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_value_changes_the_content_but_not_the_text(name: str) -> None:
-    """Vectors are kept by the hash of the text alone."""
+    """Vectors are stored by the hash of the text alone."""
     other = CHANGES[name](FULL)
     assert other.content_hash() != FULL.content_hash()
     assert other.text_hash() == FULL.text_hash()
@@ -445,21 +458,21 @@ def test_another_value_changes_the_content_but_not_the_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEXT_CHANGES)
 def test_another_text_changes_both_hashes(name: str) -> None:
-    """Whatever may change a vector changes the hash of the text."""
+    """Every change of the embedded text changes the hash of the text."""
     other = TEXT_CHANGES[name](FULL)
     assert other.content_hash() != FULL.content_hash()
     assert other.text_hash() != FULL.text_hash()
 
 
 def test_rules_change_neither_hash() -> None:
-    """An editor's decision is no new content."""
+    """An editor's decision is no change of content."""
     other = replace(FULL, rules=Rules())
     assert (other.content_hash(), other.text_hash()) == (FULL.content_hash(), FULL.text_hash())
     assert len(FULL.content_hash()) == len(FULL.text_hash()) == 16
 
 
 def test_hashes_are_the_same_in_every_process() -> None:
-    """They are stored: a change here would index every archive again."""
+    """Hashes are stored: a change here would embed every archive again."""
     assert FULL.text_hash().hex() == "bbe80a544189ef8f56b835d9fac460a4"
     assert FULL.content_hash().hex() == "40ed63d10f67476ecb39b41518d2aad1"
 
@@ -474,7 +487,7 @@ _texts = st.text(string.ascii_letters + " \"'\\{}[]:,éß新😀\u200d", max_siz
     st.builds(Rules, st.booleans(), st.booleans(), st.tuples(st.just("b")), st.integers(0, 2**60), st.booleans()),
 )
 def test_json_gives_the_article_back(body: list[Paragraph], tags: list[str], section: str, rules: Rules) -> None:
-    """One line, read back equal."""
+    """An article is one line of JSON, and is read back equal."""
     a = made(paragraphs=body, tags=tags, section=section, rules=rules)
     line = a.to_json()
     assert "\n" not in line
@@ -493,7 +506,7 @@ def test_json_gives_the_article_back(body: list[Paragraph], tags: list[str], sec
         ("tags", lambda: make_tags(["x"] * 10_001)),
     ],
 )
-def test_what_is_far_too_long_is_refused_before_it_is_normalised(
+def test_a_far_too_long_value_is_refused_before_it_is_normalised(
     monkeypatch: pytest.MonkeyPatch, field: str, make: Callable[[], object]
 ) -> None:
     """Thirty megabytes of it would keep every other call waiting for seconds."""
@@ -508,7 +521,7 @@ def test_what_is_far_too_long_is_refused_before_it_is_normalised(
 
 
 def test_white_space_that_is_removed_does_not_count() -> None:
-    """What comes out is measured, unless what goes in is several times as long."""
+    """The normalised text is measured, unless the raw text is several times too long."""
     body = make_body("x" * 1_000 + " " * 3_000, "", [Paragraph("y" * 900_000 + "\n" * 3_000_000)])
     assert (len(body.title), len(body.paragraphs[0].text)) == (1_000, 900_000)
     assert clean_label("section" + " " * 900, "section") == "section"
