@@ -52,7 +52,7 @@ def _write(path: Path, **changes: Any) -> Path:
     ],
 )
 def test_a_ranker_that_does_not_fit_the_index_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
-    """The message names the file, what it was fitted for and what the index has."""
+    """The error names the file, what it was fitted for and what the index has."""
     path = _write(tmp_path / "ranker.json", **changes)
     with pytest.raises(MismatchError) as caught:
         read_ranker(path, ENCODER)
@@ -78,7 +78,7 @@ def test_a_ranker_that_does_not_fit_the_index_is_refused(tmp_path: Path, changes
     ],
 )
 def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
-    """The message names the file and what could not be read."""
+    """The error names the file and what cannot be read."""
     path = tmp_path / "ranker.json"
     path.write_bytes(content)
     with pytest.raises(CorruptError) as caught:
@@ -106,15 +106,15 @@ NUMBERS = "are not numbers by feature"
     ],
 )
 def test_a_value_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
-    """What would fail when a page is ranked, or rank it by nonsense, is told when the file is read."""
+    """A value that ranking cannot compute with is reported when the file is read."""
     path = _write(tmp_path / "ranker.json", **changes)
     with pytest.raises(CorruptError) as caught:
         read_ranker(path, ENCODER)
     assert str(caught.value) == f"{path}: is no fitted ranker: {problem} ({AGAIN})"
 
 
-def test_nesting_without_end_is_no_ranker(tmp_path: Path) -> None:
-    """It is an error of ours."""
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    """JSON that is nested too deeply is refused like any other broken file."""
     path = tmp_path / "ranker.json"
     path.write_text("[" * 500_000)
     with pytest.raises(CorruptError, match="is no fitted ranker: "):
@@ -131,7 +131,7 @@ def test_nesting_without_end_is_no_ranker(tmp_path: Path) -> None:
     ],
 )
 def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names: tuple[str, ...]) -> None:
-    """Each table names every feature and no other."""
+    """Each table has to name every feature and no other."""
     path = _write(tmp_path / "ranker.json", **{table: dict.fromkeys(names, 1.0)})
     with pytest.raises(CorruptError) as caught:
         read_ranker(path, ENCODER)
@@ -140,13 +140,13 @@ def test_a_ranker_of_other_features_is_refused(tmp_path: Path, table: str, names
 
 @pytest.mark.parametrize("link", [["a", "b", 10**30], ["a", "\ud800", 5], ["a", "b"], ["a", "b", "x"], 5])
 def test_broken_links_are_refused(link: Any) -> None:
-    """Whatever is wrong with them."""
+    """Links with a wrong type, count or number are refused."""
     with pytest.raises(CorruptError, match="the ranker's links are unreadable: "):
         FittedFormula(make_parameters(links=[link]))
 
 
 def test_trees_of_another_number_of_features_are_refused() -> None:
-    """They would fail with the first page."""
+    """Trees for another number of features are refused at once, not with the first page."""
     data = lightgbm.Dataset(np.random.default_rng(1).normal(size=(50, 2)), np.arange(50) % 2)
     booster = lightgbm.train({"objective": "binary", "verbose": -1, "min_data_in_leaf": 1}, data, 2)
     with pytest.raises(CorruptError, match="the ranker's trees are for 2 features"):
@@ -154,7 +154,7 @@ def test_trees_of_another_number_of_features_are_refused() -> None:
 
 
 def test_broken_trees_are_refused(tmp_path: Path) -> None:
-    """Trees that LightGBM cannot read are an error of ours."""
+    """Trees that LightGBM cannot read give an error of the ranker."""
     with pytest.raises(CorruptError, match=r"^the ranker's trees are unreadable: .* \(run `related-news fit` again\)$"):
         FittedFormula(read_ranker(_write(tmp_path / "ranker.json", trees="no trees"), ENCODER))
 
@@ -163,7 +163,7 @@ def test_broken_trees_are_refused(tmp_path: Path) -> None:
 
 
 def test_log_odds_are_the_scaled_sum() -> None:
-    """Standardised features, weighed and summed, then slope and intercept."""
+    """Log-odds are the weighted sum of standardised features, times the slope, plus the intercept."""
     fit = make_parameters(
         weights=dict(zip(FEATURE_NAMES, range(1, 20), strict=True)),
         means=dict.fromkeys(FEATURE_NAMES, 2.0),
@@ -181,7 +181,7 @@ def test_log_odds_are_the_scaled_sum() -> None:
 
 
 def test_no_candidates_have_no_odds() -> None:
-    """An empty archive is no special case."""
+    """Without candidates there are no log-odds, and no error."""
     assert FittedFormula(make_parameters()).odds(np.empty((0, len(FEATURE_NAMES)), np.float32)).shape == (0,)
 
 
@@ -207,7 +207,7 @@ def _settings(data_dir: Path, ranker: Path | None) -> Settings:
 
 
 def test_without_a_ranker_the_formula_ranks(tmp_path: Path) -> None:
-    """The default needs no file."""
+    """Without a ranker in the settings the default formula ranks, and no file is read."""
     assert Settings().ranker is None
     assert make_options(_settings(tmp_path, None)).fitted is None
 
@@ -267,10 +267,10 @@ def test_a_service_answers_by_its_ranker(data_dir: Path, tmp_path: Path, fitted:
 
 
 @pytest.mark.parametrize("reason", ["another model", "lost"])
-def test_a_ranker_that_does_not_fit_any_more_is_no_reason_not_to_answer(
+def test_a_service_answers_without_its_ranker(
     data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
-    """After a reindex, or without its file, a process that is started again ranks by the default, and says so."""
+    """After a reindex, or without its file, a restarted process ranks by the default formula and warns."""
     path = tmp_path / "ranker.json"
     if reason == "another model":
         _write(path, encoder="other@1/r")
@@ -298,7 +298,7 @@ def test_a_ranker_that_does_not_fit_any_more_is_no_reason_not_to_answer(
 def test_an_unusable_ranker_ends_the_start_with_one_line(
     data_dir: Path, tmp_path: Path, text: str | None, problem: str
 ) -> None:
-    """`serve` ends with exit code 1 before it listens; standard error has the reason and nothing else; see Files."""
+    """`serve` exits with code 1 before it listens, and prints only the reason to standard error."""
     path = tmp_path / "ranker.json"
     if text is not None:
         path.write_text(text)

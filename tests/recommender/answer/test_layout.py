@@ -14,14 +14,14 @@ END = {"name": "more", "placement": "end", "count": 3}
 
 
 def problems(model: type[Layout] | type[Slot] | type[SlotFilters], values: dict[str, Any]) -> dict[str, str]:
-    """Validate values that must be refused; returns each field's message."""
+    """Validate values that must be refused; return the error of each field."""
     with pytest.raises(ValidationError) as caught:
         model.model_validate(values)
     return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
 
 
 def test_the_default_layout_is_a_news_page() -> None:
-    """Up to two links in the text, then a list of three; related articles or none."""
+    """The default layout has up to two links in the text and a list of three, all of related articles."""
     inline, end = DEFAULT_LAYOUT.slots
     assert DEFAULT_LAYOUT.name == "default"
     assert (inline.name, inline.placement, inline.count) == ("related_news", Placement.INLINE, 2)
@@ -31,7 +31,7 @@ def test_the_default_layout_is_a_news_page() -> None:
 
 
 def test_a_slot_s_defaults() -> None:
-    """What a slot does unless told: no bound on age, some diversity, every article, links from the third paragraph."""
+    """By default a slot has no bound on age, some diversity, all articles, and links from the third paragraph on."""
     assert Slot.model_validate(END).model_dump() == {
         "name": "more",
         "placement": Placement.END,
@@ -59,8 +59,8 @@ def test_a_slot_s_defaults() -> None:
     ],
     ids=["inline", "end", "inline of its own", "end of its own", "none"],
 )
-def test_the_least_score(values: dict[str, Any], expected: float) -> None:
-    """A slot's own bar counts, zero included; without one that of its placement."""
+def test_a_slot_s_threshold(values: dict[str, Any], expected: float) -> None:
+    """A slot's own threshold counts, even zero; without one its placement's does."""
     assert Slot.model_validate({**END, **values}).threshold == expected
 
 
@@ -93,13 +93,13 @@ def test_the_least_score(values: dict[str, Any], expected: float) -> None:
     ],
 )
 def test_a_slot_s_bounds(field: str, value: object, message: str) -> None:
-    """A value out of range, of another type or unknown is refused by its field's name."""
+    """A value out of range, of another type or unknown is refused under its field."""
     assert problems(Slot, {**END, field: value}) == {field: message}
 
 
 @pytest.mark.parametrize("field", ["name", "placement", "count"])
-def test_a_slot_must_say_what_it_is(field: str) -> None:
-    """Name, placement and count have no default."""
+def test_name_placement_and_count_have_no_default(field: str) -> None:
+    """A slot without name, placement or count is refused."""
     assert problems(Slot, {key: value for key, value in END.items() if key != field}) == {field: "Field required"}
 
 
@@ -154,12 +154,12 @@ def test_fifty_places_are_allowed() -> None:
     ids=["none", "sections", "tags", "primary languages", "every language", "sites", "every site", "empty list"],
 )
 def test_filters_as_a_scope(filters: dict[str, list[str]], expected: Scope) -> None:
-    """An empty list and "*" do not narrow; of a language only the primary tag counts."""
+    """An empty list and "*" do not restrict; only the primary tag of a language counts."""
     assert SlotFilters.model_validate(filters).scope() == expected
 
 
-def test_filters_refuse_what_is_no_language_and_too_many_labels() -> None:
-    """Filters name the list that is at fault."""
+def test_filters_refuse_bad_languages_and_too_many_labels() -> None:
+    """The error names the list with the bad language or the excess labels."""
     assert problems(SlotFilters, {"languages": ["en", "not a language"]}) == {
         "languages": "Value error, 'not a language' is not a language tag"
     }
@@ -168,7 +168,7 @@ def test_filters_refuse_what_is_no_language_and_too_many_labels() -> None:
     }
 
 
-def test_policies_do_not_change() -> None:
-    """A layout is shared by all answers, so nothing can be assigned to it."""
+def test_layouts_are_immutable() -> None:
+    """All answers share a layout, so that assigning to it is an error."""
     with pytest.raises(ValidationError, match="Instance is frozen"):
         DEFAULT_LAYOUT.slots[0].count = 5

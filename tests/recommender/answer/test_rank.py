@@ -95,12 +95,12 @@ def test_each_feature_raises_the_score(column: str, rising: list[float]) -> None
 
 @pytest.mark.parametrize(("column", "values"), [("meaning", [0.9, 0.95, 1.0]), ("headline", [0.9, 0.95, 1.0])])
 def test_cosines_level_off(column: str, values: list[float]) -> None:
-    """From the ceiling on a cosine adds nothing: the highest are copies rather than related."""
+    """From the ceiling on a larger cosine adds nothing: the largest are copies rather than related articles."""
     assert len(set(score(features(3, **{column: values})).scores.tolist())) == 1
 
 
 def test_length_levels_off_both_ways() -> None:
-    """A paragraph is as little as a line or nothing, five thousand words are no more than two thousand."""
+    """Sixty words count as little as none, and five thousand as much as two thousand."""
     length = parts(features(6, length=[0.0, 10.0, 60.0, 2_000.0, 5_000.0, 300.0]))["length"]
     assert length[0] == length[1] == length[2] == -length[3] == -length[4] < 0
     assert length[5] == 0
@@ -115,13 +115,13 @@ def test_each_column_moves_its_own_part_alone() -> None:
         assert {part for part in after if after[part][0] != before[part][0]} == {moved.get(name, name)}
 
 
-def test_wording_tells_most_where_there_is_little() -> None:
-    """The same step of common wording counts more from nothing than from much."""
+def test_the_first_shared_words_count_most() -> None:
+    """The same step of the wording overlap adds more to a small overlap than to a large one."""
     low, more, much, most = parts(features(4, wording=[0.0, 0.1, 0.5, 0.6]))["wording"]
     assert more - low > 3 * (most - much)
 
 
-def test_negative_wording_is_none() -> None:
+def test_a_negative_overlap_counts_as_none() -> None:
     """An overlap that rounding put below zero counts as none, and is no error."""
     none = features(2, wording=[-1e-3, 0.0])
     assert parts(none)["wording"].tolist() == [0, 0]
@@ -200,8 +200,8 @@ def test_an_explanation_has_values_and_the_largest_contribution_first() -> None:
     assert contribution["freshness"] == pytest.approx(-DEFAULT_WEIGHTS["freshness"] * math.log1p(30.0 / HALF_LIFE))
 
 
-def test_a_formula_of_one_s_own_is_used() -> None:
-    """A Ranker's formula decides the scores and names itself."""
+def test_a_ranker_uses_the_given_formula() -> None:
+    """The formula of a ranker decides the scores and gives the name."""
     by_site = DefaultFormula("site-only", base=0.0, weights={**dict.fromkeys(NAMES, 0.0), "site": 2.0})
     ranker = Ranker(by_site)
     assert ranker.formula.name == "site-only"
@@ -209,7 +209,7 @@ def test_a_formula_of_one_s_own_is_used() -> None:
 
 
 @pytest.mark.parametrize("label", ["section", "site"])
-def test_what_all_articles_have_tells_nothing(label: str) -> None:
+def test_a_label_of_all_articles_moves_no_score(label: str) -> None:
     """A label counts by how rare it is in the archive; one that every article has moves no score."""
     two = features(2, **{label: [0.0, 1.0]})
     for share in (0.0, 0.25, 1.0):
@@ -264,14 +264,14 @@ def test_the_matrix_has_a_column_for_each_feature() -> None:
         assert found[:, n - 1].tolist() == pytest.approx(expected), name
 
 
-def test_an_evergreen_s_age_is_no_feature() -> None:
-    """However old, it is as fresh as a page of today."""
+def test_an_evergreen_article_has_no_age() -> None:
+    """However old an evergreen article is, its age feature is that of today's."""
     found = features(2, freshness=[3650.0, 0.0], evergreen=[1.0, 0.0]).matrix(HALF_LIFE)
     assert found[:, NAMES.index("freshness")].tolist() == [0.0, 0.0]
 
 
 def test_features_of_no_candidates() -> None:
-    """No rows, all columns; the shortest half-life leaves every feature finite."""
+    """Without candidates the matrix has all columns and no rows; the shortest half-life leaves every feature finite."""
     assert features(0).matrix(HALF_LIFE).shape == (0, len(FEATURE_NAMES))
     assert np.isfinite(features(2, freshness=[0.0, 20_000.0]).matrix(0.0)).all()
 
@@ -294,13 +294,13 @@ def test_age_does_not_count_for_evergreens() -> None:
 
 
 def test_no_half_life_is_no_division_by_zero() -> None:
-    """The smallest half-life makes age count as much as it can, and everything stays finite."""
+    """With a half-life of zero every score is finite."""
     assert np.isfinite(score(features(2, freshness=[0.0, 100.0]), 0.0).scores).all()
 
 
 @pytest.mark.parametrize("every_days", [0.25, 1.0, 2.0, 10.0])
 def test_the_half_life_follows_the_publishing_rate(tmp_path: Path, every_days: float) -> None:
-    """It is the time in which the archive publishes FRESHNESS_ARTICLES, on a daily newspaper as on a slow blog."""
+    """The half-life is the time in which the archive publishes FRESHNESS_ARTICLES, at any publishing rate."""
     count = 30
     live = build_live(tmp_path, [article(f"a{n}", days_ago=1 + n * every_days) for n in range(count)])
     expected = FRESHNESS_ARTICLES / (count / ((count - 1) * every_days))
@@ -308,7 +308,7 @@ def test_the_half_life_follows_the_publishing_rate(tmp_path: Path, every_days: f
 
 
 def test_the_half_life_is_that_of_the_time_asked_for(tmp_path: Path) -> None:
-    """What was not public yet does not speed up the archive's past."""
+    """Articles that were not public yet do not change the archive's past rate."""
     slow = [article(f"old{n}", days_ago=100 + 10 * n) for n in range(10)]
     live = build_live(tmp_path, slow + [article(f"new{n}", days_ago=n / 10) for n in range(50)])
     then = default_half_life_days(live, NOW_MS - 50 * DAY_MS)
@@ -317,7 +317,7 @@ def test_the_half_life_is_that_of_the_time_asked_for(tmp_path: Path) -> None:
 
 
 def test_an_empty_archive_has_some_half_life(tmp_path: Path) -> None:
-    """Nothing published is a half-life of a day, not an error."""
+    """An empty archive has a half-life of one day."""
     assert default_half_life_days(build_live(tmp_path, []), NOW_MS) == 1.0
 
 
@@ -325,14 +325,14 @@ def test_an_empty_archive_has_some_half_life(tmp_path: Path) -> None:
 
 
 def test_best_first_and_of_equals_the_newer() -> None:
-    """The order is by score, then by publication, latest first, then by what does not change with the next snapshot."""
+    """The order is by score, then newest first, then by id hash, which the next snapshot does not change."""
     candidates = features(4, meaning=[0.5, 0.6, 0.5, 0.5], published_at_ms=[20, 10, 30, 30], id_hashes=[7, 8, 10, 9])
     scored = score(candidates)
     assert scored.order().tolist() == [1, 3, 2, 0]
 
 
 def test_no_candidates_score_nothing() -> None:
-    """An empty archive is ranked without complaint."""
+    """Scoring no candidates gives no scores and no order."""
     scored = score(features(0))
     assert scored.scores.shape == (0,)
     assert scored.order().tolist() == []
@@ -386,7 +386,7 @@ def test_the_same_text_has_the_largest_features(live: Live) -> None:
 
 
 def test_another_text_has_little(live: Live) -> None:
-    """Without common words there is no overlap of wording, and less of everything else."""
+    """A text without shared terms has no overlap of wording, and lower cosines."""
     read = gathered(live, "page")
     assert read["other"]["wording"] == 0
     assert read["other"]["meaning"] < read["older"]["meaning"]
@@ -394,14 +394,14 @@ def test_another_text_has_little(live: Live) -> None:
 
 
 def test_age_is_the_distance_in_time_either_way(live: Live) -> None:
-    """What came two and a half days before or after the page is two and a half days away."""
+    """An article two and a half days before or after the page has an age of two and a half days."""
     read = gathered(live, "page")
     assert (read["older"]["freshness"], read["newer"]["freshness"]) == (2.5, 2.5)
     assert (read["older"]["evergreen"], read["newer"]["evergreen"]) == (0.0, 1.0)
 
 
 def test_section_and_site_are_compared_with_the_page_s(live: Live) -> None:
-    """Other labels are 0; those that are unknown, here or there, equal none."""
+    """Other labels give 0; an unknown label, of page or candidate, equals none."""
     read = gathered(live, "page")
     assert (read["abroad"]["section"], read["abroad"]["site"]) == (0.0, 0.0)
     assert (read["bare"]["section"], read["bare"]["site"]) == (0.0, 0.0)
@@ -410,7 +410,7 @@ def test_section_and_site_are_compared_with_the_page_s(live: Live) -> None:
 
 
 def test_the_candidate_s_title_is_compared_with_the_page_s_text(live: Live) -> None:
-    """The share of the candidate's title that the page uses, in its title or its body; not the other way round."""
+    """The feature is the share of the candidate's title that the page uses in title or body, not the reverse."""
     read = gathered(live, "page")
     assert [read["copy"]["title"], read["quoted"]["title"]] == pytest.approx([1, 1])
     assert read["other"]["title"] == 0
@@ -419,7 +419,7 @@ def test_the_candidate_s_title_is_compared_with_the_page_s_text(live: Live) -> N
 
 
 def test_tags_are_compared_with_the_page_s(live: Live) -> None:
-    """The share of common tags among all of both; without tags, here or there, it is 0."""
+    """The feature is shared tags over tags of either; 0 if page or candidate has none."""
     read = gathered(live, "page", tags=("strait", "talks", "prices"))
     tags = {id: values["tags"] for id, values in read.items() if values["tags"]}
     assert tags == {"signed": pytest.approx(2 / 3), "quoting": pytest.approx(1 / 3)}
@@ -434,7 +434,7 @@ def test_the_author_is_compared_with_the_page_s(live: Live) -> None:
 
 
 def test_length_is_that_of_the_candidate_in_words(live: Live) -> None:
-    """Title, summary and paragraphs."""
+    """Title, summary and paragraphs of the candidate count."""
     read = gathered(live, "page")
     title = len(["Talks", "on", "the", "strait", "resume"])
     assert read["copy"]["length"] == title + len(BODY.split())
@@ -442,7 +442,7 @@ def test_length_is_that_of_the_candidate_in_words(live: Live) -> None:
 
 
 def test_features_do_not_depend_on_what_was_ranked_before(live: Live) -> None:
-    """A Ranker's scratch memory is clean again after each page."""
+    """A ranker's working memory is clean again after each page."""
     ranker = Ranker()
     rows = np.arange(live.count)
 

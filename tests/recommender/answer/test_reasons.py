@@ -13,7 +13,7 @@ SHARED = (0.02, 0.03, 0.01)
 
 
 def subjects(surfaces: Sequence[str], weights: Sequence[float], masks: Sequence[int] = (1,) * 9) -> list[Subject]:
-    """Return the terms that are shared."""
+    """Return the shared terms."""
     return [Subject(*values) for values in zip(surfaces, weights, masks, strict=False) if values[1]]
 
 
@@ -46,8 +46,8 @@ def said(
         (0.00, 2, "related subject"),
     ],
 )
-def test_the_relation_is_told_from_wording_and_time(wording: float, gap_days: float, relation: str) -> None:
-    """A story is much common wording within 45 days either way; less of it is a subject."""
+def test_the_relation_follows_from_wording_and_time(wording: float, gap_days: float, relation: str) -> None:
+    """Much shared wording within 45 days either way is the same story; less is the same or a related subject."""
     assert said(wording=wording, gap_days=gap_days).split(":")[0] == relation
 
 
@@ -72,7 +72,7 @@ def test_the_relation_is_told_from_wording_and_time(wording: float, gap_days: fl
     ],
 )
 def test_the_age_is_counted_from_the_page(gap_days: float, age: str) -> None:
-    """Days, then months, then years; older or newer than the page."""
+    """The age is in days, then months, then years, older or newer than the page."""
     assert said(gap_days=gap_days, wording=0.0) == f"related subject: JCPOA, Vienna talks, enrichment; {age}"
 
 
@@ -89,7 +89,7 @@ def test_the_age_is_counted_from_the_page(gap_days: float, age: str) -> None:
     ids=["story", "no shared words", "no words at all", "evergreen", "fallback", "an evergreen fallback"],
 )
 def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
-    """Relation, shared words, age; without words only relation and age; a fallback says that it is one."""
+    """A reason has relation, shared words and age; only relation and age without words; a fallback names its kind."""
     assert said(**values) == expected  # type: ignore[arg-type]
 
 
@@ -124,7 +124,7 @@ def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
         "a name counts twice",
         "but not more",
         "numbers last",
-        "what is not shared is not named",
+        "a term that is not shared is not named",
         "nothing shared",
         "the longer name replaces its part",
         "a possessive is the name itself",
@@ -140,18 +140,18 @@ def test_the_whole_sentence(expected: str, values: dict[str, object]) -> None:
         "no terms",
     ],
 )
-def test_telling_words(surfaces: tuple[str, ...], shared: tuple[float, ...], expected: list[str]) -> None:
-    """The shared terms that say most, as they are written."""
+def test_names_of_shared_terms(surfaces: tuple[str, ...], shared: tuple[float, ...], expected: list[str]) -> None:
+    """A reason names the most telling shared terms as they are written."""
     assert names_of(subjects(surfaces, shared)) == expected
 
 
 def test_words_of_a_script_without_case_are_named_by_weight() -> None:
-    """The weightier comes first where nothing is a capital."""
+    """In a script without capitals the term of the larger weight comes first."""
     assert names_of(subjects(("東京", "会談"), (0.2, 0.3))) == ["会談", "東京"]
 
 
 def test_names_that_stand_apart_are_not_joined() -> None:
-    """Two names that overlap are one only where they stand in the same paragraphs."""
+    """Two overlapping names become one only if they stand in the same paragraphs."""
     surfaces, weights = ("Ida Holm", "Holm Ferries", "strait"), (0.4, 0.3, 0.2)
     assert names_of(subjects(surfaces, weights, (6, 6, 1))) == ["Ida Holm Ferries", "strait"]
     assert names_of(subjects(surfaces, weights, (6, 4, 1))) == ["Ida Holm", "strait"]

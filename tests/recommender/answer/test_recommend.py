@@ -75,14 +75,14 @@ def end(count: int = 20, **values: Any) -> Slot:
 
 
 def links_of(answer: PagePlan | RelatedList) -> list[Recommendation]:
-    """Return the recommendations in order."""
+    """Return the recommendations, in order."""
     if isinstance(answer, RelatedList):
         return list(answer.recommendations)
     return [place.recommendation for slot in answer.slots for place in slot.places if place.recommendation]
 
 
 def ids_of(answer: PagePlan | RelatedList) -> list[str]:
-    """Return the recommended ids in order."""
+    """Return the ids of the recommended articles, in order."""
     return [link.article.id for link in links_of(answer)]
 
 
@@ -102,7 +102,7 @@ def everywhere(live: Live, **request: Any) -> set[str]:
 
 
 def test_never_source_leaves_its_own_page_empty(build: Build) -> None:
-    """No links on its page, with the reason and nothing searched; as a target it is as good as any."""
+    """The page of a never-source article has no links, says why, and nothing is searched; others may link to it."""
     live = build([ruled("page", never_source=True), piece("a"), piece("b")])
     plan = filled(live)
     assert empties_of(plan) == [Empty.NEVER_SOURCE] * 5
@@ -112,7 +112,7 @@ def test_never_source_leaves_its_own_page_empty(build: Build) -> None:
 
 
 def test_never_target_is_linked_to_from_nowhere(build: Build) -> None:
-    """It is no candidate, not even for a fallback; its own page is filled."""
+    """A never-target article is no candidate, not even for a fallback; its own page is filled."""
     live = build([piece("page"), ruled("hidden", never_target=True), piece("a")])
     latest = end(fallback="latest_in_section", min_score=1.0)
     assert everywhere(live) == {"a"}
@@ -123,7 +123,7 @@ def test_never_target_is_linked_to_from_nowhere(build: Build) -> None:
 @pytest.mark.parametrize(
     ("on_page", "on_article"), [(("a",), ()), ((), ("page",)), (("a",), ("page",))], ids=["page", "article", "both"]
 )
-def test_never_this_pair(on_page: tuple[str, ...], on_article: tuple[str, ...], replay: Build) -> None:
+def test_a_forbidden_pair_is_kept_apart(on_page: tuple[str, ...], on_article: tuple[str, ...], replay: Build) -> None:
     """A pair is kept apart whichever of the two names it, on either page, and the receipt counts it."""
     live = replay([ruled("page", never_with=on_page), ruled("a", never_with=on_article), piece("b")])
     assert everywhere(live) == {"b"}
@@ -144,7 +144,7 @@ def test_two_links_of_a_pair_are_not_on_one_page(named_by: str, replay: Build) -
 
 
 def test_embargo(build: Build) -> None:
-    """Until its hour an embargoed article is nowhere, from then on everywhere; its own page can be filled before."""
+    """An embargoed article is linked from its hour on, not before; its own page can be filled before."""
     live = build(
         [piece("page", days_ago=9), ruled("a", days_ago=8, embargo_until_ms=NOW_MS - DAY_MS), piece("b", days_ago=7)]
     )
@@ -158,14 +158,14 @@ def test_embargo(build: Build) -> None:
 
 
 def test_an_embargo_that_is_over_before_publication_changes_nothing(replay: Build) -> None:
-    """Public is the later of the two times."""
+    """An article becomes public at the later of publication and embargo."""
     live = replay([piece("page", days_ago=9), ruled("a", days_ago=2, embargo_until_ms=NOW_MS - 5 * DAY_MS)])
     assert everywhere(live, days_ago=3) == set()
     assert everywhere(live, days_ago=2) == {"a"}
 
 
 def test_as_of_is_to_the_millisecond(build: Build) -> None:
-    """An article is there from its publication on, and a scheduled one not yet."""
+    """An article is a candidate from the millisecond of its publication on."""
     live = build([piece("page", days_ago=9), piece("a", days_ago=4), piece("scheduled", days_ago=-1)])
     assert everywhere(live, days_ago=4 + 1 / DAY_MS) == set()
     assert everywhere(live, days_ago=4) == {"a"}
@@ -187,7 +187,7 @@ def test_age_does_not_count_for_evergreens(replay: Build) -> None:
 
 
 def test_a_maximum_age_exempts_evergreens(build: Build) -> None:
-    """Counted from the page's date, inclusive."""
+    """The maximum age counts from the page's date, inclusive, and not for evergreen articles."""
     live = build(
         [
             piece("page", days_ago=10),
@@ -206,7 +206,7 @@ def test_a_maximum_age_exempts_evergreens(build: Build) -> None:
 
 
 def test_a_withdrawn_article_is_gone(build: Build) -> None:
-    """The next answer does not have it; its page is unknown."""
+    """A withdrawn article is in no later answer, and its page is unknown."""
     live = build([piece("page"), piece("a"), piece("b")])
     live.apply([Change(live.revision + 1, "a", deleted=True)], {})
     assert everywhere(live) == {"b"}
@@ -217,7 +217,7 @@ def test_a_withdrawn_article_is_gone(build: Build) -> None:
 # The page and its copies
 
 
-def test_neither_the_page_nor_its_copies_nor_its_versions(build: Build) -> None:
+def test_the_page_its_copies_and_its_versions_are_not_linked(build: Build) -> None:
     """The page itself, a cross-post, the same address and an updated headline are counted by rule."""
     page = piece("page")
     live = build(
@@ -239,7 +239,7 @@ def test_neither_the_page_nor_its_copies_nor_its_versions(build: Build) -> None:
 
 
 def test_one_of_several_copies(replay: Build) -> None:
-    """Of three copies of another story the page gets one, the best."""
+    """Of three copies of another story the page gets only the best one."""
     text = piece("a")
     copies = [piece(id, paragraphs=text.paragraphs, days_ago=days) for days, id in enumerate(("a1", "a2", "a3"), 1)]
     live = replay([piece("page"), *copies, piece("b", "theatre")])
@@ -249,7 +249,7 @@ def test_one_of_several_copies(replay: Build) -> None:
 
 
 def test_an_article_without_title_address_and_body_stands_once(replay: Build) -> None:
-    """Two slots with the same candidates share them even where no rule could tell that two rows are one article."""
+    """Two slots with the same candidates do not repeat an article, even if no rule could recognise it."""
     bare: dict[str, Any] = {"title": "", "url": "", "paragraphs": ()}
     live = replay([piece("page"), piece("a", **bare), piece("b", **bare)])
     plan = filled(live, end(2), end(2, name="again", fallback="latest_in_section"))
@@ -288,7 +288,7 @@ def test_an_article_without_title_address_and_body_stands_once(replay: Build) ->
 def test_language_and_site_are_the_page_s_unless_asked_otherwise(
     scope: Scope, expected: set[str], replay: Build
 ) -> None:
-    """An article without a label is in no language, or on no site, that is asked for."""
+    """An article without a label is outside every requested language or site."""
     elsewhere = "elsewhere.example"
     live = replay(
         [
@@ -305,7 +305,7 @@ def test_language_and_site_are_the_page_s_unless_asked_otherwise(
 
 
 def test_a_page_without_language_and_site_takes_every_one(replay: Build) -> None:
-    """What is unknown does not narrow."""
+    """An unknown language or site of the page does not restrict the scope."""
     live = replay(
         [piece("page", language="", site=""), piece("a", language="fr"), piece("b", site="elsewhere.example")]
     )
@@ -313,7 +313,7 @@ def test_a_page_without_language_and_site_takes_every_one(replay: Build) -> None
 
 
 def test_a_slot_narrows_the_request_s_languages(replay: Build) -> None:
-    """Where the request lets every language in, a slot may keep to one; it cannot let in more than the request."""
+    """A slot may restrict the languages of the request but not extend them."""
     live = replay([piece("page"), piece("a"), piece("b", language="fr")])
     french = end(filters={"languages": ["fr"]})
     every = end(filters={"languages": ["*"]})
@@ -340,7 +340,7 @@ def test_a_slot_narrows_the_request_s_languages(replay: Build) -> None:
     ids=["section", "sections", "tag", "tags", "tag and section", "from", "before", "none"],
 )
 def test_filters(scope: Scope, expected: set[str], replay: Build) -> None:
-    """Labels within a filter are alternatives, filters all hold; times include the first and exclude the last."""
+    """Labels of one filter are alternatives, all filters have to hold; times include the first and exclude the last."""
     live = replay(
         [
             piece("page", tags=["strike"]),
@@ -354,7 +354,7 @@ def test_filters(scope: Scope, expected: set[str], replay: Build) -> None:
 
 
 def test_slots_have_their_own_filters(replay: Build) -> None:
-    """Each slot looks among its own; a slot whose filter meets nothing has no candidates."""
+    """Each slot has its own candidates; a slot whose filter matches nothing has none."""
     live = replay([piece("page"), piece("a"), piece("b", "theatre")])
     slots = [end(1, name=name, filters={"sections": [name]}) for name in ("theatre", "chess", "harbour")]
     plan = filled(live, *slots)
@@ -369,7 +369,7 @@ def test_slots_have_their_own_filters(replay: Build) -> None:
 
 
 def test_what_is_on_the_page_is_left_out_with_its_copies(build: Build) -> None:
-    """Articles that the page links to, and their near copies; ids that are not stored are passed over."""
+    """Articles that the page links to, and their near copies, are left out; unknown ids are ignored."""
     text = piece("a")
     live = build([piece("page"), text, piece("copy", paragraphs=text.paragraphs), piece("b"), piece("c")])
     answer = listed(live, on_page_ids=("a", "unknown", "c", "a"))
@@ -379,7 +379,7 @@ def test_what_is_on_the_page_is_left_out_with_its_copies(build: Build) -> None:
 
 
 def test_the_page_among_its_own_links_is_the_page(replay: Build) -> None:
-    """Naming the page as one of its links neither counts it twice nor forbids its stories."""
+    """A page that is named as one of its own links is counted once, and its story's articles are not suppressed."""
     live = replay([piece("page"), piece("a")])
     answer = listed(live, on_page_ids=("page",))
     assert ids_of(answer) == ["a"]
@@ -390,7 +390,7 @@ def test_the_page_among_its_own_links_is_the_page(replay: Build) -> None:
 
 
 def test_a_fallback_is_the_latest_in_the_page_s_section(build: Build) -> None:
-    """Latest first, of the page's section alone, in its language and on its site, without what may not stand there."""
+    """A fallback is newest first, of the page's section, language and site, and without suppressed articles."""
     page = piece("page", days_ago=5)
     live = build(
         [
@@ -419,14 +419,14 @@ def test_a_fallback_is_the_latest_in_the_page_s_section(build: Build) -> None:
 
 
 @pytest.mark.parametrize("text", ["one", "several"])
-def test_articles_of_one_moment_stand_in_one_order_before_and_after_a_snapshot(tmp_path: Path, text: str) -> None:
-    """Feeds tell the time to the minute: of those that are equal in all else the same one is chosen, whenever."""
+def test_ties_are_broken_alike_before_and_after_a_snapshot(tmp_path: Path, text: str) -> None:
+    """Of articles that are equal in all else, published in the same minute, the same one is always chosen."""
     same = piece("same")
     body: dict[str, Any] = {"title": same.title, "summary": same.summary, "paragraphs": same.paragraphs}
     body = body if text == "one" else {}
     some = [piece("page", days_ago=0), *(piece(id, days_ago=1, **body) for id in ("d", "a", "c", "b", "f", "e"))]
-    bar, fallback = (0.0, "none") if text == "one" else (1.0, "latest_in_section")
-    slot = end(3, min_score=bar, fallback=fallback)
+    threshold, fallback = (0.0, "none") if text == "one" else (1.0, "latest_in_section")
+    slot = end(3, min_score=threshold, fallback=fallback)
     written = replayed(build_snapshot(tmp_path / "before", []), some)
     chosen = [ids_of(filled(live, slot)) for live in (written, build_live(tmp_path / "after", some))]
     assert chosen[0] == chosen[1]
@@ -434,7 +434,7 @@ def test_articles_of_one_moment_stand_in_one_order_before_and_after_a_snapshot(t
 
 
 def test_a_fallback_follows_the_slot_s_filters_and_age(replay: Build) -> None:
-    """What the slot would not take as related it does not take as a fallback."""
+    """A fallback obeys the slot's filters and maximum age."""
     live = replay(
         [
             piece("page"),
@@ -452,13 +452,13 @@ def test_related_links_come_before_the_fallback(replay: Build) -> None:
     """A fallback fills only the places that related articles leave, and none of them again."""
     live = replay([piece("page"), piece("a"), piece("b", "theatre", section="harbour")])
     scores = {link.article.id: link.score for link in links_of(listed(live))}
-    bar = (scores["a"] + scores["b"]) / 2
-    plan = filled(live, end(3, min_score=bar, fallback="latest_in_section"))
+    threshold = (scores["a"] + scores["b"]) / 2
+    plan = filled(live, end(3, min_score=threshold, fallback="latest_in_section"))
     assert [(link.article.id, link.fallback) for link in links_of(plan)] == [("a", False), ("b", True)]
 
 
 def test_a_page_without_section_has_no_fallback(replay: Build) -> None:
-    """No section, no latest in section."""
+    """A page without section gets no fallback."""
     live = replay([piece("page", section=""), piece("a", section="")])
     assert ids_of(filled(live, end(1, min_score=1.0, fallback="latest_in_section"))) == []
 
@@ -467,7 +467,7 @@ def test_a_page_without_section_has_no_fallback(replay: Build) -> None:
 
 
 def test_a_list_is_the_best_k_in_order(replay: Build) -> None:
-    """Scores fall; k cuts; a least score keeps the rest out and counts it."""
+    """A list has the best k by falling score; articles below the threshold are left out and counted."""
     live = replay([piece("page"), *(piece(f"a{n}", days_ago=n + 1) for n in range(6)), piece("b", "theatre")])
     recommender, request = Recommender(live), Request("page", NOW_MS)
     everything = recommender.list_related(request, 100)
@@ -475,14 +475,14 @@ def test_a_list_is_the_best_k_in_order(replay: Build) -> None:
     assert scores == sorted(scores, reverse=True)
     assert ids_of(everything)[-1] == "b"
     assert ids_of(recommender.list_related(request, 3)) == ids_of(everything)[:3]
-    bar = (scores[3] + scores[4]) / 2
-    above = recommender.list_related(request, 100, bar)
+    threshold = (scores[3] + scores[4]) / 2
+    above = recommender.list_related(request, 100, threshold)
     assert ids_of(above) == ids_of(everything)[:4]
     assert above.receipt.removals == {"page_itself": 1, "below_min_score": 3}
 
 
 def test_links_are_explained(build: Build) -> None:
-    """Each link has its parts, which give the score, its date, and a reason that names what it shares with the page."""
+    """Each link has its date, the parts of its score, and a reason that names the subjects shared with the page."""
     page = piece("page", days_ago=3, paragraphs=["The Tarvik ferry strike over pilotage went on.", "Crews met."])
     live = build([page, piece("a", days_ago=5, paragraphs=["A ferry strike in Tarvik over pilotage began."])])
     (link,) = links_of(listed(live))
@@ -496,7 +496,7 @@ def test_links_are_explained(build: Build) -> None:
 
 
 def test_a_slot_s_half_life_decides_how_age_counts(replay: Build) -> None:
-    """With a short half-life the same old article scores less, and with a long one more."""
+    """The same old article scores less with a short half-life and more with a long one."""
     live = replay([piece("page"), piece("a", days_ago=30)])
 
     def score(**values: float) -> float:
@@ -506,7 +506,7 @@ def test_a_slot_s_half_life_decides_how_age_counts(replay: Build) -> None:
 
 
 def test_two_slots_may_age_the_same_candidates_differently(replay: Build) -> None:
-    """The parts of each link are those of its own slot's terms."""
+    """The parts of each link use its own slot's half-life."""
     live = replay([piece("page"), piece("a", days_ago=30), piece("b", days_ago=30)])
     days = (1.0, 1000.0)
     plan = filled(live, *(end(1, name=f"slot {d}", freshness_half_life_days=d) for d in days))
@@ -515,7 +515,7 @@ def test_two_slots_may_age_the_same_candidates_differently(replay: Build) -> Non
 
 
 def test_diversity_keeps_one_story_from_filling_the_page(build: Build) -> None:
-    """Of three articles in the same words, not copies of each other, one stands beside three others."""
+    """Of three articles in the same words, not near copies, one stands beside three others."""
     words = " ".join(p.text for p in piece("story").paragraphs).split()
 
     def version(n: int) -> list[str]:
@@ -554,7 +554,7 @@ FERRIES = {
 @pytest.mark.parametrize("language", FERRIES)
 @pytest.mark.parametrize("sentences", [1, 5, 600], ids=["one sentence", "a short text", "a very long text"])
 def test_the_subject_is_found_in_any_script_and_length(language: str, sentences: int, replay: Build) -> None:
-    """A page of one sentence or of thousands of words, without a summary, is led to the other text on its subject."""
+    """A page of one sentence or thousands of words, without a summary, gets the other article on its subject."""
     title, said, also = FERRIES[language]
     others = [piece(f"o{n}", "theatre", language=language, days_ago=2 + n) for n in range(12)]
     page = article("page", title=title, summary="", paragraphs=[said] * sentences, language=language)
@@ -567,7 +567,7 @@ def test_the_subject_is_found_in_any_script_and_length(language: str, sentences:
 
 
 def test_inline_links_stand_where_the_page_speaks_of_them(replay: Build) -> None:
-    """Each link of the default layout's inline slot follows the paragraph on its subject."""
+    """An inline link follows the paragraph on its subject."""
     harbour, theatre = piece("x").paragraphs, piece("y", "theatre").paragraphs
     page = piece("page", paragraphs=[*harbour[:3], theatre[0], theatre[1], *harbour[3:]])
     stage = piece("stage", "theatre", section="harbour", paragraphs=theatre[:1])
@@ -618,7 +618,7 @@ def mixed(build: Build) -> Live:
 
 
 def test_a_list_s_receipt_adds_up(mixed: Live) -> None:
-    """What was seen is what was returned and what each rule removed; filters remove nothing, they search less."""
+    """Candidates seen are those returned plus those that each rule removed; filters remove none."""
     answer = listed(mixed, on_page_ids=("linked",))
     receipt = answer.receipt
     assert receipt.removals == {
@@ -633,7 +633,7 @@ def test_a_list_s_receipt_adds_up(mixed: Live) -> None:
 
 
 def test_a_plan_s_receipt_adds_up(mixed: Live) -> None:
-    """With room for all, every candidate that was seen is on the page or was removed by one rule."""
+    """With room for all, every candidate is on the page or was removed by one rule."""
     scores = sorted(link.score for link in links_of(listed(mixed)))
     assert all(filled(mixed, end()).receipt.removals.values()), "rules that removed none are left out"
     plan = filled(mixed, end(min_score=(scores[3] + scores[4]) / 2), on_page_ids=("linked",))
@@ -643,7 +643,7 @@ def test_a_plan_s_receipt_adds_up(mixed: Live) -> None:
 
 
 def test_slots_that_share_candidates_count_them_once(mixed: Live) -> None:
-    """The same terms in two slots are one search; other filters add what they found."""
+    """Two slots with the same query share one search; a slot with other filters adds its candidates."""
     one = filled(mixed, end(2)).receipt
     two = filled(mixed, end(2), end(2, name="again")).receipt
     assert (one.candidates_seen, one.removals["page_itself"]) == (two.candidates_seen, two.removals["page_itself"])
@@ -653,7 +653,7 @@ def test_slots_that_share_candidates_count_them_once(mixed: Live) -> None:
 
 
 def test_the_receipt_names_what_the_answer_was_made_of(mixed: Live) -> None:
-    """Revision, encoder, ranker, layout, time and the page's language."""
+    """The receipt has revision, encoder, ranker, layout, time and the page's language."""
     receipt = filled(mixed, end(1), days_ago=1).receipt
     assert receipt.revision == mixed.revision == 15
     assert receipt.encoder == FakeEmbedder().info.key
@@ -667,7 +667,7 @@ def test_the_receipt_names_what_the_answer_was_made_of(mixed: Live) -> None:
 
 @pytest.mark.parametrize("ask", [listed, filled])
 def test_an_unknown_page(ask: Callable[..., object], replay: Build) -> None:
-    """The message says what to do."""
+    """The error for an unknown page says what to do."""
     with pytest.raises(NotFoundError) as caught:
         ask(replay([piece("a")]), page="nowhere")
     assert str(caught.value) == "unknown article 'nowhere' (upsert it first, or send the page as a draft)"
@@ -682,7 +682,7 @@ def test_an_unknown_page(ask: Callable[..., object], replay: Build) -> None:
     ids=["no id", "long id"],
 )
 def test_a_request_that_cannot_be_used(request_: Request, message: str, empty: Snapshot) -> None:
-    """Plan and list refuse it alike, naming the field."""
+    """Plan and list refuse an unusable id alike, naming the field."""
     recommender = Recommender(replayed(empty, [piece("page"), piece("a")]))
     for ask in (recommender.fill_slots, recommender.list_related):
         with pytest.raises(InvalidInputError) as caught:
@@ -692,7 +692,7 @@ def test_a_request_that_cannot_be_used(request_: Request, message: str, empty: S
 
 @pytest.mark.parametrize("k", [0, -1, 101, 1_000_000])
 def test_k_is_bounded(k: int, empty: Snapshot) -> None:
-    """One to a hundred."""
+    """A list may have 1 to 100 articles."""
     with pytest.raises(InvalidInputError) as caught:
         Recommender(replayed(empty, [piece("page")])).list_related(Request("page", NOW_MS), k)
     assert str(caught.value) == f"k: is {k} (ask for 1 to 100)"
@@ -709,7 +709,7 @@ def draft(text: Article, *, url: str = "", days_ago: float = 1.0, labels: Labels
 
 
 def test_a_draft_is_answered_like_the_same_article_stored(replay: Build) -> None:
-    """Same text, date and labels: the same list, with the same scores but for the stored precision."""
+    """A draft gets the same list as the stored article, with the same scores within the stored precision."""
     page = piece("page", days_ago=3)
     live = replay([page, *(piece(f"a{n}", days_ago=n + 1) for n in range(6)), piece("b", "theatre")])
     by_id = listed(live)
@@ -723,21 +723,21 @@ def test_a_draft_is_answered_like_the_same_article_stored(replay: Build) -> None
 
 
 def test_a_draft_without_labels_takes_every_language_and_site(replay: Build) -> None:
-    """Unknown labels do not narrow, and a draft is no article of its own."""
+    """Unknown labels of a draft do not restrict, and a draft is not its own candidate."""
     live = replay([piece("a", language="fr"), piece("b", site="elsewhere.example"), piece("c")])
     assert everywhere(live, page=draft(piece("page"))) == {"a", "b", "c"}
     assert everywhere(live, page=draft(piece("page"), labels=Labels(language="fr"))) == {"a"}
 
 
 def test_an_empty_archive_has_no_candidates(build: Build) -> None:
-    """A draft on the first day gets an empty page that says so."""
+    """In an empty archive a draft gets an empty page with the reason."""
     plan = filled(build([]), page=draft(piece("page")))
     assert empties_of(plan) == [Empty.NO_CANDIDATES] * 5
     assert plan.receipt.candidates_seen == 0
 
 
 def test_a_draft_of_one_word(replay: Build) -> None:
-    """Too little to place links in, enough for a list at the end."""
+    """A draft of one word is too short for inline links, and gets a list at the end."""
     body = Body("Pier", "", ())
     one = Draft(body, embed([body], FakeEmbedder())[0], analyse(body), NOW_MS)
     plan = filled(replay([piece("a"), piece("b")]), page=one)
@@ -745,7 +745,7 @@ def test_a_draft_of_one_word(replay: Build) -> None:
 
 
 def test_the_page_of_a_draft_and_of_a_stored_article_are_the_same(build: Build) -> None:
-    """Words, weights, paragraphs and sketch agree; vectors within the stored precision."""
+    """Draft and stored article give the same terms, paragraphs and sketch, and vectors within stored precision."""
     text = piece(
         "page",
         tags=["quay", "tide"],
@@ -783,7 +783,7 @@ class CountingEmbedder(FakeEmbedder):
 
 
 def test_many_texts_are_embedded_in_one_call_in_their_order() -> None:
-    """Each text gets the vectors that it would get alone, whatever has how many passages."""
+    """Each text of a batch gets the vectors that it gets alone, whatever its number of passages."""
     texts = [piece("a"), piece("b", paragraphs=()), piece("c", title="", summary=""), piece("d", "theatre")]
     embedder = CountingEmbedder()
     together = embed(texts, embedder)

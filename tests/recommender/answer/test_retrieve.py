@@ -1,4 +1,4 @@
-"""Retrieval: which articles become candidates, by likeness, in time, in scope, as of a time."""
+"""Retrieval: which articles become candidates, by similarity, in time, in scope, as of a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NEVER_TARGET = "a39"
 
 
 def _archive() -> list[Article]:
-    """Return the page and forty articles, one a day; the older, the more alike the page (see `_likeness`)."""
+    """Return the page and forty articles, one a day; the older, the more similar to the page (see `_similarity`)."""
 
     def rules(id: str) -> Rules:
         embargo = NOW_MS - 2 * DAY_MS if id == EMBARGOED else 0
@@ -64,21 +64,21 @@ def _archive() -> list[Article]:
 ARTICLES = {a.id: a for a in _archive()}
 
 
-def _likeness(article_id: str) -> float:
-    """Return the cosine with the page that an article's vector is made to have."""
+def _similarity(article_id: str) -> float:
+    """Return the cosine with the page that the vector of an article is made to have."""
     return 1.0 if article_id == "page" else 0.1 + 0.02 * int(article_id[1:])
 
 
 def _vectors(article_id: str) -> Vectors:
     vector = np.zeros(DIMENSION, np.float32)
-    vector[0] = _likeness(article_id)
+    vector[0] = _similarity(article_id)
     vector[1] = np.sqrt(1 - vector[0] ** 2)
     return Vectors(vector, vector)
 
 
 @pytest.fixture(scope="module", params=["snapshot", "tail", "both", "compressed", "both, compressed"])
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Return the archive, all in the snapshot, all replayed after it, or half and half; scanned or compressed."""
+    """Return the archive in the snapshot, in the tail, or half in each; scanned exactly or compressed."""
     folder = tmp_path_factory.mktemp("archive")
     made = {a.id: StoredArticle(a, _vectors(a.id), analyse(a)) for a in ARTICLES.values()}
     half = [id for n, id in enumerate(made) if n % 2]
@@ -144,14 +144,14 @@ def candidates(
 
 
 @pytest.mark.usefixtures("few")
-def test_the_most_alike_of_all_time_and_the_most_alike_nearby(live: Live) -> None:
-    """The window reaches three articles back (the page is the fourth) and two on; its best, then those of all time."""
+def test_the_nearest_of_all_time_and_of_the_window(live: Live) -> None:
+    """The window reaches three articles back and two ahead; its best come first, then those of any time."""
     assert candidates(live) == ["a22", EMBARGOED, "a37", "a38", "page"]
 
 
 @pytest.mark.usefixtures("few")
 def test_each_window_adds_its_own(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wider window adds what is more alike further away, in the place of the last of all time."""
+    """A wider window adds its more similar articles in place of the last of any time."""
     monkeypatch.setattr(module, "WINDOWS", ((4, 2), (12, 2)))
     assert candidates(live) == ["a22", "a30", "a37", "a38", "page"]
 
@@ -168,14 +168,14 @@ def test_a_window_is_as_wide_as_its_scope_needs(live: Live) -> None:
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("days_ago", [33.0, 35.0, 38.0, 39.0])
 def test_as_of_does_not_thin_out_the_candidates(live: Live, days_ago: float) -> None:
-    """Long ago there were few articles, all more recent ones being out; those that there were are all found."""
+    """As of a time long ago, the few articles that were public then are all candidates."""
     public = {id for id, a in ARTICLES.items() if a.public_at_ms <= NOW_MS - days_ago * DAY_MS}
     assert candidates(live, days_ago=days_ago) == sorted(public - {NEVER_TARGET})[-5:]
 
 
 @pytest.mark.parametrize(("days_ago", "there"), [(2.0, True), (2.0 + 1e-6, False), (30.0, False)])
 def test_an_embargoed_article_is_a_candidate_from_its_hour_on(live: Live, days_ago: float, there: bool) -> None:
-    """Public is the later of publication and embargo, to the millisecond."""
+    """An article becomes a candidate at the later of publication and embargo, to the millisecond."""
     assert (EMBARGOED in candidates(live, days_ago=days_ago)) == there
 
 
@@ -196,35 +196,35 @@ def test_an_embargoed_article_is_a_candidate_from_its_hour_on(live: Live, days_a
 def test_a_scope_does_not_thin_out_the_candidates(
     live: Live, scope: Scope, allows: Callable[[Article], object]
 ) -> None:
-    """The three most alike of all time are the three most alike in scope, however many others are more alike."""
-    allowed = sorted((id for id, a in ARTICLES.items() if allows(a) and id != NEVER_TARGET), key=_likeness)
+    """The most similar of any time are those in scope, however many articles outside it are more similar."""
+    allowed = sorted((id for id, a in ARTICLES.items() if allows(a) and id != NEVER_TARGET), key=_similarity)
     found = candidates(live, scope)
     assert set(found) >= set(allowed[-3:])
     assert set(found) <= set(allowed)
 
 
-def test_a_scope_that_meets_nothing_finds_nothing(live: Live) -> None:
-    """An unknown label, an empty set and a time before all articles are no candidates, not an error."""
+def test_a_scope_without_articles_gives_no_candidates(live: Live) -> None:
+    """An unknown label, an empty set or a time before all articles gives no candidates, and no error."""
     for scope in (Scope(sections=frozenset({"chess"})), Scope(tags=frozenset()), Scope(published_before_ms=1)):
         assert candidates(live, scope) == []
     assert candidates(live, days_ago=1000.0) == []
 
 
 def test_an_article_that_is_never_a_target_is_no_candidate(live: Live) -> None:
-    """Not even as the most alike of all."""
+    """A never-target article is no candidate even if it is the most similar of all."""
     assert NEVER_TARGET not in candidates(live)
     assert len(candidates(live)) == COUNT, "the others and the page"
 
 
 @pytest.mark.usefixtures("few")
 def test_evergreens_are_exempt_from_the_oldest_date(live: Live) -> None:
-    """What is older than the bound is out unless evergreen; the bound thins out nothing."""
+    """Articles before the oldest date are out unless evergreen, and others take their places."""
     assert candidates(live, oldest_days_ago=25.0) == ["a22", "a33", EMBARGOED, "a38", "page"]
 
 
 @pytest.mark.usefixtures("few")
 def test_an_oldest_date_after_all_leaves_the_evergreens(live: Live) -> None:
-    """A bound later than the page's whole neighbourhood is no error."""
+    """With an oldest date after all articles near the page, only evergreen articles remain."""
     assert candidates(live, oldest_days_ago=0.5) == sorted(EVERGREEN)
 
 
@@ -232,7 +232,7 @@ def test_an_oldest_date_after_all_leaves_the_evergreens(live: Live) -> None:
 
 
 def test_there_is_room_for_all_windows_and_evergreens() -> None:
-    """Whatever they find, candidates of any time are left."""
+    """Windows and evergreens together leave room for candidates of any time."""
     assert sum(k for _, k in module.WINDOWS) + module.EVERGREENS < module.CANDIDATES
 
 
@@ -244,14 +244,14 @@ def test_there_is_room_for_all_windows_and_evergreens() -> None:
         pytest.param((), id="nothing left out"),
         pytest.param(("page",), id="the page"),
         pytest.param([f"a{n:02}" for n in range(8)], id="what no search returns"),
-        pytest.param([f"a{n}" for n in range(30, 39)], id="the most alike"),
+        pytest.param([f"a{n}" for n in range(30, 39)], id="the most similar"),
         pytest.param([*(f"a{n}" for n in range(20, 30)), "page"], id="the neighbours"),
     ],
 )
-def test_there_are_as_many_candidates_as_told_whatever_is_left_out(
+def test_excluded_rows_do_not_reduce_the_number_of_candidates(
     live: Live, excluded: Sequence[str], oldest_days_ago: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CANDIDATES, those of each window and the evergreens among them."""
+    """There are CANDIDATES in all, those of the windows and the evergreens among them."""
     found = candidates(live, excluded=excluded, oldest_days_ago=oldest_days_ago)
     near = sorted({"page", "a22", "a21", "a20", "a19"} - {*excluded})[-2:]
     evergreen = EVERGREEN - {*excluded} if oldest_days_ago else set()
@@ -265,14 +265,14 @@ def test_there_are_as_many_candidates_as_told_whatever_is_left_out(
 
 
 @pytest.mark.usefixtures("few")
-def test_what_is_left_out_is_replaced_by_the_next(live: Live) -> None:
-    """With the three most alike excluded the next three are there."""
+def test_excluded_rows_are_replaced_by_the_next(live: Live) -> None:
+    """With the three most similar excluded, the next three are candidates."""
     assert set(candidates(live, excluded=["page", "a38", "a37", "a36"])) >= {"a35", "a34", "a33"}
 
 
 @pytest.mark.usefixtures("few")
 def test_the_excluded_are_counted_by_rule(live: Live) -> None:
-    """Counted is what the search returned; excluded articles that it did not return are not."""
+    """Only excluded rows that the search returned are counted."""
     rules = {"page": "page_itself", "a38": "on_page", "a37": "on_page", "a00": "on_page"}
     excluded = {live.find(id) or 0: rule for id, rule in rules.items()}
     found = retrieve(live, page_of(live), Scope(), NOW_MS, excluded=excluded)
@@ -281,21 +281,21 @@ def test_the_excluded_are_counted_by_rule(live: Live) -> None:
 
 
 def test_candidates_are_distinct_ascending_and_have_their_cosines(live: Live) -> None:
-    """Rows ascend, each once although several windows found it, with the cosine of its main vector."""
+    """Rows ascend, each once even if several windows return it, with the cosine of its main vector."""
     page = page_of(live)
     found = retrieve(live, page, Scope(), NOW_MS)
     assert found.rows.tolist() == sorted(set(found.rows.tolist()))
     assert found.excluded == {}
     assert len(found.rows) == COUNT
-    likeness = [_likeness(live.record(row).id) for row in found.rows.tolist()]
-    assert found.cosines == pytest.approx(likeness, abs=0.01)
+    similarity = [_similarity(live.record(row).id) for row in found.rows.tolist()]
+    assert found.cosines == pytest.approx(similarity, abs=0.01)
 
 
 # Against the definition
 
 
 def by_definition(scope: Scope, as_of_ms: int, oldest_ms: int, excluded: set[str]) -> set[str]:
-    """Return the candidates that the search is defined to return, from the articles themselves."""
+    """Return the candidates by their definition, computed from the articles themselves."""
 
     def in_scope(a: Article) -> bool:
         wanted = (
@@ -318,7 +318,7 @@ def by_definition(scope: Scope, as_of_ms: int, oldest_ms: int, excluded: set[str
             and from_ms <= a.public_at_ms <= until_ms
             and (a.rules.evergreen or not evergreen)
         ]
-        return sorted(within, key=_likeness, reverse=True)[:k]
+        return sorted(within, key=_similarity, reverse=True)[:k]
 
     at_ms = min(ARTICLES["page"].published_at_ms, as_of_ms)
     times = sorted(a.public_at_ms for a in ARTICLES.values() if in_scope(a))
@@ -345,7 +345,7 @@ LABELS = st.none() | st.frozensets(st.sampled_from(["even", "odd", "en", "fr", "
 def test_candidates_are_those_of_the_definition(
     live: Live, scope: Scope, as_of_days_ago: float, oldest_days_ago: float | None, excluded: set[str]
 ) -> None:
-    """The windows' best, the best evergreens, then the best of any time up to the number; none of the excluded."""
+    """Candidates are the windows' best, the best evergreens, then the best of any time; none is excluded."""
     as_of_ms = NOW_MS - int(as_of_days_ago * DAY_MS)
     oldest_ms = 0 if oldest_days_ago is None else NOW_MS - int(oldest_days_ago * DAY_MS)
     left_out = dict.fromkeys(rows_of(live, sorted(excluded)), "left_out")
@@ -360,6 +360,6 @@ def test_candidates_are_those_of_the_definition(
 
 @pytest.mark.usefixtures("few")
 def test_a_page_from_the_future_has_the_latest_as_its_neighbours(live: Live) -> None:
-    """A scheduled page's window ends at the time asked for."""
+    """A scheduled page's window ends at the time of the request."""
     ahead = replace(page_of(live), published_at_ms=NOW_MS + 30 * DAY_MS)
     assert ids_of(live, retrieve(live, ahead, Scope(), NOW_MS)) == ["a02", EMBARGOED, "a37", "a38", "page"]

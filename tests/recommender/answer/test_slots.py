@@ -57,12 +57,12 @@ class FakeRules:
 
 
 def pool(scores: Sequence[float] = (), vectors: Sequence[Sequence[float]] = (), rows: Sequence[int] = ()) -> Pool:
-    """Return candidates with these scores, best first: rows 0, 1, ... unless told, each in a direction of its own."""
-    kept = np.array(rows or range(len(scores)), np.int64)
-    own = np.eye(DIMENSION, dtype=np.float32)[kept]
+    """Return candidates with these scores, best first: rows 0, 1, ... by default, each in a direction of its own."""
+    pool_rows = np.array(rows or range(len(scores)), np.int64)
+    own = np.eye(DIMENSION, dtype=np.float32)[pool_rows]
     for row, vector in enumerate(vectors):
         own[row] = [*vector, *[0.0] * (DIMENSION - len(vector))]
-    return Pool(kept, np.array(scores, np.float32), own[:SHORTLIST])
+    return Pool(pool_rows, np.array(scores, np.float32), own[:SHORTLIST])
 
 
 def inline(count: int = 2, **values: Any) -> Slot:
@@ -174,14 +174,14 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(cases())
 def test_an_article_stands_once_on_a_page(case: Case) -> None:
-    """No article is in two places, of one slot or of two, related or as a fallback."""
+    """No article has two places on a page, related or as a fallback."""
     rows = [row for filled in case.fill().slots for row in rows_of(filled)]
     assert len(rows) == len(set(rows))
 
 
 @given(cases())
 def test_every_place_is_filled_or_has_a_reason(case: Case) -> None:
-    """Slots come in the layout's order, each with exactly `count` places, and a place says why it is empty."""
+    """Slots come in the layout's order, each with `count` places, and an empty place says why."""
     plan = case.fill()
     assert [filled.slot for filled in plan.slots] == list(case.layout.slots)
     for filled in plan.slots:
@@ -191,7 +191,7 @@ def test_every_place_is_filled_or_has_a_reason(case: Case) -> None:
 
 @given(cases())
 def test_inline_links_stand_where_they_may(case: Case) -> None:
-    """After running text or a quote, not before the first allowed text paragraph, not after the last, spaced apart."""
+    """Inline links follow text or quotes, from the first allowed text paragraph to before the last, spaced apart."""
     taken: list[int] = []
     for filled in case.fill().slots:
         slot = filled.slot
@@ -213,7 +213,7 @@ def test_inline_links_stand_where_they_may(case: Case) -> None:
 
 @given(cases())
 def test_places_are_in_page_order_or_best_first(case: Case) -> None:
-    """Inline places follow the page; those at the end fall in score, fallbacks last."""
+    """Inline links come in the order of the page, end links by falling score, fallbacks last."""
     for filled in case.fill().slots:
         if filled.slot.placement is Placement.INLINE:
             positions = [place.after_paragraph or 0 for place in filled.links]
@@ -224,8 +224,8 @@ def test_places_are_in_page_order_or_best_first(case: Case) -> None:
 
 
 @given(cases())
-def test_links_reach_the_least_score_and_come_from_their_slot_s_candidates(case: Case) -> None:
-    """A related link has its pool's score, which is enough; a fallback comes from the latest and scores 0."""
+def test_links_reach_the_threshold_and_come_from_their_slot_s_pool(case: Case) -> None:
+    """A related link has its pool's score, at least the threshold; a fallback comes from the latest and scores 0."""
     for filled, candidates, latest in zip(case.fill().slots, case.pools, case.latest, strict=True):
         scores = dict(zip(candidates.rows.tolist(), candidates.scores.tolist(), strict=True))
         for place in filled.links:
@@ -237,7 +237,7 @@ def test_links_reach_the_least_score_and_come_from_their_slot_s_candidates(case:
 
 
 @given(cases())
-def test_nothing_that_clashes_is_on_the_page(case: Case) -> None:
+def test_no_link_breaks_a_rule(case: Case) -> None:
     """No link breaks a rule, alone or beside another one."""
     rows = [row for filled in case.fill().slots for row in rows_of(filled)]
     assert not set(rows) & set(case.rules.clashes or {})
@@ -246,13 +246,13 @@ def test_nothing_that_clashes_is_on_the_page(case: Case) -> None:
 
 @given(cases())
 def test_the_same_page_is_filled_the_same_way_again(case: Case) -> None:
-    """The plan depends on nothing but what comes in."""
+    """The plan depends on nothing but the input."""
     assert case.fill() == case.fill()
 
 
 @given(cases())
 def test_a_place_at_the_end_stays_empty_only_when_nothing_is_left(case: Case) -> None:
-    """Every shortlisted candidate of a slot with an empty place is used, breaks a rule or clashes with the page."""
+    """In a slot with an empty place every shortlisted candidate is used or breaks a rule."""
     used: list[int] = []
     for filled, candidates in zip(case.fill().slots, case.pools, strict=True):
         used += rows_of(filled)
@@ -263,8 +263,8 @@ def test_a_place_at_the_end_stays_empty_only_when_nothing_is_left(case: Case) ->
 
 
 @given(cases())
-def test_the_receipt_counts_what_is_below_each_slot_s_bar(case: Case) -> None:
-    """`removed` holds, by slot, how many candidates were below its least score, and the clashes by rule."""
+def test_candidates_below_each_slot_s_threshold_are_counted(case: Case) -> None:
+    """`removed` has the number of candidates below the threshold by slot, and the suppressed ones by rule."""
     plan = case.fill()
     for filled, candidates in zip(plan.slots, case.pools, strict=True):
         if filled.empty and filled.empty[0] in (Empty.PAGE_TOO_SHORT, Empty.NO_POSITION) and not filled.links:
@@ -324,7 +324,7 @@ def test_the_receipt_counts_what_is_below_each_slot_s_bar(case: Case) -> None:
     ],
 )
 def test_allowed_positions(kinds: str, values: dict[str, int], taken: list[int], expected: list[int]) -> None:
-    """The paragraphs that a link may stand after."""
+    """A link may stand after these paragraphs."""
     assert allowed_positions(kinds, inline(**values), taken) == expected
 
 
@@ -333,14 +333,14 @@ def test_allowed_positions(kinds: str, values: dict[str, int], taken: list[int],
     [("1" * 5, 2, 1), ("1" * 6, 2, 2), ("1" * 8, 2, 3), ("1" * 8, 1, 5), ("1" * 12, 5, 2), ("11141111", 2, 2)],
 )
 def test_as_many_inline_links_as_the_spacing_allows(kinds: str, spacing: int, room: int) -> None:
-    """With candidates to spare a slot fills all the room there is, and the other places have no position."""
+    """With candidates to spare a slot uses all positions that its spacing allows; its other places have no position."""
     filled = fill_one(inline(6, spacing_text_paragraphs=spacing), pool([0.9] * 20), kinds=kinds)
     assert len(filled.links) == room
     assert filled.empty == (Empty.NO_POSITION,) * (6 - room)
 
 
 def test_inline_slots_keep_their_distance_from_each_other() -> None:
-    """The second inline slot stands away from the links of the first."""
+    """The links of a second inline slot keep the spacing to those of the first."""
     first, second = inline(1), inline(3, name="second")
     fits = {0: [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]}
     plan = fill_all([first, second], [pool([0.9]), pool([0.8] * 5, rows=range(10, 15))], fits=fits)
@@ -365,7 +365,7 @@ EMPTY_CASES: dict[str, tuple[Slot, Pool, str, dict[str, Any], list[Empty]]] = {
         {"clashes": {0: "x"}},
         [Empty.TOO_SIMILAR],
     ),
-    "what is left repeats": (end(2), pool([0.9, 0.8]), LONG, {"clashes": {1: "x"}}, [Empty.TOO_SIMILAR]),
+    "the rest repeats": (end(2), pool([0.9, 0.8]), LONG, {"clashes": {1: "x"}}, [Empty.TOO_SIMILAR]),
     "too short": (inline(2), pool([0.9] * 5), "1111", {}, [Empty.PAGE_TOO_SHORT] * 2),
     "too short, whatever the candidates": (inline(1), pool(), "1111", {}, [Empty.PAGE_TOO_SHORT]),
     "room for one": (inline(2), pool([0.9] * 5), "11111", {}, [Empty.NO_POSITION]),
@@ -388,8 +388,8 @@ def test_why_a_place_stays_empty(name: str) -> None:
     assert list(fill_one(slot, candidates, kinds=kinds, **rules).empty) == expected
 
 
-def test_what_an_earlier_slot_took_is_no_repetition() -> None:
-    """Where the only candidate is on the page already the next slot has none, and no rule removed anything."""
+def test_a_candidate_of_an_earlier_slot_is_not_counted_as_removed() -> None:
+    """If its only candidate is on the page already, a slot has no candidates, and no rule counts it."""
     plan = fill_all([end(1), end(1, name="more")], [pool([0.9]), pool([0.9])])
     assert plan.slots[1].empty == (Empty.NO_CANDIDATES,)
     assert not any(plan.removed.values())
@@ -410,23 +410,23 @@ def test_nothing_gives_every_place_the_same_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slot", "kept"),
+    ("slot", "expected"),
     [
         (end(4, min_score=None), [0.75, 0.5, 0.25]),
         (inline(4, min_score=None), [0.75, 0.5]),
         (end(4, min_score=0.75), [0.75]),
         (inline(4, min_score=0.125), [0.75, 0.5, 0.25, 0.125]),
     ],
-    ids=["end", "inline is stricter", "its own bar", "its own bar inline"],
+    ids=["end", "inline is stricter", "its own threshold", "its own threshold inline"],
 )
-def test_a_score_that_equals_the_bar_is_enough(slot: Slot, kept: list[float]) -> None:
-    """Candidates from the bar upwards are taken; a slot without a bar of its own has its placement's."""
+def test_a_score_equal_to_the_threshold_is_enough(slot: Slot, expected: list[float]) -> None:
+    """A candidate at the threshold is taken; without its own a slot has its placement's threshold."""
     filled = fill_one(slot, pool([0.75, 0.5, 0.25, 0.125]))
-    assert sorted((place.score for place in filled.links), reverse=True) == kept
+    assert sorted((place.score for place in filled.links), reverse=True) == expected
 
 
-def test_a_candidate_that_clashes_makes_way_for_the_next() -> None:
-    """As long as the shortlist has one that does not clash, the place is filled, and the receipt counts the others."""
+def test_a_suppressed_candidate_makes_way_for_the_next() -> None:
+    """The next candidate of the shortlist takes the place of a suppressed one, which is counted."""
     candidates = pool([0.9] * SHORTLIST)
     plan = fill_all([end(1)], [candidates], clashes=dict.fromkeys(range(SHORTLIST - 1), "near_copy_of_page"))
     assert rows_of(plan.slots[0]) == [SHORTLIST - 1]
@@ -434,7 +434,7 @@ def test_a_candidate_that_clashes_makes_way_for_the_next() -> None:
 
 
 def test_a_candidate_is_checked_against_all_links_of_the_page() -> None:
-    """A candidate of the second slot that clashes with a link of the first does not come in."""
+    """A candidate of the second slot that breaks a rule beside a link of the first is not chosen."""
     plan = fill_all(
         [end(1), end(2, name="more")],
         [pool([0.9]), pool([0.8, 0.7], rows=[5, 6])],
@@ -452,7 +452,7 @@ def test_an_earlier_slot_has_the_first_choice() -> None:
 
 
 def test_a_fallback_fills_what_related_articles_do_not() -> None:
-    """Related links first, then the latest in their order, none twice, marked, without a score."""
+    """Fallbacks follow related links in their own order, none twice, marked, with score 0."""
     filled = fill_one(end(4, min_score=0.5), pool([0.75, 0.25]), pool([0.9] * 4, rows=[7, 0, 1, 8]))
     assert filled.links == (
         PlacedLink(0, 0.75),
@@ -462,8 +462,8 @@ def test_a_fallback_fills_what_related_articles_do_not() -> None:
     )
 
 
-def test_a_fallback_is_the_latest_however_alike() -> None:
-    """Diversity does not reorder a fallback."""
+def test_diversity_does_not_reorder_a_fallback() -> None:
+    """A fallback stays newest first, however similar its articles are."""
     alike = [[1, 0], [1, 0], [0, 1]]
     filled = fill_one(end(2, diversity=1.0), pool(), pool([0, 0, 0], vectors=alike, rows=[3, 4, 5]))
     assert rows_of(filled) == [3, 4]
@@ -478,15 +478,15 @@ def test_a_fallback_is_the_latest_however_alike() -> None:
     ids=["none", "default", "all"],
 )
 def test_diversity_keeps_one_story_from_filling_every_place(diversity: float, expected: list[int]) -> None:
-    """Of three pieces of one story the second comes after another story; with no diversity only scores count."""
+    """Of three articles of one story the second follows another story; without diversity only scores count."""
     story, other, third = [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]
     candidates = pool([0.9, 0.85, 0.8, 0.7, 0.2], vectors=[story, story, story, other, third])
     chosen = rows_of(fill_one(end(3, diversity=diversity), candidates))
     assert sorted(chosen) == sorted(expected)
 
 
-def test_likeness_counts_to_the_links_of_earlier_slots_too() -> None:
-    """What the first slot holds of a story pushes the second slot to another one."""
+def test_similarity_to_links_of_earlier_slots_counts_too() -> None:
+    """A story in the first slot moves the second slot to another story."""
     story, other = [1.0, 0.0], [0.0, 1.0]
     later = pool([0.8, 0.7], vectors=[story, other], rows=[5, 6])
     plan = fill_all([end(1), end(1, name="more")], [pool([0.9], vectors=[story]), later])
@@ -494,7 +494,7 @@ def test_likeness_counts_to_the_links_of_earlier_slots_too() -> None:
 
 
 def greedy(scores: Floats, vectors: Floats, diversity: float, count: int) -> set[int]:
-    """Return what maximal marginal relevance chooses by its definition, one by one; vectors are not negative."""
+    """Return the choice of maximal marginal relevance by its definition, step by step; vectors are not negative."""
     chosen: list[int] = []
     while len(chosen) < min(count, len(scores)):
         marginal = {
@@ -508,7 +508,7 @@ def greedy(scores: Floats, vectors: Floats, diversity: float, count: int) -> set
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, SHORTLIST), st.integers(1, 6), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 def test_places_are_chosen_by_maximal_marginal_relevance(seed: int, n: int, count: int, diversity: float) -> None:
-    """The links of an end slot are those of the definition: score against the largest likeness to one chosen before."""
+    """The links of an end slot are those of the definition of maximal marginal relevance."""
     random = np.random.default_rng(seed)
     scores = np.sort(random.random(n).astype(np.float32))[::-1]
     vectors = random.random((n, 4)).astype(np.float32)
@@ -547,14 +547,14 @@ def inline_pages(draw: st.DrawFn, links: int) -> tuple[str, Slot, list[list[floa
 
 
 def placed(kinds: str, slot: Slot, fits: Sequence[Sequence[float]]) -> dict[int, int]:
-    """Fill the slot with one link for each row of `fits`; returns the position of each."""
+    """Fill the slot with one link for each row of `fits`; return the position of each."""
     filled = fill_one(slot, pool([0.9] * len(fits)), kinds=kinds, fits=dict(enumerate(fits)))
     return {place.row: place.after_paragraph for place in filled.links if place.after_paragraph is not None}
 
 
 @given(st.integers(1, 3).flatmap(inline_pages))
 def test_links_stand_where_all_of_them_together_fit_best(page: tuple[str, Slot, list[list[float]]]) -> None:
-    """No other way to place the chosen links, of all that the spacing allows, has a larger sum of fits."""
+    """No other placement that the spacing allows has a larger sum of fits."""
     kinds, slot, fits = page
     ways = placements(kinds, slot, len(fits))
     at = placed(kinds, slot, fits)
@@ -566,7 +566,7 @@ def test_links_stand_where_all_of_them_together_fit_best(page: tuple[str, Slot, 
 
 
 def test_a_link_that_fits_everywhere_leaves_the_one_good_place_to_another() -> None:
-    """The first link fits 4 and 6 best; the second only 8, and gets it."""
+    """The first link fits positions 4 and 6; the second fits only 8, and gets it."""
     general, special = [0.0] * 12, [0.0] * 12
     general[4], general[6], special[8] = 10.0, 9.0, 5.0
     assert placed(LONG, inline(2), [general, special]) == {0: 4, 1: 8}
@@ -574,7 +574,7 @@ def test_a_link_that_fits_everywhere_leaves_the_one_good_place_to_another() -> N
 
 
 def test_many_links_are_placed_where_the_page_is_continued_best() -> None:
-    """More links than are placed jointly get the positions with the best fits, each position the link that fits it."""
+    """More links than are placed jointly get the positions with the best fits, each position its best link."""
     links = JOINT_LINKS_MAX + 2
     spots = [2, 5, 7, 10, 12, 14]
     kinds = TEXT * 20
@@ -584,13 +584,13 @@ def test_many_links_are_placed_where_the_page_is_continued_best() -> None:
 
 @pytest.mark.parametrize("links", [1, 2, JOINT_LINKS_MAX, JOINT_LINKS_MAX + 1])
 def test_of_equal_positions_the_earliest_are_taken(links: int) -> None:
-    """Links that fit nowhere stand as early as they may."""
+    """Links that fit no paragraph stand as early as allowed."""
     at = placed(TEXT * 20, inline(links), [[0.0] * 20] * links)
     assert sorted(at.values()) == [2 + 2 * link for link in range(links)]
 
 
 def test_an_inline_fallback_is_placed_like_any_other_link() -> None:
-    """A fallback has a position, by its own fit."""
+    """An inline fallback is placed by its own fit."""
     fits = {9: [0.0] * 7 + [1.0] + [0.0] * 4}
     filled = fill_one(inline(1), pool(), pool([0.0], rows=[9]), fits=fits)
     assert filled.links == (PlacedLink(9, 0.0, after_paragraph=7, fallback=True),)

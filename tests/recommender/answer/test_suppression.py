@@ -34,7 +34,7 @@ def other(id: str, **changes: Any) -> Article:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """Return the snapshot of an empty archive; what an archive of these tests holds came after it."""
+    """Return the snapshot of an empty archive; the tests' articles are in the tail."""
     return build_snapshot(tmp_path_factory.mktemp("empty"), [])
 
 
@@ -121,18 +121,20 @@ class Archive:
         "bodies too short to tell",
     ],
 )
-def test_clash_with_the_page(page: Article, candidate: Article, rule: str | None, empty: Snapshot) -> None:
-    """The page's copies, versions and forbidden pairs do not stand on it."""
+def test_rules_against_a_candidate_of_the_page(
+    page: Article, candidate: Article, rule: str | None, empty: Snapshot
+) -> None:
+    """Copies and versions of the page, and articles of a forbidden pair, are suppressed."""
     assert Archive(empty, page, candidate).rule_against("page", "a") == rule
 
 
 def test_the_page_never_links_to_itself(empty: Snapshot) -> None:
-    """Its own row clashes, by its address."""
+    """The page is suppressed on itself, by its address."""
     assert Archive(empty, other("page")).rule_against("page", "page") == "same_url_as_page"
 
 
-def test_a_draft_is_judged_like_a_stored_page(empty: Snapshot) -> None:
-    """A draft has copies, versions and an address; no pair can name it."""
+def test_a_draft_has_the_rules_of_a_stored_page(empty: Snapshot) -> None:
+    """Copies, versions and the address of a draft are suppressed; no pair can name a draft."""
     archive = Archive(
         empty,
         other("copy", paragraphs=BODY),
@@ -170,8 +172,10 @@ def test_a_draft_is_judged_like_a_stored_page(empty: Snapshot) -> None:
     ids=["nothing in common", "near copies", "versions", "same address", "pair", "pair, other way", "no labels"],
 )
 @pytest.mark.parametrize("how", ["chosen", "on_page"])
-def test_clash_with_a_link(first: Article, second: Article, rule: str | None, how: str, empty: Snapshot) -> None:
-    """Two links clash whichever comes first, and whether we chose the first or the page had it."""
+def test_rules_against_a_candidate_beside_a_link(
+    first: Article, second: Article, rule: str | None, how: str, empty: Snapshot
+) -> None:
+    """Of two links the second is suppressed, in either order, whether the first was chosen or on the page."""
     archive = Archive(empty, other("page"), first, second)
     for one, two in (("a", "b"), ("b", "a")):
         chosen, on_page = ([one], []) if how == "chosen" else ([], [one])
@@ -179,7 +183,7 @@ def test_clash_with_a_link(first: Article, second: Article, rule: str | None, ho
 
 
 def test_every_link_counts_not_only_the_first(empty: Snapshot) -> None:
-    """A candidate is compared with all that the page holds, whatever their order."""
+    """A candidate is compared with all links of the page, whatever their order."""
     archive = Archive(
         empty, other("page"), other("x"), other("y"), other("a", paragraphs=BODY), other("b", paragraphs=BODY)
     )
@@ -190,7 +194,7 @@ def test_every_link_counts_not_only_the_first(empty: Snapshot) -> None:
 
 
 def test_the_page_s_rule_is_named_before_a_link_s(empty: Snapshot) -> None:
-    """A candidate that repeats both is counted as the page's copy."""
+    """A candidate that copies the page and a link is counted as a copy of the page."""
     copies = [other(id, paragraphs=BODY) for id in ("page", "a", "b")]
     assert Archive(empty, *copies).rule_against("page", "b", ["a"]) == "near_copy_of_page"
 
@@ -214,7 +218,7 @@ def test_the_page_s_rule_is_named_before_a_link_s(empty: Snapshot) -> None:
     ],
 )
 def test_headline_key(title: str, key: str) -> None:
-    """What versions of a headline share: words in lower case, no punctuation, no "updated"."""
+    """The key of a headline has its words in lower case, without punctuation and without "updated"."""
     assert headline_key(title) == key
 
 
@@ -229,7 +233,7 @@ def paragraph_fits(empty: Snapshot, paragraphs: Sequence[str | Paragraph], candi
 
 
 def test_a_link_fits_the_paragraph_that_it_shares_words_with(empty: Snapshot) -> None:
-    """Of four paragraphs only the one about the candidate's subject has a fit."""
+    """Of four paragraphs only the one on the candidate's subject fits."""
     page = [BODY[0], "Meteorologists measured hail in Ostmark.", BODY[1], BODY[2]]
     fits = paragraph_fits(empty, page, ["Hail ruined the barley around Ostmark, as meteorologists had feared."])
     assert fits[1] > 0
@@ -237,20 +241,20 @@ def test_a_link_fits_the_paragraph_that_it_shares_words_with(empty: Snapshot) ->
 
 
 def test_a_term_in_two_paragraphs_counts_half_in_each(empty: Snapshot) -> None:
-    """A subject that runs through the page says less about a place than one that stands in it once."""
+    """A term of two paragraphs adds half as much to each as one that stands in a single paragraph."""
     page = ["Hail fell.", "Hail again.", "Ostmark waited."]
     first, second, third = paragraph_fits(empty, page, ["Hail in Ostmark."])
     assert 0 < first == second < third
 
 
 def test_captions_and_the_title_have_no_fit(empty: Snapshot) -> None:
-    """Words of a caption are no subject of the text; those of the headline stand in no paragraph."""
+    """Words of a caption or of the title fit no paragraph."""
     caption = Paragraph("Hail over Ostmark, photographed by a farmer", ParagraphKind.MEDIA)
     assert paragraph_fits(empty, [caption, BODY[0]], ["Hail over Ostmark."]) == [0.0, 0.0]
 
 
 def test_the_last_of_a_very_long_page_s_paragraphs_have_no_fit(empty: Snapshot) -> None:
-    """Only the first paragraphs are told apart; there is a value for each all the same."""
+    """Paragraphs beyond MASKED_PARAGRAPHS fit nothing, and still have a value."""
     page = ["Nothing here."] * (MASKED_PARAGRAPHS - 1) + ["Hail over Ostmark.", "Barley in Tarvik."]
     fits = paragraph_fits(empty, page, ["Hail over Ostmark and barley in Tarvik."])
     assert len(fits) == MASKED_PARAGRAPHS + 1
@@ -259,7 +263,7 @@ def test_the_last_of_a_very_long_page_s_paragraphs_have_no_fit(empty: Snapshot) 
 
 
 def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: Snapshot) -> None:
-    """Standing in the title is standing in no paragraph, not even in the first that is not told apart."""
+    """Words of the title fit no paragraph, also not the first beyond MASKED_PARAGRAPHS."""
     body = [f"{NUMBERS[n % 12]}{n} waited." for n in range(MASKED_PARAGRAPHS + 3)]
     page = other("page", title="Hail over Ostmark", paragraphs=body)
     archive = Archive(empty, page, other("a", paragraphs=["Hail over Ostmark."]), *(other(f"f{n}") for n in range(6)))
@@ -268,7 +272,7 @@ def test_words_of_the_title_have_no_fit_in_the_paragraphs_of_a_long_page(empty: 
 
 
 def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot) -> None:
-    """The title takes no part of it away."""
+    """A term in the title and one paragraph counts in full in the paragraph."""
     page = other("page", title="Hail", paragraphs=["Nothing here.", "Hail fell."])
     archive = Archive(empty, page, other("a", paragraphs=["Hail."]), *(other(f"f{n}") for n in range(6)))
     shared = archive.shared_terms("page").shared(archive.row("a")).contributions.sum()
@@ -277,13 +281,13 @@ def test_a_word_of_the_title_counts_whole_in_its_only_paragraph(empty: Snapshot)
 
 
 def test_a_page_without_words_fits_nothing(empty: Snapshot) -> None:
-    """No terms, no fit, no error."""
+    """A page without terms has no fit, and no error."""
     archive = Archive(empty, article("page", title="?", paragraphs=["!", "..."]), other("a"))
     assert archive.fits("page", "a") == [0.0, 0.0]
 
 
 def test_shared_terms_add_up_to_the_overlap(empty: Snapshot) -> None:
-    """What each term adds sums to the TF-IDF cosine, which is 1 for the same text."""
+    """The contributions of terms sum to the TF-IDF cosine, which is 1 for the same text."""
     archive = Archive(empty, other("page"), other("b", title="Headline page", paragraphs=other("page").paragraphs))
     added = archive.shared_terms("page").shared(archive.row("b")).contributions
     assert added.sum() == pytest.approx(1, abs=0.01)
@@ -304,15 +308,15 @@ def beside(empty: Snapshot, page: Article, one: Article) -> tuple[SharedTerms, i
     return archive.shared_terms(page.id), archive.row(one.id)
 
 
-def test_a_term_that_either_text_writes_small_is_a_word(empty: Snapshot) -> None:
-    """The capital of a sentence's start is not taken for a name's."""
+def test_a_term_in_lower_case_in_either_text_is_a_word(empty: Snapshot) -> None:
+    """A word with a capital at the start of a sentence is not taken for a name."""
     page = other("page", title="Duties", paragraphs=["Tariffs rose. Ostmark waited."])
     shared_terms, row = beside(empty, page, other("a", title="Prices", paragraphs=["Old tariffs and Ostmark rose."]))
     assert subject_weights(shared_terms, row).keys() == {"tariffs", "Ostmark", "rose"}
 
 
-def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
-    """In the page's or in the other's; elsewhere a term tells as much as it adds to the overlap."""
+def test_terms_of_a_title_count_double(empty: Snapshot) -> None:
+    """A term in the title of page or candidate counts double; another weighs its contribution to the overlap."""
     page = other("page", title="Hail again", paragraphs=["Then frost and sleet and hail."])
     one = other("a", title="Frost warning", paragraphs=["There was hail and sleet."])
     archive = Archive(empty, page, one, *(other(f"f{n}") for n in range(6)))
@@ -324,8 +328,8 @@ def test_what_is_in_a_title_tells_twice(empty: Snapshot) -> None:
     assert factors == pytest.approx({"hail": 2, "frost": 2, "sleet": 1})
 
 
-def test_a_speaker_s_label_tells_little(empty: Snapshot) -> None:
-    """What stands in every second paragraph of a long page, but not in its title, is no subject."""
+def test_a_speaker_s_name_counts_little(empty: Snapshot) -> None:
+    """A term in every second paragraph of a long page, but not in its title, counts a fifth."""
     body = [f"WN asks {number}." if n % 2 else f"Answer {number} on sleet." for n, number in enumerate(NUMBERS)]
     shared_terms, row = beside(
         empty, other("page", title="Talk", paragraphs=body), other("a", title="Prices", paragraphs=["WN on hail."])
