@@ -1,6 +1,6 @@
-"""Settings: one typed object from one TOML file and the environment. The only module that reads the environment.
+"""Settings: one typed object from one TOML file and the environment. No other module reads the environment.
 
-Order of precedence: arguments, RELATED_NEWS_... variables (nested with __), the TOML file, defaults.
+Order of precedence: arguments, RELATED_NEWS_... variables (sections with __), the TOML file, defaults.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from recommender.encoding.embedder import Computing, Device, Precision
 from recommender.errors import InvalidInputError, NotFoundError
 
 PREFIX = "RELATED_NEWS_"
+"""Prefix of the environment variables that are settings."""
 CONFIG_VARIABLE = "RELATED_NEWS_CONFIG"
+"""Environment variable that names the TOML file."""
 CONFIG_FILE = "related-news.toml"
+"""TOML file in the working folder that is read if no other is named."""
 
 
 class _Section(BaseModel):
@@ -37,14 +40,14 @@ class _Section(BaseModel):
 
 
 class ModelSettings(_Section):
-    """Which encoder, and how it computes."""
+    """The embedding model, and how it computes."""
 
     name: str | None = None
-    """A local folder or a Hub id. Default: the model that the index was made with; for a new index the embedded one."""
+    """A local folder or a Hub id. Default: the model of the index; for a new index the packaged one."""
     precision: Precision = "auto"
-    """auto: bfloat16 where the device computes in it, else float32."""
+    """auto: bfloat16 if the device has it in hardware, else float32."""
     device: Device = "auto"
-    """auto: the GPU where torch can use one, for which a torch built for CUDA has to be installed, else the CPU."""
+    """auto: the GPU if torch can use one (a torch built for CUDA must be installed), else the CPU."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """torch threads; 0 leaves torch's choice."""
 
@@ -55,10 +58,10 @@ class ModelSettings(_Section):
 
 
 class ServerSettings(_Section):
-    """Where the service listens and how much one call may ask for."""
+    """Where the service listens, and its limits."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; loopback unless told otherwise."""
+    """Address to listen on. The default is reached from this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """0 takes a free port."""
     message_bytes_max: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 32 << 20
@@ -66,30 +69,30 @@ class ServerSettings(_Section):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that answer calls; one encoder is shared by all."""
     takedown_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
-    """A worker that has not applied a change after so long is replaced, and the write acknowledged, seconds."""
+    """Seconds that a write waits for a worker to apply it; a worker that takes longer is replaced."""
     concurrent_calls_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """More calls at once in a worker are refused with RESOURCE_EXHAUSTED."""
+    """Most concurrent calls of one worker; more are refused with RESOURCE_EXHAUSTED."""
     pages_per_batch: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Most article ids in one BatchFillSlots."""
     articles_per_write: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Most articles in one UpsertArticles or DeleteArticles."""
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
-    """Longest wait for calls in flight when the service is told to stop, seconds."""
+    """Seconds that calls in flight have to finish when the service is told to stop."""
     faiss_threads: Annotated[int, Field(ge=1, le=256)] = 1
-    """Threads of one vector search; more than one only pays on idle machines."""
+    """Threads of one vector search; more than one pays only on idle machines."""
 
 
 class IndexSettings(_Section):
-    """How the indexer works."""
+    """How articles are indexed."""
 
     batch_articles: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Articles embedded and committed together; what an interrupted run has to do again at the most."""
+    """Articles embedded and committed together; an interrupted run repeats at most these."""
     compact_after: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
-    """Changes after which the service writes a new snapshot in the background; in small archives fewer do."""
+    """Changes after which the service writes a new snapshot in the background; a small archive needs fewer."""
     site: str = ""
-    """Site of records that name none."""
+    """Site of records without one."""
     language: str = ""
-    """Language of records that name none, BCP 47."""
+    """Language of records without one, BCP 47."""
 
     @field_validator("language")
     @classmethod
@@ -113,7 +116,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """How much the service writes to standard error."""
     ranker: Path | None = None
-    """Ranker that `related-news fit` made; without one the default formula ranks."""
+    """File of a ranker that `related-news fit` made. Default: the built-in formula."""
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()
     index: IndexSettings = IndexSettings()
@@ -157,8 +160,9 @@ def load_settings(config: Path | None = None, arguments: Mapping[str, Any] | Non
     """Return the effective settings.
 
     config: the TOML file; None takes RELATED_NEWS_CONFIG, else related-news.toml in the working folder if it is there.
-    arguments: nested values that override all else. Raises NotFoundError for a missing file, InvalidInputError naming
-    the first key that is unknown (with the nearest known one) or out of range.
+    arguments: nested values that override all else.
+    Raises NotFoundError for a missing file, InvalidInputError for the first key that is unknown (with the nearest known
+    one) or out of range.
     """
     path = find_config(config)
     _check_environment()
@@ -174,22 +178,22 @@ def load_settings(config: Path | None = None, arguments: Mapping[str, Any] | Non
 
 
 def address_of(host: str, port: int) -> str:
-    """Return host:port as gRPC reads it; an IPv6 address stands in brackets."""
+    """Return host:port in gRPC's form, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def find_config(config: Path | None = None) -> Path | None:
     """Return the TOML file that `load_settings` reads, or None if there is none."""
-    named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    if named is not None:
-        if not named.is_file():
-            raise NotFoundError("settings file", str(named), fix="name an existing TOML file")
-        return named
+    path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if path is not None:
+        if not path.is_file():
+            raise NotFoundError("settings file", str(path), fix="name an existing TOML file")
+        return path
     return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None
 
 
 def to_toml(settings: Settings) -> str:
-    """Return settings as TOML that `load_settings` reads back; what is unset is left out."""
+    """Return settings as TOML that `load_settings` reads back, without unset ones."""
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
 
 
@@ -197,7 +201,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="mend the file") from None
+        raise InvalidInputError(str(path), f"is not valid TOML: {error}", fix="correct the file") from None
     except OSError as error:
         raise InvalidInputError(str(path), f"cannot be read: {error.strerror}", fix="check its permissions") from None
 
@@ -205,33 +209,33 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(low)
     for key, value in high.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = _merged(below, value)
+        lower = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(lower, Mapping):
+            merged[key] = _merged(lower, value)
         else:
             merged[key] = value
     return merged
 
 
 def _check_environment() -> None:
-    known = {CONFIG_VARIABLE, *(PREFIX + name.upper().replace(".", "__") for name in _known_keys(Settings))}
+    variables = {CONFIG_VARIABLE, *(PREFIX + name.upper().replace(".", "__") for name in _keys_of(Settings))}
     for name in os.environ:
         section = name.split("__")[0]
-        if name.startswith(PREFIX) and name not in known and section != f"{PREFIX}LAYOUTS":
-            raise InvalidInputError(name, "is not a setting", fix=_nearest(name, known))
+        if name.startswith(PREFIX) and name not in variables and section != f"{PREFIX}LAYOUTS":
+            raise InvalidInputError(name, "is not a setting", fix=_nearest(name, variables))
 
 
-def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+def _keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, info in model.model_fields.items():
         keys.append(prefix + name)
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            keys.extend(_known_keys(info.annotation, f"{prefix}{name}."))
+            keys.extend(_keys_of(info.annotation, f"{prefix}{name}."))
     return keys
 
 
 def _explained(error: ValidationError, layers: Mapping[str, Any], file: str) -> InvalidInputError:
-    """Name the layer that the first bad value comes from; what no layer has is the file's."""
+    """Return the error of the first bad value, naming its layer: the file, if no other layer has the value."""
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     place = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
@@ -257,9 +261,9 @@ def _siblings(location: tuple[int | str, ...]) -> set[str]:
         models: dict[int, type[BaseModel]] = {3: Layout, 5: Slot, 6: SlotFilters}
         model = models[len(location)]
         return {f"{at}.{name}" for name in model.model_fields}
-    return set(_known_keys(Settings))
+    return set(_keys_of(Settings))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+def _nearest(name: str, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else "see `related-news settings` for the known ones"

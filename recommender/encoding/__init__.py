@@ -1,1 +1,1 @@
-"""From texts to vectors: which texts are embedded, by which model, in which batches."""
+"""Texts to vectors: which texts are embedded, with which model, in which batches."""

@@ -1,4 +1,4 @@
-"""Texts of many calls, encoded together: dynamic micro-batches around one encoder."""
+"""Encodes the texts of many calls together: dynamic micro-batches around one embedder."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ import numpy as np
 from recommender.encoding.embedder import Embedder, Matrix, ModelInfo
 from recommender.errors import OverloadError
 
-URGENT_TEXTS = 64
+URGENT_BATCH_MAX = 64
 """Most texts of one urgent batch: about sixteen drafts."""
-OTHER_TEXTS = 32
-"""Most texts of one other batch, which an urgent text may have to wait for: a third of a second on two cores."""
+OTHER_BATCH_MAX = 32
+"""Most texts of one other batch. An urgent text may have to wait for it: a third of a second on two cores."""
 WAITING_TEXTS_MAX = 20_000
+"""More waiting texts than this refuse the next call."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
+    """One call of `encode`. batched: how many of its texts have gone into batches; parts: their vectors, in order."""
+
     texts: Sequence[str]
-    done: asyncio.Future[Matrix]
-    taken: int = 0
+    vectors: asyncio.Future[Matrix]
+    batched: int = 0
     parts: list[Matrix] = field(default_factory=list)
 
 
 class Batcher:
-    """Encodes on one thread, always as much as is waiting: no call waits for others to come. Use on one event loop.
+    """Encodes on one thread whatever is waiting; no call waits for a batch to fill. Use on one event loop.
 
-    Urgent calls go first. A call that was cancelled is passed over.
+    Urgent calls go first. A call that was cancelled is skipped.
     """
 
     def __init__(self, embedder: Embedder) -> None:
-        """Encode by `embedder`."""
+        """Encode with `embedder`."""
         self._embedder = embedder
         self._urgent: deque[_Call] = deque()
         self._others: deque[_Call] = deque()
@@ -62,10 +65,10 @@ class Batcher:
         self._waiting_texts += len(texts)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run(), name="encode")
-        return await call.done
+        return await call.vectors
 
     async def close(self) -> None:
-        """Encode what waits, but for calls that were cancelled, and end the thread."""
+        """Encode what is waiting, except for cancelled calls, and end the thread."""
         if self._running:
             await self._running
         await asyncio.to_thread(self._thread.shutdown)
@@ -78,33 +81,33 @@ class Batcher:
                 encoded = await loop.run_in_executor(self._thread, self._embedder.encode, texts)
             except Exception as error:
                 for call, _, _ in batch:
-                    if not call.done.done():
-                        call.done.set_exception(error)
+                    if not call.vectors.done():
+                        call.vectors.set_exception(error)
                 continue
             at = 0
             for call, start, end in batch:
-                _give(call, encoded[at : at + end - start])
+                _deliver(call, encoded[at : at + end - start])
                 at += end - start
 
     def _next_batch(self) -> list[tuple[_Call, int, int]]:
-        """Take what is to be encoded next: (call, start, end) of its texts."""
-        queue, room = (self._urgent, URGENT_TEXTS) if self._urgent else (self._others, OTHER_TEXTS)
+        """Take the next batch off the queues: (call, start, end) of its texts."""
+        queue, room = (self._urgent, URGENT_BATCH_MAX) if self._urgent else (self._others, OTHER_BATCH_MAX)
         batch = []
         while queue and room:
             call = queue[0]
-            end = len(call.texts) if call.done.done() else min(call.taken + room, len(call.texts))
-            self._waiting_texts -= end - call.taken
-            if not call.done.done():
-                batch.append((call, call.taken, end))
-                room -= end - call.taken
-            call.taken = end
+            end = len(call.texts) if call.vectors.done() else min(call.batched + room, len(call.texts))
+            self._waiting_texts -= end - call.batched
+            if not call.vectors.done():
+                batch.append((call, call.batched, end))
+                room -= end - call.batched
+            call.batched = end
             if end == len(call.texts):
                 queue.popleft()
         return batch or (self._next_batch() if self._others else [])
 
 
-def _give(call: _Call, part: Matrix) -> None:
-    """Hand a call some of its vectors, and all of them once they are there."""
+def _deliver(call: _Call, part: Matrix) -> None:
+    """Add a part of a call's vectors, and complete the call if it was the last."""
     call.parts.append(part)
-    if call.taken == len(call.texts) and not call.done.done() and sum(map(len, call.parts)) == len(call.texts):
-        call.done.set_result(call.parts[0] if len(call.parts) == 1 else np.concatenate(call.parts))
+    if not call.vectors.done() and sum(map(len, call.parts)) == len(call.texts):
+        call.vectors.set_result(call.parts[0] if len(call.parts) == 1 else np.concatenate(call.parts))

