@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test soak bench bench-full bench-report check lint types proto proto-check clean
+.PHONY: help setup demo serve test test-fast soak bench bench-full bench-report check lint types proto proto-check clean
 
 # Benchmarks: of these articles, the sample newsroom unless told otherwise. What is made of them is made once.
 SAMPLE := indexer/sample/newsroom.jsonl
@@ -39,6 +39,9 @@ serve: $(READY) ## Index the sample newsroom if there is no index yet, and leave
 
 test: $(READY) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(READY) ## Run the tests that need neither the model nor processes, in under a minute
+	$(BIN)/python -m pytest -n 2 --dist loadfile --fast
 
 soak: $(READY) ## Break the live catalog on purpose, for about an hour; figures go to benchmarks/results
 	$(BIN)/python -m tests.soak damage

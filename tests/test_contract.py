@@ -44,6 +44,7 @@ def generated(folder: Path) -> dict[Path, bytes]:
 # Generated code
 
 
+@pytest.mark.slow
 def test_generated_code_is_what_the_protos_generate(tmp_path: Path) -> None:
     """`make proto`, run on a copy of the protos, writes the checked-in files byte for byte: none more, none less."""
     for file in FILES:
@@ -116,6 +117,7 @@ def without_comment(files: Sequence[FileDescriptorProto]) -> list[str]:
     return missing
 
 
+@pytest.mark.slow
 def test_everything_in_the_contract_has_a_comment(contract: FileDescriptorSet) -> None:
     """A reader of the protos or of generated documentation finds no message, field, value or rpc unexplained."""
     names = {name for file in contract.file for _, name in elements(file)}
@@ -140,6 +142,7 @@ def buf() -> Path:
     pytest.skip("buf is neither on PATH nor among the Node.js packages for this platform")
 
 
+@pytest.mark.slow
 def test_the_contract_passes_buf_s_standard_lint() -> None:
     """`buf lint` with buf.yaml, whose rules are exactly STANDARD, reports nothing."""
     config = (ROOT / "buf.yaml").read_text()

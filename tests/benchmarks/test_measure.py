@@ -162,6 +162,7 @@ def test_a_result_says_seed_and_versions(tmp_path: Path, monkeypatch: pytest.Mon
     assert "no-such-package" not in kept["machine"]["packages"]
 
 
+@pytest.mark.slow
 def test_a_result_has_its_command_and_goes_to_the_folder_asked_for(tmp_path: Path) -> None:
     """It has the command without the machine's own folders; BENCHMARK_RESULTS names another folder."""
     script = tmp_path / "script.py"

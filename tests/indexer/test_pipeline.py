@@ -608,6 +608,7 @@ def same_archive(one: Path, other: Path) -> bool:
     return images[0] == images[1] and len(images[0]) == len(WORDS)
 
 
+@pytest.mark.slow
 def test_after_kill_9_half_way_what_was_stored_is_not_embedded_again(
     tmp_path: Path, data_dir: Path, articles: Path
 ) -> None:
@@ -626,6 +627,7 @@ def test_after_kill_9_half_way_what_was_stored_is_not_embedded_again(
     assert same_archive(data_dir, tmp_path / "never killed")
 
 
+@pytest.mark.slow
 def test_after_kill_9_inside_the_snapshot_it_is_written_without_embedding(
     tmp_path: Path, data_dir: Path, articles: Path
 ) -> None:

@@ -115,12 +115,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = recommender.open_indeks  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing() -> None:
     """`import recommender` loads neither NumPy nor FAISS; the first name does."""
     heavy = "{'numpy', 'faiss', 'pydantic', 'grpc', 'torch'} & set(sys.modules)"
     assert python(f"import sys, recommender; print({heavy})").strip() == "set()"
 
 
+@pytest.mark.slow
 def test_answering_by_id_imports_neither_grpc_nor_torch(newsroom: Path) -> None:
     """The path by id needs no server and no model."""
     code = f"""
@@ -135,6 +137,7 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in
     assert python(code).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_readme_s_example_prints_the_filled_page(folder: Path) -> None:
     """The README's example runs as it stands, in the folder that holds `data`."""
     (example,) = (

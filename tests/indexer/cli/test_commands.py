@@ -429,6 +429,7 @@ def test_without_a_service_the_address_and_the_remedy_are_named(invoke: Invoke, 
     assert line.endswith(f"({FIX})")
 
 
+@pytest.mark.slow
 def test_the_address_is_that_of_the_settings_by_default(
     invoke: Invoke, service: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +440,7 @@ def test_the_address_is_that_of_the_settings_by_default(
     assert invoke("status").exit_code == 0
 
 
+@pytest.mark.slow
 def test_status_is_a_table_or_json(invoke: Invoke, service: Served) -> None:
     """Both have what the service says."""
     shown = invoke("status", "--address", service.client.address)
@@ -453,6 +455,7 @@ def test_status_is_a_table_or_json(invoke: Invoke, service: Served) -> None:
     assert (answer.article_count, answer.model, list(answer.layouts)) == (40, cells["model"], ["default"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "count"), [([], 10), (["-k", "3"], 3), (["-k", "100"], 39)])
 def test_related_lists_so_many(invoke: Invoke, service: Served, options: list[str], count: int) -> None:
     """Ten by default, as many as asked, never more than there are; the table and the JSON have the same ids."""
@@ -470,6 +473,7 @@ def test_related_lists_so_many(invoke: Invoke, service: Served, options: list[st
     assert receipt.startswith(f"40, 40 candidates seen, {answer.receipt.ranker}\n")
 
 
+@pytest.mark.slow
 def test_where_there_is_no_terminal_a_row_is_one_line(
     invoke: Invoke, service: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +485,7 @@ def test_where_there_is_no_terminal_a_row_is_one_line(
     assert FakeEmbedder().info.key in invoke("status", "--address", service.client.address).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", ["-5", "-1", "0", "101", "1000000", "99999999999999999999"])
 def test_related_with_k_out_of_range_says_the_range(invoke: Invoke, service: Served, k: str) -> None:
     """The number is repeated as it was given, however large or small."""
@@ -495,6 +500,7 @@ def test_related_with_k_that_is_no_number_is_a_usage_error(invoke: Invoke) -> No
     assert "Invalid value for '-k'" in result.stderr
 
 
+@pytest.mark.slow
 def test_page_shows_the_text_with_both_slots_and_reasons(invoke: Invoke, service: Served) -> None:
     """Two links stand between paragraphs and three at the end, each with score and reason; JSON has the same plan."""
     asked = ["page", PAGE, "--address", service.client.address]
@@ -516,6 +522,7 @@ def test_page_shows_the_text_with_both_slots_and_reasons(invoke: Invoke, service
     ]
 
 
+@pytest.mark.slow
 def test_a_draft_in_a_file_gets_links_like_a_stored_page(invoke: Invoke, service: Served, tmp_path: Path) -> None:
     """Any file that could be indexed is a draft; its own text is shown around the links."""
     like = draft(title="A harbour that was never indexed")
@@ -570,6 +577,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_asked_is_one_clear_line(
     invoke: Invoke, service: Served, tmp_path: Path, arguments: list[str], message: str
@@ -582,6 +590,7 @@ def test_what_cannot_be_asked_is_one_clear_line(
     assert failed(invoke(*arguments, "--address", service.client.address)) == f"error: {message}"
 
 
+@pytest.mark.slow
 def test_delete_withdraws_and_says_what_was_not_there(invoke: Invoke, tmp_path: Path) -> None:
     """Exit code 0 if all were there, else 3; an id that looks like markup is printed as it is; no answer has them."""
     with newsroom_server(tmp_path) as server:
@@ -793,6 +802,7 @@ def ran(*arguments: str | Path, code: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None:
     """index, serve and page as a user runs them; SIGTERM ends the service with exit code 0."""
     made = [draft(section, title=f"Title {section} {n}") for n in range(3) for section in ("harbour", "orchards")]
@@ -811,6 +821,7 @@ def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None
         assert "recommender.processes.supervisor: draining" in server.process.stderr.read()
 
 
+@pytest.mark.slow
 def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
     """With -v a run tells on standard error what it passes over in silence else; the parsers' own logs stay out."""
     (tmp_path / "feed.xml").write_text(
@@ -845,6 +856,7 @@ main()
 """The command line, interrupted while it loads."""
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_command_line_loads_ends_it_quietly() -> None:
     """SIGINT in the first moments of a command is no stack trace either; the installed command starts there, too."""
     command = [sys.executable, "-c", INTERRUPTED]
@@ -854,6 +866,7 @@ def test_ctrl_c_while_the_command_line_loads_ends_it_quietly() -> None:
     assert project["scripts"] == {"related-news": "indexer.__main__:main"}
 
 
+@pytest.mark.slow
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
     """Exit code 1 and one line, after the log."""
     done = subprocess.run(
@@ -869,6 +882,7 @@ def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> N
     assert done.stderr.splitlines()[-1] == f"error: {expected}"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_an_indexing_run_with_130_and_the_next_one_goes_on(tmp_path: Path) -> None:
     """SIGINT while a batch is being embedded: one line, no stack trace, and what was stored is not embedded again."""
     (tmp_path / "one.toml").write_text("[index]\nbatch_articles = 1\n")

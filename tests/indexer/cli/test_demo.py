@@ -77,6 +77,7 @@ def test_index_only_makes_the_index_in_the_working_folder_and_starts_nothing(
     assert embedder.texts == embedded > RECORDS
 
 
+@pytest.mark.slow
 def test_a_service_that_does_not_start_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 1, and no page."""
     monkeypatch.chdir(tmp_path)
@@ -88,6 +89,7 @@ def test_a_service_that_does_not_start_is_one_clear_line(tmp_path: Path, monkeyp
     assert "FillSlots" not in result.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_ends_by_itself_with_a_filled_and_explained_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,8 @@ from tests.building import DIMENSION, NOW_MS, FakeEmbedder, RecordingProgress, a
 from tests.newsroom import PER_SECTION, SECTIONS, newsroom
 from tests.service.servers import environment
 
+pytestmark = pytest.mark.slow
+
 METRICS = {"ndcg@10", "mrr@10", "recall@10", "hit@3"}
 SYSTEMS = ["related-news", "cosine", "lexical", "recent"]
 YEARS_MS = 1_000 * DAY_MS

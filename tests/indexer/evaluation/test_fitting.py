@@ -36,6 +36,8 @@ from recommender.clock import DAY_MS
 from recommender.errors import InvalidInputError
 from tests.building import NOW_MS, RecordingProgress, article, build_live
 
+pytestmark = pytest.mark.slow
+
 ENCODER = "fake"
 AUTHORS = 20
 ARTICLES = 120

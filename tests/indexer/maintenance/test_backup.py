@@ -346,6 +346,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_of_a_backup(data_dir: Path, backup: Path, tmp_path: Path) -> None:
     """With more and more space freed: an error that says so and no rubbish, until the whole fits.
 

@@ -228,6 +228,7 @@ def service(store: Store, tmp_path: Path) -> Iterator[Service]:
         service.process.kill()
 
 
+@pytest.mark.slow
 def test_a_running_service_loads_the_model_before_the_switch(service: Service, tmp_path: Path) -> None:
     """It is one service, however many workers it has."""
     assert service.process.poll() is None
@@ -235,6 +236,7 @@ def test_a_running_service_loads_the_model_before_the_switch(service: Service, t
     assert is_of(tmp_path, wide())
 
 
+@pytest.mark.slow
 def test_a_service_of_another_release_stops_the_switch(service: Service, tmp_path: Path) -> None:
     """It makes other vectors of the same name: that is refused by name, and the index stays as it was."""
     embedder = wide()
@@ -250,6 +252,7 @@ def test_a_service_of_another_release_stops_the_switch(service: Service, tmp_pat
     assert is_of(tmp_path, FakeEmbedder())
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_load_the_model_stops_the_switch(service: Service, tmp_path: Path) -> None:
     """Its encoder's own words are in the error."""
     assert service.process.poll() is None
@@ -302,6 +305,7 @@ def killed_at(data_dir: Path, step: str, times: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "times", "left"), [("embedding", 1, 9), ("embedding", 3, 5), ("snapshot", 1, 0), ("switch", 1, 0)]
 )

@@ -287,6 +287,7 @@ def test_a_service_answers_without_its_ranker(
     assert ("unknown ranker" in caplog.text) == (reason == "lost")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

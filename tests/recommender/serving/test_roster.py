@@ -108,6 +108,7 @@ def test_a_seat_names_its_process_and_its_revision(tmp_path: Path, roster: Roste
     assert taken(roster) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "normal end"])
 def test_a_seat_is_free_however_its_process_ends(tmp_path: Path, roster: Roster, number: signal.Signals | None) -> None:
     """What is still written there is ignored, and the next process takes that seat."""
@@ -215,6 +216,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["there", "not there"])
 def test_a_seat_can_be_taken_on_a_full_disk(tmp_path: Path, file: str) -> None:
     """An existing file already has its full size; the error names one that cannot be created."""
@@ -242,6 +244,7 @@ def test_a_process_does_not_wait_for_itself(tmp_path: Path) -> None:
     assert (pids, seconds < 1) == ([], True)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_up_to_date_is_not_waited_for(tmp_path: Path) -> None:
     """The same revision is enough, and so is a later one."""
     with sitter(tmp_path, 7), sitter(tmp_path, 8) as process:
@@ -249,6 +252,7 @@ def test_a_process_that_is_up_to_date_is_not_waited_for(tmp_path: Path) -> None:
         assert (pids, seconds < 1, process.poll()) == ([], True, None)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_notified_and_catches_up_is_waited_for(tmp_path: Path) -> None:
     """The other process receives the notification, and its report is read here."""
     with sitter(tmp_path, 6, does="follows") as process:
@@ -257,6 +261,7 @@ def test_a_process_that_is_notified_and_catches_up_is_waited_for(tmp_path: Path)
         assert 0.04 < seconds < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [None, signal.SIGSTOP], ids=["does not come", "hangs"])
 def test_a_process_that_is_too_slow_is_killed(
     tmp_path: Path, roster: Roster, caplog: pytest.LogCaptureFixture, number: signal.Signals | None
@@ -275,6 +280,7 @@ def test_a_process_that_is_too_slow_is_killed(
     assert line == f"process {late.pid} does not apply changes in time; it is taken out of service"
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
     """A seat that becomes free is not waited for."""
     with sitter(tmp_path, 5) as process:
@@ -292,6 +298,7 @@ def test_a_process_that_dies_meanwhile_is_not_waited_for(tmp_path: Path) -> None
         assert (pids, seconds < 10) == ([], True)
 
 
+@pytest.mark.slow
 def test_a_process_that_takes_a_freed_seat_is_not_waited_for(tmp_path: Path) -> None:
     """It reads the change log after it took the seat, and it is not killed in place of the former process."""
     with sitter(tmp_path, 5) as late, ExitStack() as stack:

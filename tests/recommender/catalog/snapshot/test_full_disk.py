@@ -87,6 +87,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_small_disk_refuses_a_snapshot_until_there_is_space(tmp_path: Path) -> None:
     """On a full disk on which more and more space is freed, the old snapshot stays until the new one is whole."""
     disk = tmp_path / "disk"

@@ -188,6 +188,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_writer_leaves_a_whole_current_snapshot(store: Store, seed: int) -> None:
     """After SIGKILL at a random moment the current snapshot is whole, and the next writer removes what is left."""

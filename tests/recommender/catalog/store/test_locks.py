@@ -42,6 +42,7 @@ def holder(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_told_who_writes(tmp_path: Path) -> None:
     """While another process holds the folder, a run is refused at once with that process's id and what to do."""
     with holder(tmp_path) as process, pytest.raises(AlreadyRunningError) as caught, exclusive_run(tmp_path):
@@ -67,6 +68,7 @@ def test_a_holder_that_has_not_said_its_process_is_unknown(tmp_path: Path) -> No
             pytest.fail("it got the lock")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "normal end"])
 def test_the_lock_is_free_however_its_holder_ends(tmp_path: Path, number: signal.Signals | None) -> None:
     """Nothing has to be cleaned up by hand: the system lets go of the lock, the file that stays does not matter."""
@@ -89,6 +91,7 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
         assert (tmp_path / INDEX_LOCK).exists()
 
 
+@pytest.mark.slow
 def test_folders_do_not_lock_each_other_and_are_made(tmp_path: Path) -> None:
     """Each data folder has a lock of its own; a folder that is not there yet is made, with its parents."""
     with holder(tmp_path / "one"), exclusive_run(tmp_path / "two" / "nested"):

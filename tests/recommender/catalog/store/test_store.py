@@ -541,6 +541,7 @@ def test_threads_may_share_a_store(store: Store) -> None:
     assert (store.count(), store.revision()) == (60, 60)
 
 
+@pytest.mark.slow
 def test_processes_take_turns(path: Path) -> None:
     """Two processes that create and write the same store at once lose nothing and number their changes in one order."""
     path.parent.mkdir()
@@ -655,6 +656,7 @@ def assert_whole(store: Store, acknowledged: dict[str, int]) -> None:
         assert not {n for of, n in batches if of == name} & withdrawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_acknowledged_survives_a_kill(path: Path, seed: int) -> None:
     """SIGKILL at a random moment, twice: each acknowledged batch is there, and none in part."""
