@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recommender.catalog.articles import Paragraph
+from recommender.catalog.articles import Paragraph, Rules
 from recommender.catalog.snapshot.record import Record, make_record
 from recommender.catalog.text.derived import analyse
 from recommender.catalog.text.terms import IN_TITLE, MASKED_PARAGRAPHS, TERM_BUCKETS, make_signature
@@ -57,3 +57,16 @@ def test_an_article_s_own_record_is_read_back() -> None:
     for paragraphs in (1, 12, MASKED_PARAGRAPHS + 5):
         record = record_of(paragraphs)
         assert Record.from_bytes(record.to_bytes()).masks.tolist() == record.masks.tolist()
+
+
+def test_a_record_s_bytes_never_change() -> None:
+    """Records are stored in snapshots: a change here would make every snapshot unreadable."""
+    some = article("a", tags=["x", "y"], author="Jo", rules=Rules(never_with=("b",)))
+    terms = analyse(some).terms
+    blob = make_record(some, terms, make_signature(terms, IDF)).to_bytes()
+    assert blob == (
+        b"\x01\x00\x00\x00|\x00\x00\x001\x00\x00\x00a"
+        b'["https://courier.example/a","Talks on the strait resume","","diplomacy","courier.example","en","Jo","",'
+        b'["x","y"],"1",["b"]]'
+        b"strait\nTalks\nresume\nEnvoys\nmet\nagain\nMonday\nspeak\x03\x01\x01\x02\x02\x02\x02\x02"
+    )
