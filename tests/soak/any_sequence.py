@@ -59,7 +59,7 @@ rules = st.sampled_from(RULES)
 
 
 def text(article_id: str, version: int, its_rules: Rules) -> Article:
-    """Return an article in a version: on one subject with all others, near to none of them."""
+    """Return an article in a version: on the same subject as all others, but no near copy of any."""
     number = IDS.index(article_id)
     own = [WORDS[(number + version + i) % len(WORDS)] for i in range(4)]
     return article(
@@ -125,7 +125,7 @@ class Catalog(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def assert_answers_as_a_rebuild(self) -> None:
-        """Compare every page's plan; not where all articles came or went, for then words are weighed anew."""
+        """Compare every page's plan; not where all articles came or went, since terms have other weights then."""
         with rebuilt(self.folder) as (_, live):
             if live.manifest.statistics != self.archive.live.manifest.statistics:
                 return
@@ -180,7 +180,7 @@ class Catalog(RuleBasedStateMachine):
 
     @rule(from_scratch=st.booleans(), wait=st.booleans())
     def compact(self, from_scratch: bool, wait: bool) -> None:
-        """Write the next snapshot beside the archive, which takes it up by itself; wait for that, or do not."""
+        """Write the next snapshot beside the archive, which swaps it in by itself; wait for that, or do not."""
 
         def write() -> Path:
             with closing(open_store(self.folder / STORE_FILE)) as store:
@@ -199,7 +199,7 @@ class Catalog(RuleBasedStateMachine):
 
     @rule(damage=st.sampled_from(["none", "snapshot", "pointer", "all"]))
     def restart(self, damage: str) -> None:
-        """Close, break what is derived, and open again."""
+        """Close, damage the snapshot, and open again."""
         self.run(self.archive.close())
         current = current_snapshot(self.folder / SNAPSHOTS)
         assert current is not None

@@ -1,7 +1,7 @@
-"""Damage by hand: each file of a snapshot broken in turn, SQLite's log cut anywhere; the service starts and is right.
+"""Damage by hand: each file of a snapshot in turn, and SQLite's log cut anywhere; the service starts and is right.
 
-What is promised of the log: SQLite drops what does not end in a whole commit. Cutting it by hand loses acknowledged
-writes, which no program can bring back; but what is left is a beginning of them, in whole calls, and answers follow it.
+SQLite drops the end of a log that is no whole commit. Cutting the log by hand loses acknowledged writes, which no
+program can bring back; but the first of them are left, in whole calls, and answers follow these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from tests.soak.newsroom import Version, make_archive, message_of
 from tests.soak.rebuild import compare
 from tests.soak.service import Service, settled
 
-ARTICLES, CALLS = 100, 40
+ARTICLES = 100
+"""Articles of the archive."""
+CALLS = 40
+"""Writing calls before the log is cut."""
 PAGES = [f"{section}-{number}" for section in SECTIONS for number in range(2)]
 Damage = Callable[[Path], object]
 
@@ -54,7 +57,7 @@ DAMAGES: dict[str, Damage] = {"truncated": truncate, "bit-flipped": flip_a_bit, 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One file of the current snapshot, and what is done to it. alone: there is no older snapshot to go back to."""
+    """One file of the current snapshot and its damage. alone: there is no older snapshot to go back to."""
 
     file: str
     damage: str
@@ -64,7 +67,7 @@ class Case:
 def damaged_snapshots(folder: Path, chosen: Callable[[list[Case]], Sequence[Case]]) -> int:
     """Damage a file and start the service on it, for each of the chosen cases; returns how many those were.
 
-    It says in its log which file is broken, and answers as a rebuild does. Raises AssertionError.
+    The service names the broken file in its log and answers as a rebuild does. Raises AssertionError.
     """
     whole = _with_two_snapshots(folder / "whole")
     current = current_snapshot(whole / SNAPSHOTS)
@@ -154,14 +157,14 @@ def _start_on(data_dir: Path, states: Sequence[State]) -> int:
     """Start the service; returns after how many calls its state is."""
     service = Service(data_dir)
     with service.running() as server, settled(server, 1, 1, lambda client: client.status().revision > 0) as (client,):
-        found = Ledger("w", random.Random(0)).read(client)
-        assert found in states, f"that is the state after no call: {found}"
-        compare([client], data_dir, [*PAGES, *_there(found)])
+        state = Ledger("w", random.Random(0)).read(client)
+        assert state in states, f"that is the state after no call: {state}"
+        compare([client], data_dir, [*PAGES, *_there(state)])
         client.upsert(message_of("after", Version(1, 1)))
         assert client.get("after").id == "after"
         compare([client], data_dir, [*PAGES, "after"])
         assert server.end() == 0
-        return len(states) - 1 - list(reversed(states)).index(found)
+        return len(states) - 1 - list(reversed(states)).index(state)
 
 
 def _there(state: State) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How figures are summed up."""
+"""Summaries of figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 of every kind of process at random moments: nothing acknowledged is lost, nothing is half there.
+"""kill -9 of every kind of process at random moments: nothing acknowledged is lost, nothing is there in part.
 
 One round: writers write; one process is killed; what ended is started again; then every article is read and compared
 with what was acknowledged, and pages of the running service with those of a rebuild from the store, byte for byte.
@@ -33,11 +33,22 @@ from tests.soak.newsroom import make_archive
 from tests.soak.rebuild import compare
 from tests.soak.service import Service, settled
 
-WORKERS, WRITERS, CONNECTIONS, OTHER_PAGES, ARCHIVE = 2, 3, 4, 5, 400
-"""The archive is so large that what is written does not outdate its term statistics: a rebuild has the same ones."""
+WORKERS = 2
+"""Serving processes."""
+WRITERS = 3
+"""Threads that write, each articles of its own."""
+CONNECTIONS = 4
+"""Connections on which the articles and plans of the running service are compared."""
+OTHER_PAGES = 5
+"""Pages of the archive that are compared after each round, beside all that were written."""
+ARCHIVE = 400
+"""Articles of the archive: so many that the writes do not outdate its term statistics, which a rebuild then shares."""
 INDEXED = 12
+"""Articles of a run of `index`."""
 COMPACT_AFTER = 40
+"""Changes after which a snapshot is written."""
 QUIET_S = 0.1
+"""Seconds for which the service is left alone before it is compared."""
 
 
 class Victim(enum.Enum):
@@ -57,7 +68,7 @@ HARMLESS = (Victim.INDEX, Victim.REINDEX, Victim.COMPACTION)
 
 @dataclass
 class Tally:
-    """What was done. in_time: kills that found their process still at work."""
+    """What was done. in_time: kills whose process was still at work."""
 
     rounds: Counter[str] = field(default_factory=Counter)
     in_time: Counter[str] = field(default_factory=Counter)
@@ -67,7 +78,7 @@ class Tally:
     start_s: list[float] = field(default_factory=list)
 
     def values(self) -> dict[str, Any]:
-        """Return the figures as they are kept."""
+        """Return the figures to store."""
         return {
             "rounds": sum(self.rounds.values()),
             "by_victim": dict(self.rounds),

@@ -1,4 +1,4 @@
-"""What a writer was promised: the state of every article that was acknowledged, and the one write in doubt."""
+"""What a writer was promised: the acknowledged state of every article, and the one write in doubt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.soak.newsroom import Version, message_of, version_of
 State = dict[str, Version | None]
 """Each article's version; None for one that is not there."""
 CALL_S = 30.0
-"""A write that waits for a worker to be replaced is slow, but does come back."""
+"""Seconds for a call: a write that waits for a worker to be replaced is slow, but returns."""
 
 
 @dataclass
@@ -69,21 +69,21 @@ class Ledger:
         return request, state
 
     def settle(self, client: Client) -> None:
-        """Read every article: it is as it was acknowledged, and a write in doubt is there whole, or not at all.
+        """Check every article: it is as acknowledged, and a write in doubt is there as a whole or not at all.
 
         Raises AssertionError saying what was lost or half-applied.
         """
-        found = self.read(client)
+        present = self.read(client)
         for outcome in (self.acknowledged, self.acknowledged | self.in_doubt):
-            if found == outcome:
+            if present == outcome:
                 self.acknowledged, self.in_doubt = outcome, {}
                 return
         wrong = {
-            article_id: (found[article_id], state, self.in_doubt.get(article_id, "not written"))
+            article_id: (present[article_id], state, self.in_doubt.get(article_id, "not written"))
             for article_id, state in self.acknowledged.items()
-            if found[article_id] != state
+            if present[article_id] != state
         }
-        raise AssertionError(f"found, acknowledged, in doubt: {wrong}")
+        raise AssertionError(f"present, acknowledged, in doubt: {wrong}")
 
     def read(self, client: Client) -> State:
         """Return what the service has of every article. Raises AssertionError if one is half of another version."""

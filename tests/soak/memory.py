@@ -16,6 +16,7 @@ from tests.service.servers import Served
 
 MIB = 1 << 20
 EVERY_S = 1.0
+"""Seconds between two samples."""
 
 
 @dataclass(frozen=True, slots=True)

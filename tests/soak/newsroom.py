@@ -1,4 +1,4 @@
-"""Archives of any size for soaking, and articles whose text and rules say which version of them they are."""
+"""Archives of any size for soaking, and articles whose texts and rules tell their versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.service.messages import message
 
 
 def make_archive(folder: Path, articles: int) -> None:
-    """Index so many articles, an equal share of each section, with a snapshot of them."""
+    """Index a number of articles, an equal share of each section, with a snapshot of them."""
     folder.mkdir(parents=True, exist_ok=True)
     store = build_store(folder, [spread(number) for number in range(articles)])
     write_snapshot(store, folder / SNAPSHOTS, DIMENSION)
@@ -30,7 +30,7 @@ def spread(number: int) -> Article:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What an article is: the version of its text, and that of its rules, which may be changed apart."""
+    """The version of an article's text, and that of its rules, which may be changed without it."""
 
     text: int
     rules: int

@@ -23,6 +23,7 @@ from tests.service.messages import ids_of
 from tests.service.servers import ROOT, environment
 
 CONNECTIONS = 2
+"""Connections of each reader, used in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Readers:
 
 @contextmanager
 def reading(address: str, readers: int, rate: float, pages: Sequence[str]) -> Iterator[Readers]:
-    """Let so many readers fill pages, `rate` calls a second each, until the end."""
+    """Let a number of readers fill pages, `rate` calls a second each, until the end."""
     command = [sys.executable, "-m", "tests.soak.reader", address, str(rate)]
     running = Readers([_started([*command, str(number), ",".join(pages)]) for number in range(readers)])
     try:

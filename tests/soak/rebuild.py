@@ -1,4 +1,4 @@
-"""The same answers from a copy of the store, whose snapshot is made from nothing: what a service has to equal."""
+"""The answers of a snapshot written from scratch from a copy of the store, which a service has to equal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.service.messages import equal
 
 @contextmanager
 def rebuilt(data_dir: Path) -> Iterator[tuple[Store, Live]]:
-    """Copy a data folder's store, and open a snapshot of it that carries nothing over."""
+    """Copy a data folder's store, and open a snapshot of the copy that is written from scratch."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / STORE_FILE
         copy_database(data_dir / STORE_FILE, copy)
@@ -42,7 +42,7 @@ def rebuilt(data_dir: Path) -> Iterator[tuple[Store, Live]]:
 def compare(clients: Sequence[Client], data_dir: Path, pages: Sequence[str]) -> int:
     """Check that every client is answered as a rebuild answers, byte for byte; returns how many plans were compared.
 
-    pages: ids that are stored. Nobody writes meanwhile. Also checks that what is derived from each page's text is so.
+    pages: ids that are stored. Nobody writes meanwhile. Also checks each page's vectors and analysis.
     """
     with rebuilt(data_dir) as (store, live):
         embedder = FakeEmbedder(model_of(store.encoder))

@@ -15,6 +15,7 @@ from tests.service.crew import ENCODER, WORKER, children, connections, eventuall
 from tests.service.servers import ROOT, Served, environment, fake_server
 
 START_S = 60.0
+"""Seconds in which a service must be whole and up to date after its start."""
 
 
 class Service:

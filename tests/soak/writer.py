@@ -1,4 +1,4 @@
-"""Writers at a steady rate, and a probe that sees how soon what they write is there, and what is withdrawn gone."""
+"""Writers at a steady rate, and a probe of how soon an article is shown, and how soon a withdrawn one is not."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from tests.service.crew import connections
 from tests.service.messages import ids_of, list_request, message
 
 THREADS = 4
+"""Threads that write together."""
 PROBE_EVERY_S = 0.5
+"""Seconds between two probes."""
 PROBES = "probes"
-"""A section that holds nothing but the probe's article."""
+"""A section of nothing but the probe's article."""
 SEEN_S = 10.0
+"""Seconds in which a probe's article must be shown."""
 
 
 @dataclass
 class Written:
-    """What writers did. gone_s: for each withdrawn id the moment of its acknowledgement, monotonic clock."""
+    """What writers did. gone_s: when the withdrawal of each id was acknowledged, monotonic clock."""
 
     upsert_s: list[float] = field(default_factory=list)
     delete_s: list[float] = field(default_factory=list)
@@ -41,7 +44,7 @@ class Writers:
     """Threads that write together `rate` times a second, half upserts, half deletions; and the probe."""
 
     def __init__(self, address: str, rate: float, living: int) -> None:
-        """Write to the service at `address`. living: so many of their articles are there before the first goes."""
+        """Write to the service at `address`. living: number of their articles before the first is withdrawn."""
         self.written = Written()
         self._address, self._rate, self._most = address, rate, living
         self._living: deque[str] = deque()

@@ -53,14 +53,14 @@ from recommender.clock import DAY_MS, now_ms
 from recommender.errors import CorruptError, MismatchError
 
 SNAPSHOTS_KEPT = 2
-"""Snapshots kept of the active encoder; of each other encoder one is kept, so that the index can go back to it."""
+"""Snapshots kept of the current one's encoder; of each other encoder one is kept, so that the index can go back."""
 STATISTICS_GROWTH_MAX = 1.1
 """Count term statistics again once the archive has this many times more or fewer articles than they were counted over.
 
 At 1.1 an idf is wrong by 0.1; a rare word has about 7.
 """
 STATISTICS_AGE_DAYS_MAX = 7
-"""Count term statistics again after this many days if something has changed: words new to them weigh too little."""
+"""Count term statistics again after this many days if something has changed: a new word has half its weight."""
 TRAINED_GROWTH_MAX = 2.0
 """Train the product quantizer again once there are this many times more or fewer rows than it was trained for."""
 CHANGED_SHARE_MAX = 0.5
@@ -95,10 +95,10 @@ def write_snapshot(
             store.analyse_missing()
             base = None if from_scratch else _newest_base(store, folder, dimension)
             statistics = _statistics(store)
-            with store.read_transaction() as frozen:
-                writing = _Writing(frozen, temporary, dimension, statistics, base, progress)
+            with store.read_transaction() as transaction:
+                writing = _Writing(transaction, temporary, dimension, statistics, base, progress)
                 trained_rows = writing.write()
-            manifest = _manifest(frozen, temporary, store.encoder, statistics.version, dimension, trained_rows)
+            manifest = _manifest(transaction, temporary, store.encoder, statistics.version, dimension, trained_rows)
             final = _publish(folder, temporary, manifest)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -141,8 +141,8 @@ def _statistics(store: Store) -> Statistics:
         same_size = documents / STATISTICS_GROWTH_MAX <= count <= documents * STATISTICS_GROWTH_MAX
         if same_size and age_days <= STATISTICS_AGE_DAYS_MAX:
             return statistics
-    with store.read_transaction() as frozen:
-        terms = TermStatistics.count(frozen.terms())
+    with store.read_transaction() as transaction:
+        terms = TermStatistics.count(transaction.terms())
     return store.add_statistics(terms)
 
 
@@ -153,7 +153,7 @@ class _Writing:
     base: snapshot to copy from: rows if its terms have the same weights, product codes in any case; None for scratch.
     """
 
-    frozen: ReadTransaction
+    transaction: ReadTransaction
     folder: Path
     dimension: int
     statistics: Statistics
@@ -162,13 +162,14 @@ class _Writing:
 
     def write(self) -> int:
         """Write all files but the manifest; returns Manifest.trained_rows."""
-        idf, base, rows = self.statistics.terms.idf(), self.base, self.frozen.count
+        idf, base, rows = self.statistics.terms.idf(), self.base, self.transaction.count
         if base is None:
             self._write(self._from_store(idf), idf, None)
             return rows
-        changed_ids = self.frozen.ids_changed_after(base.manifest.revision)
+        changed_ids = self.transaction.ids_changed_after(base.manifest.revision)
         outdated = [row for row in map(base.find, changed_ids) if row is not None]
-        changed = sorted(make_row_values(list(self.frozen.stored(changed_ids)), idf), key=lambda values: values.key)
+        changed = make_row_values(list(self.transaction.stored(changed_ids)), idf)
+        changed.sort(key=lambda values: values.key)
         base_rows = _base_rows(base, outdated, changed)
         trained_rows = base.manifest.trained_rows
         same_weights = base.manifest.statistics == self.statistics.version
@@ -179,7 +180,7 @@ class _Writing:
         return trained_rows if copied_codes else rows
 
     def _write(self, batches: Iterator[Batch], idf: Weights, copied_codes: CopiedCodes | None) -> None:
-        rows = self.frozen.count
+        rows = self.transaction.count
         self.progress.begin(PROGRESS_STAGE, rows)
         with SnapshotFiles(self.folder, rows, self.dimension, idf) as files:
             for batch in batches:
@@ -188,7 +189,7 @@ class _Writing:
             files.finish(copied_codes)
 
     def _from_store(self, idf: Weights) -> Iterator[Batch]:
-        articles = self.frozen.in_time_order()
+        articles = self.transaction.in_time_order()
         while batch := list(islice(articles, _BATCH_ROWS)):
             yield new_batch(make_row_values(batch, idf))
 
@@ -220,19 +221,19 @@ def _runs(base_rows: Rows) -> Iterator[tuple[int, int]]:
 
 
 def _manifest(
-    frozen: ReadTransaction, folder: Path, encoder: str, statistics: int, dimension: int, trained_rows: int
+    transaction: ReadTransaction, folder: Path, encoder: str, statistics: int, dimension: int, trained_rows: int
 ) -> Manifest:
     files = sorted(folder.iterdir())
     for path in files:
         flush(path)
     return Manifest(
         format=FORMAT,
-        revision=frozen.revision,
+        revision=transaction.revision,
         encoder=encoder,
         analysis=ANALYSIS,
         statistics=statistics,
         dimension=dimension,
-        rows=frozen.count,
+        rows=transaction.count,
         trained_rows=trained_rows,
         created_at_ms=now_ms(),
         files={path.name: FileEntry(path.stat().st_size, crc32_of(path)) for path in files},
