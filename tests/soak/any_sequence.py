@@ -147,8 +147,8 @@ class Catalog(RuleBasedStateMachine):
     @rule(chosen=ids)
     def delete(self, chosen: list[str]) -> None:
         """Withdraw articles through the archive."""
-        found, _ = self.run(self.archive.delete(chosen))
-        assert found == [article_id in self.model for article_id in chosen]
+        were_there, _ = self.run(self.archive.delete(chosen))
+        assert were_there == [article_id in self.model for article_id in chosen]
         for article_id in chosen:
             self.model.pop(article_id, None)
 

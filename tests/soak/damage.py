@@ -112,7 +112,7 @@ def _has_all(client: Client) -> bool:
 
 
 def cut_logs(folder: Path, seed: int, shares: Sequence[float]) -> list[int]:
-    """Write, kill everything, and cut SQLite's log to each of `shares` of its size; start on what is left each time.
+    """Write, kill everything, and cut SQLite's log to each of `shares` of its size; start the service each time.
 
     Returns how many of the acknowledged calls were left each time. Raises AssertionError.
     """

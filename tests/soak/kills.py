@@ -224,7 +224,7 @@ class Soak:
     # Checking
 
     def _check(self, server: Served) -> None:
-        """Compare what is there with what was promised, and every worker's answers with a rebuild's."""
+        """Compare the articles with the acknowledged ones, and every worker's plans with a rebuild's."""
         time.sleep(QUIET_S)
         with closing(open_store(self.data_dir / STORE_FILE)) as store:
             revision, encoder = store.revision(), store.active_encoder()
@@ -248,7 +248,7 @@ class Soak:
 
 
 def in_turn(rng: random.Random, rounds: int) -> Iterator[Victim]:
-    """Yield so many victims, every kind equally often, in random order."""
+    """Yield a number of victims, every kind equally often, in random order."""
     while rounds > 0:
         kinds = list(Victim)
         rng.shuffle(kinds)

@@ -52,10 +52,10 @@ def compare(clients: Sequence[Client], data_dir: Path, pages: Sequence[str]) -> 
         for page in pages:
             expected = plan_to(Recommender(live).fill_slots(Request(page, NOW_MS)), [])
             for client in clients:
-                found = client.fill(article_id=page)
-                assert equal(found, expected), _difference(page, found, expected)
+                plan = client.fill(article_id=page)
+                assert equal(plan, expected), _difference(page, plan, expected)
     return len(pages) * len(clients)
 
 
-def _difference(page: str, found: related_pb.PagePlan, expected: related_pb.PagePlan) -> str:
-    return f"page {page}: the service answers\n{found}\na rebuild answers\n{expected}"
+def _difference(page: str, plan: related_pb.PagePlan, expected: related_pb.PagePlan) -> str:
+    return f"page {page}: the service answers\n{plan}\na rebuild answers\n{expected}"

@@ -9,5 +9,5 @@ from tests.soak.any_sequence import Catalog
 
 
 def test_any_sequence_is_that_of_a_dictionary() -> None:
-    """Whatever happens in whatever order; and after it the answers are those of a rebuild, byte for byte."""
+    """After any sequence of events the archive equals the dictionary, and answers as a rebuild does, byte for byte."""
     run_state_machine_as_test(Catalog, settings=settings(max_examples=8, stateful_step_count=20))

@@ -9,7 +9,7 @@ from tests.soak.damage import CALLS, cut_logs, damaged_snapshots
 
 
 def test_a_service_starts_beside_a_damaged_snapshot(tmp_path: Path) -> None:
-    """It names the file, goes back to the snapshot before or writes a new one, and answers as a rebuild does."""
+    """The service names the file, uses the older snapshot or writes a new one, and answers as a rebuild does."""
     rng = random.Random(2)
     done = damaged_snapshots(
         tmp_path, lambda cases: [rng.choice([case for case in cases if case.alone == alone]) for alone in (False, True)]
@@ -18,6 +18,6 @@ def test_a_service_starts_beside_a_damaged_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_cut_leaves_whole_calls(tmp_path: Path) -> None:
-    """What is there are the first so many acknowledged calls, each whole; and new revisions never meet lost ones."""
+    """A prefix of the acknowledged calls is left, each as a whole, and new revisions never clash with lost ones."""
     (left,) = cut_logs(tmp_path, seed=3, shares=[0.5])
     assert 0 < left < CALLS

@@ -154,17 +154,17 @@ def test_a_withdrawal_in_one_view_does_not_show_in_another(tmp_path: Path, scope
     live = build_live(tmp_path, some)
     (values,) = live.row_values(stored([article("a", section="news", title="As it was")]).values()).values()
 
-    def found(view: Live) -> set[str]:
+    def ids_in(view: Live) -> set[str]:
         return set(found_ids(view, view.search(query("Talks"), 10, *EVER, scope))) - {"d"}
 
-    assert found(live) == {"a", "b", "c"}
+    assert ids_in(live) == {"a", "b", "c"}
     view = live.with_article(values)
-    assert found(view) == {"a", "b", "c"}
+    assert ids_in(view) == {"a", "b", "c"}
     live.apply([deleted(5, "b")], {})
-    assert found(live) == {"a", "c"}
-    assert found(view) == {"a", "b", "c"}
+    assert ids_in(live) == {"a", "c"}
+    assert ids_in(view) == {"a", "b", "c"}
     view.apply([deleted(5, "c")], {})
-    assert (found(view), found(live)) == ({"a", "b"}, {"a", "c"})
+    assert (ids_in(view), ids_in(live)) == ({"a", "b"}, {"a", "c"})
 
 
 def test_the_newer_of_equal_scores_comes_first_across_snapshot_and_tail(tmp_path: Path) -> None:
@@ -254,6 +254,6 @@ def scores_by_id(live: Live) -> dict[str, tuple[float, float]]:
     """Return for each article its score in a search and the cosine of its head vector."""
     asked, rows = query("Gas flows again"), live.rows()
     hits = live.search(asked, len(rows), 0, NOW_MS, Scope())
-    found = dict(zip(found_ids(live, hits), hits.scores.tolist(), strict=True))
+    scores = dict(zip(found_ids(live, hits), hits.scores.tolist(), strict=True))
     cosines = zip(ids_at(live, rows), live.head_cosines(rows, asked).tolist(), strict=True)
-    return {id: (found[id], cosine) for id, cosine in cosines}
+    return {id: (scores[id], cosine) for id, cosine in cosines}

@@ -109,8 +109,8 @@ def apply_to_store(store: Store, operation: Put | Delete | Rule) -> None:
         store.write(writes(operation.articles), NOW_MS)
     elif isinstance(operation, Delete):
         store.delete(operation.ids, NOW_MS)
-    elif found := store.get(operation.id):
-        store.write(writes([replace(found, rules=operation.rules)]), NOW_MS)
+    elif stored_article := store.get(operation.id):
+        store.write(writes([replace(stored_article, rules=operation.rules)]), NOW_MS)
 
 
 CODES = {"codes.npy", "lists.npy", "codebooks.npy", "centroids.npy"}

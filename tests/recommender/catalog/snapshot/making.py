@@ -131,12 +131,12 @@ def vector_store(folder: Path, points: Half) -> Store:
 def assert_encoded(snapshot: Snapshot, by: Quantizers) -> None:
     """Check that every row has the code and the inverted list that these quantizers give its vector."""
     codes, lists = by.encode(dequantise_8bit(snapshot.mains.codes))
-    found = snapshot.compressed
-    assert found is not None
-    assert found.codes.tolist() == codes.tolist()
-    assert found.lists.tolist() == lists.tolist()
-    assert found.quantizers.centroids.tolist() == by.centroids.tolist()
-    assert found.quantizers.codebooks.tolist() == by.codebooks.tolist()
+    compressed = snapshot.compressed
+    assert compressed is not None
+    assert compressed.codes.tolist() == codes.tolist()
+    assert compressed.lists.tolist() == lists.tolist()
+    assert compressed.quantizers.centroids.tolist() == by.centroids.tolist()
+    assert compressed.quantizers.codebooks.tolist() == by.codebooks.tolist()
 
 
 def quantizers_of(snapshot: Snapshot) -> Quantizers:

@@ -39,8 +39,8 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Every field is read back, in whatever order the keys are."""
     (tmp_path / MANIFEST).write_text(MADE.to_json())
     assert Manifest.read(tmp_path) == MADE
-    turned = dict(reversed(json.loads(MADE.to_json()).items()))
-    (tmp_path / MANIFEST).write_text(json.dumps(turned))
+    reversed_values = dict(reversed(json.loads(MADE.to_json()).items()))
+    (tmp_path / MANIFEST).write_text(json.dumps(reversed_values))
     assert Manifest.read(tmp_path) == MADE
 
 

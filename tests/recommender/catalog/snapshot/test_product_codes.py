@@ -115,8 +115,8 @@ def test_only_a_large_enough_archive_has_codes(tmp_path: Path) -> None:
             assert snapshot.compressed is None
         else:
             assert_encoded(snapshot, train(snapshot.mains.codes, size))
-        found = snapshot.index.search(QUERY, 5, 0, NOW_MS, Scope())
-        assert_best(found, exact(snapshot.mains.codes, QUERY, 5, range(size)))
+        hits = snapshot.index.search(QUERY, 5, 0, NOW_MS, Scope())
+        assert_best(hits, exact(snapshot.mains.codes, QUERY, 5, range(size)))
     store.close()
 
 

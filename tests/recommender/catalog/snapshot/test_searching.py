@@ -64,8 +64,8 @@ def test_few_rows_are_searched_exactly(many: Path, matrix: ScalarCodes, scope: s
     alive: Mask = np.random.default_rng(1).random(MANY) >= LIVING[living]
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     for query in dequantise_8bit(unit_vectors(5, DIMENSION, seed=2, topics=TOPICS)):
-        found = snapshot.index.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
-        assert_best(found, exact(matrix, query, 20, inside))
+        hits = snapshot.index.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
+        assert_best(hits, exact(matrix, query, 20, inside))
 
 
 @pytest.mark.parametrize("living", LIVING)
@@ -87,11 +87,11 @@ def test_many_rows_are_searched_by_codes(
     inside = inside_of(snapshot, SCOPES[scope], PERIODS[period], alive)
     recalls = []
     for query in dequantise_8bit(unit_vectors(10, DIMENSION, seed=2, topics=TOPICS)):
-        found = snapshot.index.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
-        assert len(found.rows) == min(20, len(inside))
-        assert np.isin(found.rows, inside).all()
-        assert_best(found, exact(matrix, query, 20, found.rows))
-        recalls.append(recall(found.rows, exact(matrix, query, 20, inside).rows) if inside else 1.0)
+        hits = snapshot.index.search(query, 20, *PERIODS[period], SCOPES[scope], alive=alive_of(alive))
+        assert len(hits.rows) == min(20, len(inside))
+        assert np.isin(hits.rows, inside).all()
+        assert_best(hits, exact(matrix, query, 20, hits.rows))
+        recalls.append(recall(hits.rows, exact(matrix, query, 20, inside).rows) if inside else 1.0)
     assert np.mean(recalls) >= 0.98
 
 
