@@ -1,1 +1,1 @@
-"""Measurements that anyone can run again; results with their samples are kept in benchmarks/results."""
+"""Measurements that anyone can repeat; results with their samples are in benchmarks/results."""

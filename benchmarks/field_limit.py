@@ -26,7 +26,9 @@ from recommender.rpc.field_limit import check_fields
 REPEATS = 3
 """Processes that read each request; medians are reported."""
 MIB = 1 << 20
+"""Bytes of a MiB."""
 WORD = "harbour "
+"""Text that long requests repeat."""
 _EMPTY_ARTICLE = b"\x0a\x00"
 """Field 1 of UpsertArticlesRequest, of no bytes."""
 _EMPTY_PARAGRAPH = b"\x2a\x00"
@@ -98,7 +100,7 @@ def read(name: str, file: Path, is_counted: bool) -> Reading:
     kind, _ = REQUESTS[name]
     data = file.read_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before_kib, is_refused, begun = _peak_kib(), False, time.thread_time()
+    before_kib, is_refused, started = _peak_kib(), False, time.thread_time()
     try:
         if is_counted:
             check_fields(data, kind.DESCRIPTOR)
@@ -106,7 +108,7 @@ def read(name: str, file: Path, is_counted: bool) -> Reading:
         del message
     except InvalidInputError:
         is_refused = True
-    return Reading(len(data), time.thread_time() - begun, (_peak_kib() - before_kib) / 1024, is_refused)
+    return Reading(len(data), time.thread_time() - started, (_peak_kib() - before_kib) / 1024, is_refused)
 
 
 def _peak_kib() -> int:

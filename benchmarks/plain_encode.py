@@ -41,9 +41,9 @@ def beside_plain(texts: Sequence[str], ours: Encode, plain: Encode) -> dict[str,
         block = texts[start : start + BLOCK_TEXTS]
         made = {}
         for name in sorted(ways, reverse=number % 2 == 1):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             made[name] = ways[name](block)
-            seconds[name].append(time.perf_counter() - begun)
+            seconds[name].append(time.perf_counter() - started)
         cosines.append(_cosines(made["ours"], made["plain"]))
     per_second = {name: len(texts) / sum(spent) for name, spent in seconds.items()}
     every = np.concatenate(cosines)

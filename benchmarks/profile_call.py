@@ -54,8 +54,11 @@ WARM_UP = 100
 _BLOCK = 25
 """Pages of one turn."""
 _MEASURED = ("in_process", "in_process_cpu", "watched", "whole", "empty")
+"""Timings of a call, by their names in results; "watched" is in process with wrappers."""
 _READ, _WRITE, _REST = "request: parse", "answer: serialise", "request: checks, and what is left of the service"
+"""Labels of stages that are no function of the product."""
 _SEARCHES = (*(f"search: of the last {articles:,}" for articles, _ in WINDOWS), "search: of any time")
+"""Labels of the searches of a page, in order."""
 
 STAGES = (
     Stage(recommend, "_find_page", ("page: find and read it",)),
@@ -90,7 +93,7 @@ STAGES = (
     Stage(Recommender, "fill_slots", ("answer: what is left of the recommender",)),
     Stage(services, "plan_to", ("answer: message",)),
 )
-
+"""Functions that are timed, with their labels in results."""
 
 Call = Callable[[bytes], bytes]
 Method = Callable[[related_pb.FillSlotsRequest], related_pb.FillSlotsResponse]

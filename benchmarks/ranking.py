@@ -63,19 +63,19 @@ def main(
 
 
 def _one(live: Live, ranker: Ranker, row: int) -> tuple[float, float, float, float] | None:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     page = stored_page(live, row)
     read = time.perf_counter()
-    found = retrieve(live, page, Scope(), page.published_at_ms, excluded={row: "page_itself"})
+    candidates = retrieve(live, page, Scope(), page.published_at_ms, excluded={row: "page_itself"})
     retrieved = time.perf_counter()
-    if len(found.rows) < CANDIDATES:
+    if len(candidates.rows) < CANDIDATES:
         return None
-    first = Candidates(found.rows[:CANDIDATES], found.cosines[:CANDIDATES], {})
+    first = Candidates(candidates.rows[:CANDIDATES], candidates.cosines[:CANDIDATES], {})
     start, start_cpu = time.perf_counter(), time.thread_time()
     half_life_days = default_half_life_days(live, page.published_at_ms)
     ranker.score(ranker.gather(live, page, first, page.published_at_ms), half_life_days).order()
     took_cpu, took = time.thread_time() - start_cpu, time.perf_counter() - start
-    return read - begun, retrieved - read, took, took_cpu
+    return read - started, retrieved - read, took, took_cpu
 
 
 if __name__ == "__main__":

@@ -100,5 +100,5 @@ def _lists_recall(data: _Data, truth: npt.NDArray[np.int64]) -> dict[str, float]
 
 
 def _recall(index: Any, data: _Data, truth: npt.NDArray[np.int64], params: Any) -> float:
-    found = index.search(data.queries, K, params=params)[1]
-    return float(np.mean([len(np.intersect1d(*pair)) / K for pair in zip(found, truth, strict=True)]))
+    rows = index.search(data.queries, K, params=params)[1]
+    return float(np.mean([len(np.intersect1d(*pair)) / K for pair in zip(rows, truth, strict=True)]))

@@ -31,19 +31,23 @@ _SESSION = {
     "hnsw.ef_search": str(EF_SEARCH),
     "plan_cache_mode": "force_custom_plan",
 }
+"""Settings of the session that differ from the defaults."""
 _TABLE = """CREATE TABLE archive (id text PRIMARY KEY, published_at_ms int8, language text, site text, section text,
 embedding halfvec({d}))"""
+"""Statement that makes the table."""
 _INDEXES = (
     "CREATE INDEX ON archive USING hnsw (embedding halfvec_ip_ops) WITH (m = 16, ef_construction = 128)",
     "CREATE INDEX ON archive (published_at_ms)",
     "CREATE INDEX ON archive (site, section, published_at_ms)",
     "VACUUM ANALYZE archive",
 )
+"""Statements after the rows are copied."""
 _RELATED = """WITH nearest AS MATERIALIZED (
   SELECT id, published_at_ms, embedding <#> (SELECT embedding FROM archive WHERE id = %(id)s) AS distance
   FROM archive WHERE published_at_ms <= %(as_of_ms)s AND id <> %(id)s {labels} ORDER BY distance LIMIT {candidates})
 SELECT id FROM nearest
 ORDER BY distance - {weight} * power(0.5, (%(as_of_ms)s - published_at_ms) / {half_life_ms}) LIMIT %(k)s"""
+"""Statement that answers a question."""
 
 
 class Peer:

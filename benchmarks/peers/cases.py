@@ -64,12 +64,12 @@ def _scores(corpus: Corpus, start: int) -> npt.NDArray[np.float32]:
     return scores
 
 
-def recalls(case: Case, index: int, found: Rows, corpus: Corpus, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+def recalls(case: Case, index: int, answer: Rows, corpus: Corpus, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
     """Return recall at DEPTHS of one answer. A row that does not pass, or the repetition of one, does not count."""
     shares = []
     for depth, threshold in zip(DEPTHS, case.thresholds[index], strict=True):
         wanted = min(depth, int(case.passing[index]))
-        rows = np.unique(found[:depth])
+        rows = np.unique(answer[:depth])
         scores = corpus.vectors[rows[mask[rows]]].astype(np.float32) @ corpus.queries[index]
         shares.append(min(1.0, float(np.count_nonzero(scores >= threshold - TIE)) / wanted) if wanted else 1.0)
     return tuple(shares)

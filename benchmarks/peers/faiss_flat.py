@@ -39,8 +39,8 @@ class Peer:
 
     def search(self, query: Vector, k: int, wanted: Filter) -> Rows:
         """Scan all rows; a selector says which pass."""
-        found = self._index.search(query[None], k, params=self._params(wanted))[1][0]
-        rows: Rows = found[found >= 0]
+        nearest = self._index.search(query[None], k, params=self._params(wanted))[1][0]
+        rows: Rows = nearest[nearest >= 0]
         return rows
 
     def _params(self, wanted: Filter) -> faiss.SearchParameters | None:

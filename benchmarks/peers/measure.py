@@ -128,8 +128,8 @@ def _search_of(peer: Peer, corpus: Corpus, case: Case) -> Callable[[int], Rows]:
     vectors = corpus.vectors.view(np.ndarray)
 
     def by_row(index: int) -> Rows:
-        found = peer.search(vectors[rows[index]].astype(np.float32), K + 1, case.filters[index])
-        others: Rows = found[found != rows[index]][:K]
+        nearest = peer.search(vectors[rows[index]].astype(np.float32), K + 1, case.filters[index])
+        others: Rows = nearest[nearest != rows[index]][:K]
         return others
 
     return by_row

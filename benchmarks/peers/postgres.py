@@ -26,8 +26,10 @@ _SESSION = {
     "hnsw.max_scan_tuples": "200000",
     "plan_cache_mode": "force_custom_plan",
 }
+"""Settings of the session that differ from the defaults."""
 _TABLE = """CREATE TABLE articles (id int8 PRIMARY KEY, published_at_ms int8, section int4, site int4,
 embedding halfvec({d}))"""
+"""Statement that makes the table."""
 _INDEXES = (
     "CREATE INDEX ON articles USING hnsw (embedding halfvec_ip_ops) WITH (m = {m}, ef_construction = {ef})",
     "CREATE INDEX ON articles (published_at_ms)",
@@ -35,6 +37,7 @@ _INDEXES = (
     "CREATE INDEX ON articles (site)",
     "VACUUM ANALYZE articles",
 )
+"""Statements after the rows are copied."""
 
 
 class Peer:

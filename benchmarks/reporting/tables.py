@@ -28,7 +28,10 @@ HEADLINE_ROWS = 1_000_000
 MISSING = "-"
 """What stands in a cell without a figure."""
 
-_FILL, _AGAIN = "fill_slots by id", "fill_slots by id, again"
+_FILL = "fill_slots by id"
+"""Call of a page that was not asked for before; see benchmarks.service.calls."""
+_AGAIN = "fill_slots by id, again"
+"""Call of a page that is asked for again."""
 
 
 def with_block(text: str, block: str) -> str:
@@ -48,14 +51,14 @@ def headline(results: Mapping[str, Result]) -> str:
     core = results.get(f"core-{HEADLINE_ROWS}")
     measured = sweeps(core) if core else {}
     ours, flat = (measured.get(name, {}).get(UNFILTERED) for name in (OURS, FLAT))
-    found = f"{duration(ours.chosen.p50_us)}, recall@100 {share(ours.chosen.recall_100)}" if ours else MISSING
+    search = f"{duration(ours.chosen.p50_us)}, recall@100 {share(ours.chosen.recall_100)}" if ours else MISSING
     exact = f"FAISS flat (exact): {duration(flat.chosen.p50_us) if flat else MISSING}"
     pages = [(count(size), results.get(f"service-{size}")) for size in SERVICE_ARTICLES]
     again = ", ".join(f"{size}: {_figure(result, f'{_AGAIN}/1', 'p50_us', duration)}" for size, result in pages)
     first = ", ".join(f"{size}: {_figure(result, f'{_FILL}/1', 'p50_us', duration)}" for size, result in pages)
     rows = [
         ("a page filled by id over gRPC, median, by articles in the archive", first, f"asked again: {again}"),
-        (f"search of the 100 nearest of {count(HEADLINE_ROWS)} vectors, median, one thread", found, exact),
+        (f"search of the 100 nearest of {count(HEADLINE_ROWS)} vectors, median, one thread", search, exact),
         ("nDCG@10 on editors' own links", _ndcg(results, OURS), f"TF-IDF: {_ndcg(results, 'lexical')}"),
     ]
     return _table(("what", "figure", "beside it"), rows)
@@ -91,6 +94,7 @@ _CORE = (
     *("articles", "vectors", "p50", "p95", "recall@10", "recall@100", "FAISS flat p50", "ours / flat"),
     *("slowest filter p50", "least filtered recall@100", "run"),
 )
+"""Head of the table of core."""
 
 
 def _core(rows: int, result: Result | None) -> list[str]:
@@ -144,6 +148,7 @@ _SERVICE = (
     *("16 clients, calls/s", "share of the empty call's", "of pages asked again"),
     *("draft / encoding it", "16 drafts / one at a time", "run"),
 )
+"""Head of the table of the service."""
 
 
 def _service(articles: int, result: Result | None) -> list[str]:

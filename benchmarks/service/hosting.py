@@ -30,6 +30,7 @@ _KINDS = {"recommender.processes.worker": "worker", "encoder": "encoder"}
 _MEMORY = {"Rss": "rss_mib", "Pss": "pss_mib", "Pss_Anon": "anonymous_mib", "Pss_File": "file_mib"}
 """Figures of memory by their names in /proc/PID/smaps_rollup."""
 _KIB_IN_MIB = 1024
+"""KiB of a MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,11 +74,11 @@ def test_related_articles_are_on_the_topic_and_pass_the_filters(peer: AnswerPeer
 def test_answers_are_measured_on_the_same_pages(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The result has our own with samples of every page; other peers are measured or say what is missing."""
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
-    kept = read(compare_answers(bench, None, pages=30, seed=1, scratch=tmp_path)).values
-    assert (kept["pages"], kept["articles"]) == (30, 80)
-    assert len(kept["answers"]) == len(PEERS)
-    own = kept["answers"]["related-news"]["cases"]["own site and language"]
+    values = read(compare_answers(bench, None, pages=30, seed=1, scratch=tmp_path)).values
+    assert (values["pages"], values["articles"]) == (30, 80)
+    assert len(values["answers"]) == len(PEERS)
+    own = values["answers"]["related-news"]["cases"]["own site and language"]
     assert len(own["samples_us"]) == 30
     assert own["found"] > 0
-    assert all("cases" in values or "not installed" in values["skipped"] for values in kept["answers"].values())
-    assert OWN not in kept["answers"]
+    assert all("cases" in one or "not installed" in one["skipped"] for one in values["answers"].values())
+    assert OWN not in values["answers"]

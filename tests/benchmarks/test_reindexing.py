@@ -51,7 +51,7 @@ def here(step: reindexing.Step, plan: Plan) -> Values:
 
 def allocate(plan: Plan) -> Values:
     """Allocate memory for a moment."""
-    return {"held": int(np.ones(ALLOCATED_BYTES, np.uint8)[plan.articles])}
+    return {"sum": int(np.ones(ALLOCATED_BYTES, np.uint8)[plan.articles])}
 
 
 def test_articles_are_distinct_and_depend_on_seed_number_and_version_only(plan: Plan) -> None:

@@ -163,7 +163,7 @@ def test_the_command_writes_tables_and_plots_and_then_the_same_bytes(command: li
 def test_without_matplotlib_the_tables_are_written(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command names the package that is missing and writes no plot."""
+    """The command names the package that is missing, writes both documents and no plot."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
     monkeypatch.delitem(sys.modules, "benchmarks.reporting.plots", raising=False)
@@ -172,6 +172,7 @@ def test_without_matplotlib_the_tables_are_written(
     assert "no plots: matplotlib" in done.output
     assert not (tmp_path / "plots").exists()
     assert "core-100000" in (tmp_path / "tables.md").read_text("utf-8")
+    assert "-->\n| what |" in (tmp_path / "README.md").read_text("utf-8")
 
 
 def test_one_result_is_printed(results: Path) -> None:

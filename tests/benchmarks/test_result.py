@@ -36,13 +36,13 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Samples come back as arrays with the same values at the same places; all else is equal."""
     path = tmp_path / "x.json"
     write(path, values())
-    found = read(path).values
-    cases = found["cases"]
+    read_values = read(path).values
+    cases = read_values["cases"]
     assert cases["a"]["samples_us"].dtype == np.float64
     assert cases["a"]["samples_us"].tolist() == samples(100)
     assert [one["samples_us"].tolist() for one in cases["b"]] == [[7.25], []]
     rest = {name: value for name, value in values().items() if name != "cases"}
-    assert {name: value for name, value in found.items() if name != "cases"} == rest
+    assert {name: value for name, value in read_values.items() if name != "cases"} == rest
 
 
 def test_the_json_file_counts_samples_and_holds_none(tmp_path: Path) -> None:
@@ -82,21 +82,22 @@ def test_another_file_is_no_result(tmp_path: Path, text: str) -> None:
 
 def test_the_newest_result_of_each_series_counts(tmp_path: Path) -> None:
     """The time of measuring decides, whatever the order of the files."""
-    for name, at in (("a", "20260102T000000Z"), ("a", "20260101T000000Z"), ("b", "20250101T000000Z")):
-        keep_in(tmp_path, name, {}, at=at)
+    write(tmp_path / "1.json", values("20260102T000000Z"))
+    write(tmp_path / "2.json", values("20260101T000000Z"))
+    keep_in(tmp_path, "y", {}, at="20250101T000000Z")
     assert {series: result.at for series, result in newest(tmp_path).items()} == {
-        "a": "20260102T000000Z",
-        "b": "20250101T000000Z",
+        "x": "20260102T000000Z",
+        "y": "20250101T000000Z",
     }
 
 
 def test_every_run_that_is_kept_gets_its_line_in_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line has the run's ratios, medians and recalls; what is kept elsewhere has a history elsewhere."""
+    """A line has the run's ratios, medians and recalls but no settings; the history is beside the folder of results."""
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     core = core_values(1_000, 100, 400, recall=0.99)
-    core["peers"]["related_news"]["settings"] = {"threads": 1}
-    for name, kept in (("core-1000", core), ("service-150", service_values(150, 500, 250))):
-        machine.keep(name, kept, seed=1)
+    core["answers"] = {"one": {"settings": {"threads": 1}, "build_s": 1.5, "version": "2"}}
+    for name, some in (("core-1000", core), ("service-150", service_values(150, 500, 250))):
+        machine.keep(name, some, seed=1)
     searches, service = read_history(tmp_path / "history.jsonl")
     assert (searches.benchmark, service.benchmark) == ("core-1000", "service-150")
     assert searches.commit == machine.describe()["commit"]
@@ -104,6 +105,7 @@ def test_every_run_that_is_kept_gets_its_line_in_the_history(tmp_path: Path, mon
     point = searches.figures["searches"]["related-news"]["all"]
     assert point["p50_us"] == pytest.approx(100, rel=0.05)
     assert (point["recall@10"], point["recall@100"]) == (0.995, 0.99)
+    assert searches.figures["answers"] == {"one": {"build_s": 1.5}}
     assert service.ratios["fill_slots by id/1"] == 2.0
     assert service.figures["cases"]["fill_slots by id/1"] == {
         "count": 400,

@@ -53,7 +53,7 @@ def test_a_run_measures_every_call_of_a_service(data_dir: Path) -> None:
     for case in cases.values():
         samples = case["samples_us"]
         assert len(samples) == case["count"] >= 2
-        assert case["p50_us"] == pytest.approx(np.median(samples), rel=1e-3, abs=0.06)  # kept to a tenth
+        assert case["p50_us"] == pytest.approx(np.median(samples), rel=1e-3, abs=0.06)  # rounded to a tenth
     assert cases[f"{FILL}/1"]["p50_us"] > cases["empty/1"]["p50_us"]
     assert values["ratios"][f"{FILL}/1"] == pytest.approx(
         cases[f"{FILL}/1"]["p50_us"] / cases["empty/1"]["p50_us"], abs=1e-3
@@ -129,13 +129,13 @@ def test_figures_are_of_all_samples_and_few_are_kept() -> None:
     """Percentiles do not depend on thinning, which is even; calls a second are over all blocks."""
     random = np.random.default_rng(1)
     blocks = [Block(random.random(SAMPLES_MAX).tolist(), 2.0, 0.5, 1.0) for _ in range(3)]
-    found = figures(blocks)
+    values = figures(blocks)
     every = np.concatenate([block.samples for block in blocks])
-    assert (found["count"], found["seconds"], found["per_second"]) == (15_000, 6.0, 2_500.0)
-    assert found["p99_us"] == pytest.approx(np.percentile(every, 99) * 1e6, rel=1e-4)
-    assert len(found["p50_us_by_round"]) == 3
-    assert (found["asking_busy"], found["serving_busy"]) == (0.25, 0.5)
-    assert len(found["samples_us"]) == SAMPLES_MAX
+    assert (values["count"], values["seconds"], values["per_second"]) == (15_000, 6.0, 2_500.0)
+    assert values["p99_us"] == pytest.approx(np.percentile(every, 99) * 1e6, rel=1e-4)
+    assert len(values["p50_us_by_round"]) == 3
+    assert (values["asking_busy"], values["serving_busy"]) == (0.25, 0.5)
+    assert len(values["samples_us"]) == SAMPLES_MAX
     assert thinned(np.arange(10.0), 4).tolist() == [0, 2, 5, 7]
     assert thinned(np.arange(3.0), 4).tolist() == [0, 1, 2]
 
