@@ -247,8 +247,10 @@ FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 """Names of FEATURES, in their order."""
 FEATURE_PARTS = tuple(feature.part for feature in FEATURES)
 """Score parts of FEATURES, in their order."""
-PARTS = tuple(feature.name for feature in FEATURES if feature.weight is not None)
-"""Score parts of the default formula: the features that it weighs."""
+WEIGHED = tuple(feature for feature in FEATURES if feature.weight is not None)
+"""The features that the default formula weighs."""
+PARTS = tuple(feature.name for feature in WEIGHED)
+"""Score parts of the default formula."""
 _FIRST_OF_PART = {feature.part: feature.name for feature in reversed(FEATURES)}
 
 

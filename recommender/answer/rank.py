@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recommender.answer.features import FEATURES, Comparison, Detail, Features, Floats, read_features
+from recommender.answer.features import WEIGHED, Comparison, Detail, Features, Floats, read_features
 from recommender.answer.page import Page
 from recommender.answer.retrieve import Candidates
 from recommender.catalog.live import Live
@@ -18,7 +18,7 @@ from recommender.catalog.text.overlap import TermTable
 FRESHNESS_ARTICLES = 60
 """The half-life of freshness is the time in which the archive publishes this many articles: a day on a daily newspaper
 with 66 articles a day, four months on a slow blog with one every second day."""
-DEFAULT_WEIGHTS: Mapping[str, float] = {f.name: f.weight for f in FEATURES if f.weight is not None}
+DEFAULT_WEIGHTS: Mapping[str, float] = {f.name: f.weight for f in WEIGHED if f.weight is not None}
 """Weights of the default formula by feature; their features are its score parts."""
 
 
@@ -73,8 +73,7 @@ class DefaultFormula:
         return {
             feature.name: self.weights[feature.name]
             * (feature.term(features, half_life_days) if feature.term else features[feature.name])
-            for feature in FEATURES
-            if feature.weight is not None
+            for feature in WEIGHED
         }
 
     def weigh(self, features: Features, half_life_days: float) -> Weighed:
