@@ -1,4 +1,4 @@
-"""One indexing run at a time in a data folder, whatever becomes of the process that holds it."""
+"""Locks: one indexing run at a time in a data folder, however the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def holder(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-def test_a_second_run_is_refused_and_told_who_writes(tmp_path: Path) -> None:
-    """While another process holds the folder, a run is refused at once with that process's id and what to do."""
+def test_a_second_run_is_refused_and_the_first_is_named(tmp_path: Path) -> None:
+    """While another process holds the folder, a run is refused at once; the error names that process and the fix."""
     with holder(tmp_path) as process, pytest.raises(AlreadyRunningError) as caught, exclusive_run(tmp_path):
         pytest.fail("it got the lock")
     assert str(caught.value) == (
@@ -53,15 +53,15 @@ def test_a_second_run_is_refused_and_told_who_writes(tmp_path: Path) -> None:
 
 
 def test_a_second_run_in_the_same_process_is_refused_too(tmp_path: Path) -> None:
-    """Two threads or two calls of one program do not share the lock; after the refusal the first one still has it."""
+    """Two threads or calls of one process do not share the lock; the first one still holds it after the refusal."""
     with exclusive_run(tmp_path):
         for _ in range(2):
             with pytest.raises(AlreadyRunningError, match=rf"\(process {os.getpid()}\)"), exclusive_run(tmp_path):
                 pytest.fail("it got the lock")
 
 
-def test_a_holder_that_has_not_said_its_process_is_unknown(tmp_path: Path) -> None:
-    """Between taking the lock and writing its id there is a moment; the refusal is as clear without the id."""
+def test_a_holder_that_has_not_written_its_id_is_unknown(tmp_path: Path) -> None:
+    """A process takes the lock a moment before it writes its id; the refusal then names an unknown process."""
     with (tmp_path / INDEX_LOCK).open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(AlreadyRunningError, match=r"\(process unknown\) is writing here"), exclusive_run(tmp_path):
@@ -71,7 +71,7 @@ def test_a_holder_that_has_not_said_its_process_is_unknown(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "normal end"])
 def test_the_lock_is_free_however_its_holder_ends(tmp_path: Path, number: signal.Signals | None) -> None:
-    """Nothing has to be cleaned up by hand: the system lets go of the lock, the file that stays does not matter."""
+    """The system releases the lock of a process that ends; the file that remains needs no cleaning up."""
     with holder(tmp_path) as process:
         if number is None:
             process.communicate()
@@ -84,7 +84,7 @@ def test_the_lock_is_free_however_its_holder_ends(tmp_path: Path, number: signal
 
 
 def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
-    """A run that fails does not keep the next one of the same process out."""
+    """A run that fails does not exclude the next one of the same process."""
     with pytest.raises(ZeroDivisionError), exclusive_run(tmp_path):
         raise ZeroDivisionError
     with exclusive_run(tmp_path):
@@ -92,8 +92,8 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_folders_do_not_lock_each_other_and_are_made(tmp_path: Path) -> None:
-    """Each data folder has a lock of its own; a folder that is not there yet is made, with its parents."""
+def test_each_folder_has_its_own_lock_and_is_created(tmp_path: Path) -> None:
+    """Each data folder has its own lock; a missing folder is created with its parents."""
     with holder(tmp_path / "one"), exclusive_run(tmp_path / "two" / "nested"):
         assert (tmp_path / "two" / "nested" / INDEX_LOCK).exists()
 
@@ -104,7 +104,7 @@ def test_folders_do_not_lock_each_other_and_are_made(tmp_path: Path) -> None:
     ids=["a file", "inside a file", "the lock is a folder"],
 )
 def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path, below: str, problem: str) -> None:
-    """The folder, the system's reason and the remedy are in the message."""
+    """The message names the folder, the system's reason and the fix."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / INDEX_LOCK).mkdir(parents=True)
     data_dir = tmp_path / below
