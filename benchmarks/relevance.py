@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.machine import keep
 from indexer.cli import evaluation, evaluation_view
+from indexer.evaluation.report import evaluation_json
 from recommender.config import Settings
 
 
@@ -26,8 +27,8 @@ def main(
     with evaluation.bench(Settings(data_dir=data_dir), None, None, err) as bench:
         report = evaluation.evaluate(bench, links, near_duplicates, None, True, err)
         articles = bench.live.count
-    Console().print(evaluation_view.report_view(report))
-    print(keep("relevance", {"articles": articles, **report}))
+    Console().print(evaluation_view.evaluation_view(report))
+    print(keep("relevance", {"articles": articles, **evaluation_json(report)}))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from benchmarks.result import SAMPLES, rounded_us
 from indexer.evaluation.evaluate import Ranking, compare_on
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF
+from indexer.evaluation.report import system_json
 from indexer.evaluation.workbench import Bench
 from recommender.catalog.articles import Article
 from recommender.catalog.live import Live
@@ -89,13 +90,13 @@ def _measure(
                 "own site and language": _time(peer, [replace(question, section="") for question in questions]),
                 "and section": _time(peer, questions),
             }
-        relevance = compare_on({peer.name: _ranking(peer)}, gold.pages)[peer.name] if gold else None
+        systems = compare_on({peer.name: _ranking(peer)}, gold.pages) if gold else {}
         return {
             "version": peer.version,
             "limits": peer.limits,
             "settings": peer.settings(),
             "build_s": round(built_s, 3),
-            "relevance": relevance,
+            "relevance": system_json(systems[peer.name]) if systems else None,
             "cases": cases,
         }
     finally:

@@ -218,13 +218,14 @@ def evaluate(
 ) -> None:
     """Measure relevance on editors' own links, beside cosine, TF-IDF and most recent in section."""
     from indexer.cli import evaluation, evaluation_view
+    from indexer.evaluation.report import evaluation_json
 
     with _plain_errors(), evaluation.bench(_settings(context), articles, cache, err) as bench:
         report = evaluation.evaluate(bench, links, near_duplicates, ranker, cross_fit, err)
         if as_json:
-            _print_json(report)
+            _print_json(evaluation_json(report))
         else:
-            _print_table(evaluation_view.report_view(report))
+            _print_table(evaluation_view.evaluation_view(report))
 
 
 @app.command()
@@ -238,13 +239,14 @@ def fit(
 ) -> None:
     """Fit a ranker on editors' own links, and compare it with the default on later pages than it was fitted on."""
     from indexer.cli import evaluation, evaluation_view
+    from indexer.evaluation.report import fit_json
 
     with _plain_errors(), evaluation.bench(_settings(context), articles, cache, err) as bench:
         report = evaluation.fit(bench, links, to, err)
         if as_json:
-            _print_json(report)
+            _print_json(fit_json(report))
         else:
-            _print_table(evaluation_view.report_view(report))
+            _print_table(evaluation_view.fit_view(report))
             out.print(f"written to {escape(str(to))}", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `fit`: index, links, measurement, progress; what they print is made elsewhere."""
+"""The work of the commands `evaluate` and `fit`: index, links, measurement, progress."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from indexer.cli import render
 from indexer.cli.progress import job_progress, stage_progress
-from indexer.evaluation import near_duplicates as near
-from indexer.evaluation.evaluate import compare_on, measure, through
-from indexer.evaluation.fitting import PAGES_LEAST, PAGES_MOST, gather_examples, history_of, train
+from indexer.evaluation import near_duplicates
+from indexer.evaluation.evaluate import compare_on, measure, ranking_of
+from indexer.evaluation.fitting import PAGES_MAX, PAGES_MIN, gather_examples, history_of, train
+from indexer.evaluation.report import EvaluationReport, FitReport, FittedOn, systems_json
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from recommender.answer.features import Detail
-from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
+from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender
 from recommender.catalog.vectors.index import limit_threads
@@ -31,12 +31,12 @@ from recommender.errors import InvalidInputError, StorageError
 from recommender.serving.ranker_file import read_ranker, write_ranker
 
 FITTED_SHARE = 0.7
-"""A fit is compared with the default on the last 30 % of the pages; then all are fitted on."""
+"""Compare a fit on this share of the pages, the earliest, with the default on the others; then fit on all."""
 
 
 @contextmanager
 def bench(settings: Settings, articles: Path | None, cache: Path | None, err: Console) -> Iterator[Bench]:
-    """Open the index to work on, showing the progress of what has to be indexed first."""
+    """Open the index to work on; show the progress of what has to be indexed first."""
     begun = time.perf_counter()
     limit_threads(settings.server.faiss_threads)
     model, data_dir = settings.model, settings.data_dir
@@ -58,24 +58,22 @@ def evaluate(
     ranker: Path | None,
     cross_fit: bool,
     err: Console,
-) -> dict[str, Any]:
-    """Return the report that `evaluate --json` prints. Raises InvalidInputError if there is nothing to measure."""
+) -> EvaluationReport:
+    """Measure relevance, near copies, or both. Raises InvalidInputError if neither is asked for."""
     if links is None and pairs is None:
         raise InvalidInputError("--links", "is missing", fix="give a file or `harvested`; or --near-duplicates FILE")
-    report: dict[str, Any] = {}
+    relevance = None
     if links is not None:
         gold = read_gold(opened, links)
         fitted = read_ranker(ranker, opened.store.encoder) if ranker else None
         with stage_progress(err) as progress:
-            report = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, progress=progress)
-    if pairs is not None:
-        report["near_copies"] = near.measure(opened.live, pairs)
-    report["seconds"] = {**opened.seconds, **report.get("seconds", {})}
-    return report
+            relevance = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, progress=progress)
+    near_copies = near_duplicates.measure(opened.live, pairs) if pairs is not None else None
+    return EvaluationReport(relevance, near_copies, opened.seconds)
 
 
-def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
-    """Fit, compare on later pages, fit on all, write the file. Returns the comparison as the file holds it.
+def fit(opened: Bench, links: str, to: Path, err: Console) -> FitReport:
+    """Fit, compare on later pages, fit on all, write the file. Returns the comparison, which the file states, too.
 
     Raises InvalidInputError if `to` is a folder or there are too few pages, StorageError if it cannot be written,
     before anything is fitted: that takes minutes.
@@ -83,10 +81,10 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
     with _writing(to) as temporary:
         temporary.touch()
     gold = read_gold(opened, links)
-    pages = gold.pages[-PAGES_MOST:]
-    least = math.ceil(PAGES_LEAST / FITTED_SHARE)
-    if len(pages) < least:
-        raise InvalidInputError("links", f"{len(pages)} pages with usable links", fix=f"fit on at least {least}")
+    pages = gold.pages[-PAGES_MAX:]
+    pages_min = math.ceil(PAGES_MIN / FITTED_SHARE)
+    if len(pages) < pages_min:
+        raise InvalidInputError("links", f"{len(pages)} pages with usable links", fix=f"fit on at least {pages_min}")
     encoder = opened.store.encoder
     with stage_progress(err) as progress:
         progress.begin("evidence", len(pages))
@@ -104,32 +102,21 @@ def fit(opened: Bench, links: str, to: Path, err: Console) -> dict[str, Any]:
             "fitted": Ranker(FittedFormula(early), Detail(history_of(pages))),
             "fitted-content": Ranker(FittedFormula(early_content)),
         }
-        rankings = {name: through(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
+        rankings = {name: ranking_of(Recommender(opened.live, ranker)) for name, ranker in rankers.items()}
         systems = compare_on(rankings, pages[cut:], progress)
     whole = replace(whole, links=[[link.source_id, link.target_id, link.at_ms] for link in history_of(pages).links])
-    report = {
-        "sources": len(pages) - cut,
-        "passed_over": gold.passed_over,
-        "fitted_on": {"pages": len(pages), "until_ms": pages[-1].published_at_ms, "links": links},
-        "with_trees": bool(whole.trees),
-        "systems": systems,
-        "seconds": opened.seconds,
-    }
-    _write(to, whole, report)
+    fitted_on = FittedOn(len(pages), pages[-1].published_at_ms, links)
+    report = FitReport(len(pages) - cut, gold.skipped, fitted_on, bool(whole.trees), systems, opened.seconds)
+    evaluation = {"pages": report.pages, **systems_json(systems)}
+    with _writing(to) as temporary:
+        write_ranker(temporary, replace(whole, fitted_on=asdict(fitted_on), evaluation=evaluation))
+        temporary.replace(to)
     return report
-
-
-def _write(path: Path, whole: FittedParameters, report: dict[str, Any]) -> None:
-    evaluation = {"pages": report["sources"], **report["systems"]}
-    parameters = replace(whole, fitted_on=report["fitted_on"], evaluation=evaluation)
-    with _writing(path) as temporary:
-        write_ranker(temporary, parameters)
-        temporary.replace(path)
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    """Yield where to write a file beside its place, to be renamed then; nothing is left there. Raises StorageError."""
+    """Yield a temporary file beside `path`, to be renamed to it; removed in the end. Raises StorageError."""
     if path.is_dir():
         raise InvalidInputError("--to", f"{path} is a folder", fix="name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,6 +1,6 @@
 """Relevance on editors' links: every system ranks, for each page, what was public at the page's own time.
 
-"related-news" goes through the service's own code path, `Recommender.list_related` as of that time, suppression
+"related-news" uses the service's own code path, `Recommender.list_related` as of that time, suppression
 included. Candidates are of every language and site, since editors' links cross both.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from indexer.evaluation import baselines, placement
 from indexer.evaluation.fitting import (
-    PAGES_MOST,
+    PAGES_MAX,
+    PARTS,
     Example,
     cross_fit,
     gather_examples,
@@ -26,6 +27,7 @@ from indexer.evaluation.fitting import (
 )
 from indexer.evaluation.links import Gold, GoldPage
 from indexer.evaluation.metrics import CUTOFF, page_metrics, summarise
+from indexer.evaluation.report import CalibrationBin, CandidateReport, RelevanceReport, SystemMetrics
 from recommender.answer.features import Detail
 from recommender.answer.fitted_ranker import FittedFormula, FittedParameters
 from recommender.answer.rank import Ranker
@@ -35,8 +37,10 @@ from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.store.store import Store
 
 CALIBRATION_BINS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+"""Edges of the scores' bins, ascending."""
 
 Ranking = Callable[[GoldPage], list[str]]
+"""Returns ids for a page, best first."""
 
 
 def measure(
@@ -47,20 +51,20 @@ def measure(
     fit: FittedParameters | None = None,
     cross_fitted: bool = False,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Return the report that `related-news evaluate --json` prints, but for the time that indexing took.
+) -> RelevanceReport:
+    """Measure every system on the pages of `gold`.
 
     fit: also rank by this fitted ranker, on the pages after those that it was fitted on. cross_fitted: also by rankers
-    fitted on four fifths of the pages, each ranking the fifth that it has not seen: "fitted", and "fitted-content"
-    without the features of other pages' links. These are what editors had linked to a day before the page.
+    fitted on four fifths of the pages, each ranking the fifth that it was not fitted on: "fitted", and "fitted-content"
+    without the features of other pages' links. Those features know what editors had linked to a day before the page.
     """
     clock = _Clock()
     pages = gold.pages
     recommender = Recommender(live)
     with clock.time("candidates"):
         candidates = _candidates(recommender, pages, progress)
-    systems: dict[str, Any] = {}
-    rankings: dict[str, Ranking] = {"related-news": through(recommender)}
+    systems: dict[str, SystemMetrics] = {}
+    rankings: dict[str, Ranking] = {"related-news": ranking_of(recommender)}
     with clock.time("lexical index"):
         rankings |= {
             "cosine": baselines.cosine(live),
@@ -76,23 +80,25 @@ def measure(
         elif cross_fitted:
             systems |= _cross_fitted(live, store.encoder, pages, progress)
     with clock.time("placement"):
-        placed = placement.measure(live, pages)
+        placement_report = placement.measure(live, pages)
     with clock.time("plans"):
         empty_share = _empty_share(recommender, pages, progress)
-    return {
-        "sources": len(pages),
-        "links": sum(len(page.relevant) for page in pages),
-        "passed_over": gold.passed_over,
-        "articles": live.count,
-        **candidates,
-        "systems": systems,
-        "placement": placed,
-        "empty_share": empty_share,
-        "seconds": clock.seconds,
-    }
+    return RelevanceReport(
+        pages=len(pages),
+        links=sum(len(page.relevant) for page in pages),
+        skipped=gold.skipped,
+        articles=live.count,
+        candidates=candidates,
+        systems=systems,
+        placement=placement_report,
+        empty_share=empty_share,
+        seconds=clock.seconds,
+    )
 
 
 class _Clock:
+    """Seconds by stage, rounded to milliseconds."""
+
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
@@ -105,22 +111,22 @@ class _Clock:
 
 def compare_on(
     rankings: Mapping[str, Ranking], pages: Sequence[GoldPage], progress: Progress = SILENT
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, SystemMetrics]:
     """Return each system's metrics over the same pages."""
-    return {name: summarise(_each(name, ranking, pages, progress)) for name, ranking in rankings.items()}
+    return {name: summarise(_page_metrics(name, ranking, pages, progress)) for name, ranking in rankings.items()}
 
 
-def through(recommender: Recommender) -> Ranking:
-    """Rank as the service's ListRelated does, suppression included."""
+def ranking_of(recommender: Recommender) -> Ranking:
+    """Return the ranking that a recommender makes, as the service's ListRelated does with suppression."""
 
-    def ranked(page: GoldPage) -> list[str]:
+    def rank(page: GoldPage) -> list[str]:
         answer = recommender.list_related(past_request(page), CUTOFF)
         return [link.article.id for link in answer.recommendations]
 
-    return ranked
+    return rank
 
 
-def _each(name: str, ranking: Ranking, pages: Sequence[GoldPage], progress: Progress) -> list[dict[str, float]]:
+def _page_metrics(name: str, ranking: Ranking, pages: Sequence[GoldPage], progress: Progress) -> list[dict[str, float]]:
     progress.begin(name, len(pages))
     metrics = []
     for page in pages:
@@ -129,48 +135,50 @@ def _each(name: str, ranking: Ranking, pages: Sequence[GoldPage], progress: Prog
     return metrics
 
 
-def _candidates(recommender: Recommender, pages: Sequence[GoldPage], progress: Progress) -> dict[str, Any]:
-    """Return the share of the editors' links among the candidates, their number, and how scores are calibrated."""
+def _candidates(recommender: Recommender, pages: Sequence[GoldPage], progress: Progress) -> CandidateReport:
+    """Measure how many candidates there are, how many of the links are among them, and how scores are calibrated."""
     progress.begin("candidates", len(pages))
-    found, sizes = 0, []
+    candidates_of_pages = []
     edges = np.array(CALIBRATION_BINS[1:-1])
-    held, linked_in = np.zeros(len(edges) + 1, np.int64), np.zeros(len(edges) + 1, np.int64)
+    candidates, linked = np.zeros(len(edges) + 1, np.int64), np.zeros(len(edges) + 1, np.int64)
     for page in pages:
         scored = recommender.score(past_request(page))
         rows = [recommender.live.find(article_id) for article_id in page.relevant]
-        linked = np.isin(scored.features.rows, [row for row in rows if row is not None])
-        found += int(linked.sum())
-        sizes.append(len(linked))
+        is_linked = np.isin(scored.features.rows, [row for row in rows if row is not None])
+        candidates_of_pages.append(len(is_linked))
         bins = np.searchsorted(edges, scored.scores, "right")
-        held += np.bincount(bins, minlength=len(held))
-        linked_in += np.bincount(bins[linked], minlength=len(held))
+        candidates += np.bincount(bins, minlength=len(candidates))
+        linked += np.bincount(bins[is_linked], minlength=len(linked))
         progress.advance()
     links = sum(len(page.relevant) for page in pages)
-    return {
-        "candidate_recall": found / links if links else 0.0,
-        "candidates": {"mean": float(np.mean(sizes)) if sizes else 0.0, "max": max(sizes, default=0)},
-        "calibration": [
-            {"from": low, "to": high, "candidates": int(count), "linked": float(linked / count) if count else 0.0}
-            for (low, high), count, linked in zip(pairwise(CALIBRATION_BINS), held, linked_in, strict=True)
-        ],
-    }
+    return CandidateReport(
+        recall=int(linked.sum()) / links if links else 0.0,
+        mean=float(np.mean(candidates_of_pages)) if candidates_of_pages else 0.0,
+        max=max(candidates_of_pages, default=0),
+        calibration=tuple(
+            CalibrationBin(low, high, int(count), float(hits / count) if count else 0.0)
+            for (low, high), count, hits in zip(pairwise(CALIBRATION_BINS), candidates, linked, strict=True)
+        ),
+    )
 
 
-def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], progress: Progress) -> dict[str, Any]:
+def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], progress: Progress) -> SystemMetrics:
+    """Return the metrics of a fitted ranker on the pages after those that it was fitted on."""
     until_ms = int(fit.fitted_on.get("until_ms", 0))
     later = [page for page in pages if page.published_at_ms > until_ms]
     ranker = Ranker(FittedFormula(fit), Detail(history_of(pages, fit)))
-    ranking = through(Recommender(live, ranker))
-    return {"pages_after_fitting": len(later), **summarise(_each("fitted", ranking, later, progress))}
+    ranking = ranking_of(Recommender(live, ranker))
+    metrics = summarise(_page_metrics("fitted", ranking, later, progress))
+    return replace(metrics, pages_after_fitting=len(later))
 
 
-def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], progress: Progress) -> dict[str, dict[str, Any]]:
-    pages = pages[-PAGES_MOST:]
+def _cross_fitted(live: Live, encoder: str, pages: Sequence[GoldPage], progress: Progress) -> dict[str, SystemMetrics]:
+    pages = pages[-PAGES_MAX:]
     progress.begin("evidence", len(pages))
     examples = gather_examples(live, pages, progress)
-    blind = [example.without_history() for example in examples]
-    ways = {"fitted": (examples, Detail(history_of(pages))), "fitted-content": (blind, Detail())}
-    return {name: _by_parts(name, live, encoder, pages, *way, progress) for name, way in ways.items()}
+    content_only = [example.without_history() for example in examples]
+    variants = {"fitted": (examples, Detail(history_of(pages))), "fitted-content": (content_only, Detail())}
+    return {name: _by_parts(name, live, encoder, pages, *variant, progress) for name, variant in variants.items()}
 
 
 def _by_parts(
@@ -181,14 +189,14 @@ def _by_parts(
     examples: Sequence[Example],
     detail: Detail,
     progress: Progress,
-) -> dict[str, Any]:
+) -> SystemMetrics:
     """Return the metrics of pages, each ranked by the fit on the parts that it is not in."""
-    progress.begin(f"fitting {name}", 5)
+    progress.begin(f"fitting {name}", PARTS)
     fits = cross_fit(examples, encoder, progress)
-    rankings = [through(Recommender(live, Ranker(FittedFormula(fit), detail))) for fit in fits]
+    rankings = [ranking_of(Recommender(live, Ranker(FittedFormula(fit), detail))) for fit in fits]
     by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
-    metrics = _each(name, lambda page: by_id[page.id](page), pages, progress)
-    return {"folds": len(fits), "with_trees": sum(bool(fit.trees) for fit in fits), **summarise(metrics)}
+    metrics = summarise(_page_metrics(name, lambda page: by_id[page.id](page), pages, progress))
+    return replace(metrics, folds=len(fits), folds_with_trees=sum(bool(fit.trees) for fit in fits))
 
 
 def _empty_share(recommender: Recommender, pages: Sequence[GoldPage], progress: Progress) -> float:

@@ -1,10 +1,10 @@
-"""Fitting a ranker on editors' links: gather features, train, choose by a later part of the same links, calibrate.
+"""Fit a ranker on editors' links: gather features, train, choose the model on later pages, calibrate.
 
-A linear model (logistic regression) always; gradient-boosted trees (LightGBM, logistic loss) on top of it if they rank
-the training pages' later fifths better, each from what is before it. Negatives are the other candidates of the same
-page: the most likely by the default formula and some drawn at random.
-Nothing of a page's own future is seen: its candidates are those public at its time, and of other pages' links only
-those known by then count as features.
+The model is a logistic regression. Gradient-boosted trees (LightGBM, logistic loss) are added if they rank the later
+fifths of the training pages better, each fifth ranked by a fit on the pages before it. Negatives are the other
+candidates of the same page: those that the default formula ranks highest, and some drawn at random.
+No page sees its future: its candidates are those public at its time, and its features use only the links of other
+pages that were known by then.
 """
 
 from __future__ import annotations
@@ -31,17 +31,22 @@ from recommender.catalog.snapshot.progress import SILENT, Progress
 from recommender.catalog.snapshot.scope import Scope
 from recommender.errors import InvalidInputError
 
-PAGES_LEAST = 50
-"""Fewer pages with links are too few to fit on; gov-blogs has 959."""
-PAGES_MOST = 12_000
-"""Only the latest so many are fitted on. Their features take 30 kB a page: 350 MB."""
-_HARD, _RANDOM = 60, 60
-"""Negatives kept of one page for training."""
-_FIFTHS = 5
-_STEPS = (2, 3, 4)
-_MANY_PAGES = 3_000
-"""From so many pages on trees are larger, and one step through time tells which are best."""
+PAGES_MIN = 50
+"""Refuse to fit on fewer pages with links; gov-blogs has 959."""
+PAGES_MAX = 12_000
+"""Fit only on the latest pages, this many at most. Their features take 30 kB a page: 350 MB."""
+PARTS = 5
+"""Parts of the pages: consecutive ones to choose the model on, interleaved ones for cross-fitting."""
+_HARD_NEGATIVES = 60
+"""Negatives of a page that are trained on because the default formula ranks them highest."""
+_RANDOM_NEGATIVES = 60
+"""Negatives of a page that are trained on besides, drawn at random."""
+_LATER_PARTS = (2, 3, 4)
+"""0-based parts, in the order of time, that the model is chosen on."""
+_MANY_PAGES_MIN = 3_000
+"""From this many pages on, grow larger trees, and choose the model on the last part only."""
 _SEED = 20_260_101
+"""Seed of the random negatives."""
 _BOOSTING: dict[str, Any] = {
     "objective": "binary",
     "learning_rate": 0.05,
@@ -56,12 +61,17 @@ _BOOSTING: dict[str, Any] = {
     "seed": 1,
     "verbose": -1,
 }
-_SMALL: dict[str, Any] = {"num_leaves": 7, "min_data_in_leaf": 50, "num_iterations": 200}
-_LARGE: dict[str, Any] = {"num_leaves": 31, "min_data_in_leaf": 200, "num_iterations": 300, "num_threads": 2}
-"""On gov-blogs in five interleaved parts, nDCG@10 before suppression: default formula .568, linear alone .628, with the
-small trees .642, with LambdaMART of the same size .644; on the last 30 % of the pages, fitted on the others, .609, .622
-and .623. Without other pages' links .580, .606, .606, and .571, .584, .573. Logistic loss keeps the sums log-odds. Two
-threads on small data gain nothing, and wait for each other where the machine has other work."""
+"""LightGBM's parameters. Logistic loss keeps the sums log-odds. One thread: two gain nothing on small data, and wait
+for each other where the machine has other work."""
+_SMALL_TREES: dict[str, Any] = {"num_leaves": 7, "min_data_in_leaf": 50, "num_iterations": 200}
+"""Size of the trees for few pages.
+
+nDCG@10 before suppression on gov-blogs, in five interleaved parts: default formula .568, linear alone .628, with these
+trees .642, with LambdaMART of the same size .644; on the last 30 % of the pages, fitted on the others: .609, .622 and
+.623. Without other pages' links: .580, .606, .606, and .571, .584, .573.
+"""
+_LARGE_TREES: dict[str, Any] = {"num_leaves": 31, "min_data_in_leaf": 200, "num_iterations": 300, "num_threads": 2}
+"""Size of the trees for many pages, and the threads that grow them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,23 +94,23 @@ class Example:
 
 
 def gather_examples(live: Live, pages: Sequence[GoldPage], progress: Progress = SILENT) -> list[Example]:
-    """Gather the features of the latest PAGES_MOST of `pages`, which are oldest first; a step for each.
+    """Gather the features of the latest PAGES_MAX of `pages`, which are oldest first; a step for each.
 
-    All pages' links are features, each from a day after its page on.
+    The features use the links of all pages, each from a day after its page on.
     """
     recommender = Recommender(live, Ranker(detail=Detail(history_of(pages))))
     examples = []
-    for page in pages[-PAGES_MOST:]:
+    for page in pages[-PAGES_MAX:]:
         examples.append(example(recommender, page))
         progress.advance()
     return examples
 
 
 def history_of(pages: Sequence[GoldPage], fit: FittedParameters | None = None) -> LinkHistory:
-    """Return the editors' links of pages, and those in fitted parameters, as features of other pages."""
-    known = fit.history() if fit else None
+    """Return the editors' links of pages, and those in a fit, for the features of other pages."""
+    earlier = fit.history() if fit else None
     links = [PastLink(page.id, target, page.published_at_ms) for page in pages for target in page.relevant]
-    return LinkHistory([*(known.links if known else ()), *links])
+    return LinkHistory([*(earlier.links if earlier else ()), *links])
 
 
 def example(recommender: Recommender, page: GoldPage) -> Example:
@@ -122,29 +132,29 @@ def past_request(page: GoldPage) -> Request:
 def train(examples: Sequence[Example], encoder: str, name: str = "fitted") -> FittedParameters:
     """Fit on examples in the order of time. Raises InvalidInputError if there are too few."""
     useful = [example for example in examples if example.labels.any()]
-    if len(useful) < PAGES_LEAST:
-        found = f"{len(useful)} of the {len(examples)} pages to fit on have a link among their candidates"
-        raise InvalidInputError("links", found, fix=f"it takes at least {PAGES_LEAST}")
-    thinned = [_thinned(example, seed) for seed, example in enumerate(useful)]
-    later, by_linear, by_trees = _ranked_later(useful, thinned, encoder)
+    if len(useful) < PAGES_MIN:
+        problem = f"{len(useful)} of the {len(examples)} pages to fit on have a link among their candidates"
+        raise InvalidInputError("links", problem, fix=f"it takes at least {PAGES_MIN}")
+    sampled = [_sample(example, seed) for seed, example in enumerate(useful)]
+    later, by_linear, by_trees = _ranked_later(useful, sampled, encoder)
     with_trees = _mean(by_trees, later) > _mean(by_linear, later)
-    final = _train_linear(thinned, encoder, name)
+    final = _train_linear(sampled, encoder, name)
     if with_trees:
-        final = _with_trees(final, thinned)
+        final = _with_trees(final, sampled)
     return _calibrated(final, by_trees if with_trees else by_linear, later)
 
 
 def _ranked_later(
-    examples: Sequence[Example], thinned: Sequence[Example], encoder: str
+    examples: Sequence[Example], sampled: Sequence[Example], encoder: str
 ) -> tuple[list[Example], list[Floats], list[Floats]]:
-    """Return the pages of later fifths, and their odds by the linear model alone and with trees, fitted before them."""
+    """Return the pages of the later parts, with their odds by models fitted on the pages before: linear, with trees."""
     later: list[Example] = []
     by_linear: list[Floats] = []
     by_trees: list[Floats] = []
-    for fifth in _STEPS if len(examples) < _MANY_PAGES else _STEPS[-1:]:
-        cut, end = len(examples) * fifth // _FIFTHS, len(examples) * (fifth + 1) // _FIFTHS
-        linear = _train_linear(thinned[:cut], encoder, "")
-        models = FittedFormula(linear), FittedFormula(_with_trees(linear, thinned[:cut]))
+    for part in _LATER_PARTS if len(examples) < _MANY_PAGES_MIN else _LATER_PARTS[-1:]:
+        cut, end = len(examples) * part // PARTS, len(examples) * (part + 1) // PARTS
+        linear = _train_linear(sampled[:cut], encoder, "")
+        models = FittedFormula(linear), FittedFormula(_with_trees(linear, sampled[:cut]))
         for example in examples[cut:end]:
             later.append(example)
             by_linear.append(models[0].odds(example.features))
@@ -165,15 +175,15 @@ def mean_ndcg(fit: FittedParameters, examples: Sequence[Example]) -> float:
 def cross_fit(examples: Sequence[Example], encoder: str, progress: Progress = SILENT) -> list[FittedParameters]:
     """Return, for each of five interleaved parts of the examples, a fit on the four others; a step for each."""
     fits = []
-    for part in range(_FIFTHS):
-        fits.append(train([e for i, e in enumerate(examples) if i % _FIFTHS != part], encoder))
+    for part in range(PARTS):
+        fits.append(train([e for i, e in enumerate(examples) if i % PARTS != part], encoder))
         progress.advance()
     return fits
 
 
 def part_of(index: int) -> int:
     """Return the part that example `index` belongs to."""
-    return index % _FIFTHS
+    return index % PARTS
 
 
 def _ndcg(odds: Floats, example: Example) -> float:
@@ -181,21 +191,21 @@ def _ndcg(odds: Floats, example: Example) -> float:
     return ndcg(example.labels[best], example.relevant)
 
 
-def _thinned(example: Example, seed: int) -> Example:
+def _sample(example: Example, seed: int) -> Example:
     """Return a page with every positive, the hard negatives, and some random ones."""
     order = np.argsort(-example.odds, kind="stable")
-    rest = order[_HARD:]
-    drawn = np.random.default_rng([_SEED, seed]).choice(rest, min(_RANDOM, len(rest)), replace=False)
-    kept = np.union1d(np.concatenate((order[:_HARD], drawn)), np.flatnonzero(example.labels))
-    return replace(example, features=example.features[kept], labels=example.labels[kept], odds=example.odds[kept])
+    rest = order[_HARD_NEGATIVES:]
+    drawn = np.random.default_rng([_SEED, seed]).choice(rest, min(_RANDOM_NEGATIVES, len(rest)), replace=False)
+    chosen = np.union1d(np.concatenate((order[:_HARD_NEGATIVES], drawn)), np.flatnonzero(example.labels))
+    return replace(example, features=example.features[chosen], labels=example.labels[chosen], odds=example.odds[chosen])
 
 
 def _joined(examples: Sequence[Example]) -> tuple[Floats, npt.NDArray[np.bool_]]:
     return np.concatenate([e.features for e in examples]), np.concatenate([e.labels for e in examples])
 
 
-def _train_linear(thinned: Sequence[Example], encoder: str, name: str) -> FittedParameters:
-    features, labels = _joined(thinned)
+def _train_linear(sampled: Sequence[Example], encoder: str, name: str) -> FittedParameters:
+    features, labels = _joined(sampled)
     means, scales = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     scales[scales < 1e-6] = 1.0
     model = LogisticRegression(max_iter=1_000).fit((features - means) / scales, labels)
@@ -205,19 +215,19 @@ def _train_linear(thinned: Sequence[Example], encoder: str, name: str) -> Fitted
     )
 
 
-def _with_trees(linear: FittedParameters, thinned: Sequence[Example]) -> FittedParameters:
-    features, labels = _joined(thinned)
+def _with_trees(linear: FittedParameters, sampled: Sequence[Example]) -> FittedParameters:
+    features, labels = _joined(sampled)
     data = lightgbm.Dataset(features, labels, init_score=FittedFormula(linear).odds(features))
-    trees = lightgbm.train({**_BOOSTING, **(_SMALL if len(thinned) < _MANY_PAGES else _LARGE)}, data)
+    trees = lightgbm.train({**_BOOSTING, **(_SMALL_TREES if len(sampled) < _MANY_PAGES_MIN else _LARGE_TREES)}, data)
     return replace(linear, trees=trees.model_to_string())
 
 
 def _calibrated(fit: FittedParameters, odds: Sequence[Floats], examples: Sequence[Example]) -> FittedParameters:
     """Turn a fit's sums into log-odds on the scale of the default formula. odds: of pages not fitted on.
 
-    Platt's scaling (1999) gives the chance that the editor did link a candidate. Editors link to few of the articles
-    that they would accept; how few, the default formula's scale says, whose thresholds layouts are made for: the
-    constant that takes its log-odds to the share that was linked, taken the other way.
+    Platt's scaling (1999) gives the probability that the editor linked to a candidate. Editors link to few of the
+    articles that they would accept. The default formula's scale, for which layouts set thresholds, says how few: find
+    the constant that shifts its log-odds to the linked share, and shift the fit's by the same constant the other way.
     """
     raw, default = np.concatenate(odds), np.concatenate([example.odds for example in examples])
     labels = np.concatenate([example.labels for example in examples])

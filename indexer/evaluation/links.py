@@ -1,4 +1,4 @@
-"""Editors' links as the truth that relevance is measured on: read, resolved, and split by time."""
+"""Editors' links as the ground truth of relevance: read, resolve to articles, keep what was public in time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recommender.catalog.text.terms import headline_key
 from recommender.errors import InvalidInputError, NotFoundError
 
 HARVESTED = "harvested"
-"""Instead of a file: the links that cleaning found in the archive's own articles."""
+"""Given for a file name: use the links that cleaning harvested from the archive's own articles."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldLink:
-    """A link that an editor placed. paragraph: 0-based paragraph of the source that holds it, None if not known."""
+    """A link that an editor placed. paragraph: 0-based paragraph of the source that contains it, None if unknown."""
 
     source_id: str
     target_id: str
@@ -30,7 +30,7 @@ class GoldLink:
 
 @dataclass(frozen=True, slots=True)
 class GoldPage:
-    """A page and what its editor linked to, all of it public when the page was. row: the page's in the live view."""
+    """A page and what its editor linked to, all public when the page was. row: of the page in the live view."""
 
     row: int
     id: str
@@ -45,10 +45,10 @@ class GoldPage:
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """The truth. pages: oldest first. passed_over: links that cannot be used, by reason."""
+    """The ground truth. pages: oldest first. skipped: number of links that cannot be used, by reason."""
 
     pages: tuple[GoldPage, ...]
-    passed_over: dict[str, int]
+    skipped: dict[str, int]
 
 
 def read_links(path: Path) -> Iterator[GoldLink]:
@@ -94,7 +94,7 @@ def _object(where: str, data: bytes) -> dict[str, object]:
 
 
 def harvested_links(store: Store, live: Live) -> Iterator[GoldLink]:
-    """Yield the links that cleaning kept, their targets found by URL or, failing that, by headline."""
+    """Yield the links that cleaning harvested, their targets resolved by URL, or else by headline."""
     by_address = _Addresses()
     by_headline: dict[str, str] = {}
     for row in live.rows().tolist():
@@ -103,8 +103,8 @@ def harvested_links(store: Store, live: Live) -> Iterator[GoldLink]:
             by_address.add(record.url, record.id)
         by_headline[headline_key(record.title)] = record.id
     for link in store.links():
-        found = _resolve(link, by_address, by_headline)
-        yield GoldLink(link.source_id, found or link.target, link.paragraph if link.paragraph >= 0 else None)
+        target = _resolve(link, by_address, by_headline)
+        yield GoldLink(link.source_id, target or link.target, link.paragraph if link.paragraph >= 0 else None)
 
 
 def _resolve(link: EditorLink, by_address: _Addresses, by_headline: dict[str, str]) -> str | None:
@@ -113,7 +113,7 @@ def _resolve(link: EditorLink, by_address: _Addresses, by_headline: dict[str, st
 
 
 class _Addresses:
-    """Articles by their addresses: whole, or up to the query where that is one article's alone."""
+    """Articles by their addresses: by the whole one, or without its query where only one article has that."""
 
     def __init__(self) -> None:
         self._whole: dict[str, str] = {}
@@ -125,15 +125,15 @@ class _Addresses:
         self._bare[bare] = "" if bare in self._bare else article_id
 
     def find(self, url: str) -> str:
-        """Return an article's id, or "" if there is none, or not one alone."""
+        """Return an article's id, or "" if there is none or more than one."""
         whole, bare = _spellings(url)
         return self._whole.get(whole) or self._bare.get(bare, "")
 
 
 def _spellings(url: str) -> tuple[str, str]:
-    """Return what two spellings of one address have in common, with the query or a route in the fragment, and without.
+    """Return an address's normal form with the query and a route in the fragment, and the form without them.
 
-    `?p=123` and `#/article/5` may be all that tells an article from the next; `?from=rss` and `#top` do not.
+    `?p=123` and `#/article/5` may distinguish two articles; `?from=rss` and `#top` do not.
     """
     address, _, fragment = url.partition("#")
     path, _, query = address.partition("?")
@@ -144,24 +144,26 @@ def _spellings(url: str) -> tuple[str, str]:
 
 def usable(links: Iterable[GoldLink], live: Live) -> Gold:
     """Keep the links whose two ends are stored and whose target was public when the source was published."""
-    passed_over = {"unknown_source": 0, "unknown_target": 0, "to_itself": 0, "target_not_yet_public": 0}
+    skipped = {"unknown_source": 0, "unknown_target": 0, "to_itself": 0, "target_not_yet_public": 0}
     rows: dict[str, int | None] = {}
-    kept: dict[int, list[GoldLink]] = {}
+    links_by_row: dict[int, list[GoldLink]] = {}
     for link in links:
         for article_id in (link.source_id, link.target_id):
             if article_id not in rows:
                 rows[article_id] = live.find(article_id)
         source, target = rows[link.source_id], rows[link.target_id]
         if source is None:
-            passed_over["unknown_source"] += 1
+            skipped["unknown_source"] += 1
         elif target is None:
-            passed_over["unknown_target"] += 1
+            skipped["unknown_target"] += 1
         elif source == target:
-            passed_over["to_itself"] += 1
+            skipped["to_itself"] += 1
         elif live.public_at_ms(target) > live.published_at_ms(source):
-            passed_over["target_not_yet_public"] += 1
+            skipped["target_not_yet_public"] += 1
         else:
-            kept.setdefault(source, []).append(link)
-    pages = [GoldPage(row, links[0].source_id, live.published_at_ms(row), tuple(links)) for row, links in kept.items()]
+            links_by_row.setdefault(source, []).append(link)
+    pages = [
+        GoldPage(row, some[0].source_id, live.published_at_ms(row), tuple(some)) for row, some in links_by_row.items()
+    ]
     pages.sort(key=lambda page: (page.published_at_ms, page.id))
-    return Gold(tuple(pages), {reason: count for reason, count in passed_over.items() if count})
+    return Gold(tuple(pages), {reason: count for reason, count in skipped.items() if count})

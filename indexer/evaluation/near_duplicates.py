@@ -1,4 +1,4 @@
-"""Whether near copies are told from texts that merely share a title."""
+"""Whether near copies are distinguished from texts that only share a title."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.evaluation.links import read_objects
+from indexer.evaluation.report import NearCopyReport
 from recommender.answer.suppression import NEAR_COPY
 from recommender.catalog.live import Live
 from recommender.catalog.text.near_copies import resemblance
 from recommender.errors import InvalidInputError
 
 LABELLED_FROM = 0.8
-"""A labelled pair is a near copy from this share of common shingles on. Pairs between NEAR_COPY and here are versions
-of one text too, and are suppressed on purpose; they are counted apart, neither right nor wrong."""
+"""A labelled pair with at least this share of common shingles is a near copy. Pairs from NEAR_COPY up to here are
+versions of one text; they are suppressed on purpose, and counted separately, neither as right nor as wrong."""
 
 
-def measure(live: Live, path: Path) -> dict[str, float | int]:
-    """Return precision and recall of the near-copy rule on labelled pairs.
+def measure(live: Live, path: Path) -> NearCopyReport:
+    """Measure the near-copy rule on labelled pairs.
 
-    path: one JSON object a line: first_id, second_id, shingle_jaccard. precision: of the pairs that the product takes
-    for near copies, versions apart; precision_strict: versions counted as wrong.
+    path: one JSON object a line: first_id, second_id, shingle_jaccard.
     """
-    truths, said, unknown = [], [], 0
+    labels, detections, unknown = [], [], 0
     for where, values in read_objects(path):
         jaccard = values.get("shingle_jaccard")
         if isinstance(jaccard, bool) or not isinstance(jaccard, int | float):
@@ -34,20 +34,20 @@ def measure(live: Live, path: Path) -> dict[str, float | int]:
             unknown += 1
             continue
         first, second = (live.sketches(np.array([row])) for row in rows)
-        truths.append(jaccard)
-        said.append(bool(resemblance(first[0], second)[0] >= NEAR_COPY))
-    truth, found = np.array(truths, float), np.array(said, bool)
-    copies, versions = truth >= LABELLED_FROM, (truth >= NEAR_COPY) & (truth < LABELLED_FROM)
-    return {
-        "pairs": len(truths),
-        "unknown_pairs": unknown,
-        "near_copies": int(copies.sum()),
-        "versions": int(versions.sum()),
-        "detected_from": NEAR_COPY,
-        "precision": _share(copies, found & ~versions),
-        "precision_strict": _share(copies, found),
-        "recall": _share(found, copies),
-    }
+        labels.append(jaccard)
+        detections.append(bool(resemblance(first[0], second)[0] >= NEAR_COPY))
+    label, detected = np.array(labels, float), np.array(detections, bool)
+    copies, versions = label >= LABELLED_FROM, (label >= NEAR_COPY) & (label < LABELLED_FROM)
+    return NearCopyReport(
+        pairs=len(labels),
+        unknown_pairs=unknown,
+        near_copies=int(copies.sum()),
+        versions=int(versions.sum()),
+        detected_from=NEAR_COPY,
+        precision=_share(copies, detected & ~versions),
+        precision_strict=_share(copies, detected),
+        recall=_share(detected, copies),
+    )
 
 
 def _share(wanted: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> float:

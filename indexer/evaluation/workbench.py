@@ -1,4 +1,4 @@
-"""What `evaluate` and `fit` work on: an index, brought up to date if it is of a file, and the editors' links."""
+"""What `evaluate` and `fit` work on: an index, updated first if it is made from a file, and the editors' links."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from recommender.config import Settings
 from recommender.encoding.embedder import Embedder
 from recommender.errors import InvalidInputError
 
-_AT_ONCE = 500
+_DELETE_BATCH = 500
+"""Articles that are withdrawn in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """An open index. seconds: what it took to get there."""
+    """An open index. seconds: what opening it took, by stage."""
 
     store: Store
     live: Live
@@ -45,7 +46,7 @@ def bring_up_to_date(
 ) -> Path:
     """Index a file in the cache, one index for each file and model; returns its folder.
 
-    What has not changed is not embedded again; what is no longer in the file is withdrawn.
+    Only changed articles are embedded; those that are no longer in the file are withdrawn.
     """
     data_dir = (cache or user_cache_path("related-news")) / _name(articles, embedder)
     source = open_source(articles, site=settings.index.site, language=settings.index.language)
@@ -54,8 +55,8 @@ def bring_up_to_date(
         store = open_store(data_dir / STORE_FILE, embedder.info.key)
         try:
             gone = sorted(store.ids() - report.ids.keys())
-            for start in range(0, len(gone), _AT_ONCE):
-                store.delete(gone[start : start + _AT_ONCE])
+            for start in range(0, len(gone), _DELETE_BATCH):
+                store.delete(gone[start : start + _DELETE_BATCH])
         finally:
             store.close()
     return data_dir
@@ -70,11 +71,11 @@ def open_bench(data_dir: Path, embedder: Embedder) -> Iterator[Bench]:
 
 def read_gold(bench: Bench, links: str) -> Gold:
     """Return the usable editors' links of a file, or HARVESTED. Raises InvalidInputError if there are none."""
-    given = harvested_links(bench.store, bench.live) if links == HARVESTED else read_links(Path(links))
-    gold = usable(given, bench.live)
+    links_given = harvested_links(bench.store, bench.live) if links == HARVESTED else read_links(Path(links))
+    gold = usable(links_given, bench.live)
     if not gold.pages:
-        passed_over = ", ".join(f"{count} {reason}" for reason, count in gold.passed_over.items()) or "there are none"
-        raise InvalidInputError("links", f"none can be used: {passed_over}", fix="give links between indexed articles")
+        skipped = ", ".join(f"{count} {reason}" for reason, count in gold.skipped.items()) or "there are none"
+        raise InvalidInputError("links", f"none can be used: {skipped}", fix="give links between indexed articles")
     return gold
 
 

@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 
 from indexer.cli import commands, evaluation
 from indexer.evaluation import fitting
-from indexer.evaluation.evaluate import CALIBRATION_BINS, measure, through
+from indexer.evaluation.evaluate import CALIBRATION_BINS, measure, ranking_of
 from indexer.evaluation.links import Gold, GoldLink, usable
+from indexer.evaluation.report import relevance_json, system_json
 from indexer.evaluation.workbench import Bench, bring_up_to_date, open_bench, read_gold
 from recommender.answer.fitted_ranker import FittedFormula
 from recommender.answer.rank import Ranker
@@ -74,8 +75,8 @@ def gold(bench: Bench) -> Gold:
 
 @pytest.fixture(scope="module")
 def report(bench: Bench, gold: Gold) -> dict[str, Any]:
-    """Return the report on the newsroom."""
-    return measure(bench.store, bench.live, gold)
+    """Return the report on the newsroom as JSON."""
+    return relevance_json(measure(bench.store, bench.live, gold))
 
 
 # The report
@@ -108,7 +109,7 @@ def test_related_news_ranks_as_the_service_lists(bench: Bench, gold: Gold, repor
     for page in gold.pages:
         request = Request(page.id, page.published_at_ms, Scope(languages=EVERY, sites=EVERY))
         ids = [link.article.id for link in recommender.list_related(request, 10).recommendations]
-        assert through(recommender)(page) == ids
+        assert ranking_of(recommender)(page) == ids
         assert ids
         assert all(bench.live.public_at_ms(bench.live.find(id) or 0) <= page.published_at_ms for id in ids)
         places = [place for place, id in enumerate(ids, 1) if id in page.relevant]
@@ -122,9 +123,9 @@ def test_links_cross_languages_and_sites(tmp_path: Path) -> None:
     store = build_store(tmp_path, articles)
     live = Live(Snapshot(write_snapshot(store, tmp_path / SNAPSHOTS, DIMENSION)))
     (page,) = usable([GoldLink("page", "far")], live).pages
-    found = measure(store, live, Gold((page,), {}))
+    report = measure(store, live, Gold((page,), {}))
     store.close()
-    assert found["candidate_recall"] == 1.0
+    assert report.candidates.recall == 1.0
 
 
 def test_candidates_and_calibration(bench: Bench, gold: Gold, report: dict[str, Any]) -> None:
@@ -152,11 +153,11 @@ def test_a_fitted_ranker_is_measured_on_later_pages(bench: Bench, gold: Gold, da
     until_ms = NOW_MS - days_ago * DAY_MS
     fit = make_parameters(fitted_on={"until_ms": until_ms})
     later = [page for page in gold.pages if page.published_at_ms > until_ms]
-    fitted = measure(bench.store, bench.live, gold, fit=fit)["systems"]["fitted"]
+    fitted = system_json(measure(bench.store, bench.live, gold, fit=fit).systems["fitted"])
     assert fitted["pages_after_fitting"] == len(later)
     assert fitted.keys() == {"pages_after_fitting"} | (METRICS | {"ci95"} if later else set())
     if later:
-        ranking = through(Recommender(bench.live, Ranker(FittedFormula(fit))))
+        ranking = ranking_of(Recommender(bench.live, Ranker(FittedFormula(fit))))
         found = [len(page.relevant & set(ranking(page))) / len(page.relevant) for page in later]
         assert fitted["recall@10"] == pytest.approx(np.mean(found))
 
@@ -405,7 +406,7 @@ def test_a_fit_is_compared_on_pages_that_it_has_not_seen(
         recommender = Recommender(bench.live)
         examples = [fitting.example(recommender, page) for page in pages]
         early = Recommender(bench.live, Ranker(FittedFormula(fitting.train(examples[:70], embedder.info.key))))
-        hits = [any(id in page.relevant for id in through(early)(page)[:3]) for page in pages[70:]]
+        hits = [any(id in page.relevant for id in ranking_of(early)(page)[:3]) for page in pages[70:]]
     assert report["sources"] == 30
     assert report["systems"]["fitted"]["hit@3"] == pytest.approx(np.mean(hits))
     assert report["fitted_on"] == {"pages": 100, "until_ms": pages[-1].published_at_ms, "links": str(large[3])}

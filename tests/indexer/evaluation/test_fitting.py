@@ -12,9 +12,9 @@ import pytest
 from scipy.optimize import brentq
 
 from indexer.evaluation import fitting
-from indexer.evaluation.evaluate import compare_on, through
+from indexer.evaluation.evaluate import compare_on, ranking_of
 from indexer.evaluation.fitting import (
-    PAGES_LEAST,
+    PAGES_MIN,
     Example,
     cross_fit,
     example,
@@ -99,12 +99,12 @@ def test_what_decides_is_learned(live: Live, pages: tuple[GoldPage, ...], exampl
     fitted = train(examples[:cut], ENCODER)
     assert fitted.weights["author"] > 0.5
     rankings = {
-        "default": through(Recommender(live)),
-        "fitted": through(Recommender(live, Ranker(FittedFormula(fitted)))),
+        "default": ranking_of(Recommender(live)),
+        "fitted": ranking_of(Recommender(live, Ranker(FittedFormula(fitted)))),
     }
     systems = compare_on(rankings, pages[cut:])
-    assert systems["fitted"]["ndcg@10"] > 0.9
-    assert systems["fitted"]["ci95"]["ndcg@10"][0] > systems["default"]["ci95"]["ndcg@10"][1]
+    assert systems["fitted"].means["ndcg@10"] > 0.9
+    assert systems["fitted"].intervals["ndcg@10"][0] > systems["default"].intervals["ndcg@10"][1]
 
 
 def test_an_example_sees_only_what_was_public(live: Live, pages: tuple[GoldPage, ...], examples: list[Example]) -> None:
@@ -268,7 +268,7 @@ def test_no_example_knows_its_own_page_s_links_or_later_ones(live: Live) -> None
 
 def test_only_the_latest_pages_are_gathered(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by leaving out the oldest."""
-    monkeypatch.setattr(fitting, "PAGES_MOST", 30)
+    monkeypatch.setattr(fitting, "PAGES_MAX", 30)
     pages = _hub_links(live)
     progress = RecordingProgress()
     progress.begin("evidence", 30)
@@ -281,7 +281,7 @@ def test_only_the_latest_pages_are_gathered(live: Live, monkeypatch: pytest.Monk
 # Too little to fit on, and parts
 
 
-@pytest.mark.parametrize(("found", "missed"), [(0, 0), (PAGES_LEAST - 1, 0), (PAGES_LEAST - 1, 30)])
+@pytest.mark.parametrize(("found", "missed"), [(0, 0), (PAGES_MIN - 1, 0), (PAGES_MIN - 1, 30)])
 def test_too_few_pages_are_refused(found: int, missed: int) -> None:
     """Pages none of whose links is a candidate do not count."""
     made = [*_synthetic(found, _author), *_synthetic(missed, lambda features, _: np.zeros(len(features), bool))]
@@ -296,7 +296,7 @@ def test_too_few_pages_are_refused(found: int, missed: int) -> None:
 def test_just_enough_pages_are_fitted_on() -> None:
     """Fifty pages are enough; pages without a found link among them do no harm."""
     nothing = _synthetic(5, lambda features, _: np.zeros(len(features), bool))
-    assert train([*_synthetic(PAGES_LEAST, _author), *nothing], ENCODER).weights["author"] > 1
+    assert train([*_synthetic(PAGES_MIN, _author), *nothing], ENCODER).weights["author"] > 1
 
 
 def test_cross_fitting_never_trains_on_the_part_it_ranks() -> None:

@@ -216,7 +216,7 @@ def test_an_unusable_link_is_passed_over_for_a_reason(live: Live, source: str, t
     """What is not stored, points at itself or to its own future is counted by reason and used nowhere."""
     gold = usable([GoldLink(source, target), GoldLink("new", "old")], live)
     assert [(page.id, sorted(page.relevant)) for page in gold.pages] == [("new", ["old"])]
-    assert gold.passed_over == {reason: 1}
+    assert gold.skipped == {reason: 1}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_link_to_what_was_public_is_used(live: Live, source: str, target: str)
     """A target counts once it is public at the source's time."""
     gold = usable([GoldLink(source, target, 4)], live)
     (page,) = gold.pages
-    assert (page.id, page.links, gold.passed_over) == (source, (GoldLink(source, target, 4),), {})
+    assert (page.id, page.links, gold.skipped) == (source, (GoldLink(source, target, 4),), {})
     assert (page.row, page.published_at_ms) == (live.find(source), live.published_at_ms(page.row))
 
 
@@ -254,7 +254,7 @@ def test_reasons_are_counted(live: Live) -> None:
     """Every link that is passed over counts once, and links are read from any iterable."""
     names = ["nobody", "nobody", "new", "old"]
     gold = usable((GoldLink("page", name) for name in names), live)
-    assert gold.passed_over == {"unknown_target": 2, "target_not_yet_public": 1}
+    assert gold.skipped == {"unknown_target": 2, "target_not_yet_public": 1}
 
 
 def test_links_of_a_file_lead_to_pages(live: Live, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from indexer.evaluation.metrics import CUTOFF, gains, hit, ndcg, page_metrics, recall, reciprocal_rank, summarise
+from indexer.evaluation.report import system_json
 
 TEN = [f"r{place}" for place in range(1, 11)]
 
@@ -79,40 +80,41 @@ def _pages(seed: int, n: int = 60) -> list[dict[str, float]]:
 def test_the_summary_holds_means_and_intervals_around_them() -> None:
     """Each mean is the plain one and lies within its interval, which is about four standard errors wide."""
     pages = _pages(1)
-    found = summarise(pages)
-    assert list(found) == ["one", "other", "ci95"]
+    metrics = summarise(pages)
+    assert list(metrics.means) == list(metrics.intervals) == ["one", "other"]
+    assert list(system_json(metrics)) == ["one", "other", "ci95"]
     for name in ("one", "other"):
         values = np.array([page[name] for page in pages])
-        low, high = found["ci95"][name]
-        assert found[name] == pytest.approx(values.mean())
-        assert low < found[name] < high
+        low, high = metrics.intervals[name]
+        assert metrics.means[name] == pytest.approx(values.mean())
+        assert low < metrics.means[name] < high
         assert high - low == pytest.approx(2 * 1.96 * values.std() / len(values) ** 0.5, rel=0.1)
 
 
 def test_the_same_pages_give_the_same_interval() -> None:
     """The bootstrap's seed is fixed; other pages give another interval."""
     assert summarise(_pages(1)) == summarise(_pages(1))
-    assert summarise(_pages(1))["ci95"] != summarise(_pages(2))["ci95"]
+    assert summarise(_pages(1)).intervals != summarise(_pages(2)).intervals
 
 
 def test_two_systems_on_the_same_pages_see_the_same_draws() -> None:
     """A system that is better by .1 on every page has its whole interval .1 higher."""
-    low, high = summarise([{"m": page["one"]} for page in _pages(3)])["ci95"]["m"]
-    better = summarise([{"m": page["one"] + 0.1} for page in _pages(3)])["ci95"]["m"]
+    low, high = summarise([{"m": page["one"]} for page in _pages(3)]).intervals["m"]
+    better = summarise([{"m": page["one"] + 0.1} for page in _pages(3)]).intervals["m"]
     assert better == pytest.approx([low + 0.1, high + 0.1])
 
 
 def test_more_pages_narrow_the_interval() -> None:
     """Sixteen times the pages give about a quarter of the width."""
-    widths = [np.ptp(summarise(_pages(4, n))["ci95"]["one"]) for n in (60, 960)]
+    widths = [np.ptp(summarise(_pages(4, n)).intervals["one"]) for n in (60, 960)]
     assert widths[1] / widths[0] == pytest.approx(0.25, abs=0.05)
 
 
 def test_a_single_page_has_an_interval_without_width() -> None:
     """One page says nothing about the spread."""
-    assert summarise([{"m": 0.5}]) == {"m": 0.5, "ci95": {"m": [0.5, 0.5]}}
+    assert system_json(summarise([{"m": 0.5}])) == {"m": 0.5, "ci95": {"m": [0.5, 0.5]}}
 
 
 def test_no_pages_have_no_summary() -> None:
     """Without pages there is no mean to report."""
-    assert summarise([]) == {}
+    assert system_json(summarise([])) == {}

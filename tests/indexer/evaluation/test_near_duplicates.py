@@ -6,7 +6,9 @@ import gzip
 import json
 import os
 import random
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,11 +45,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     return build_live(tmp_path_factory.mktemp("near"), articles)
 
 
-def _measure(live: Live, folder: Path, *pairs: tuple[str, str, float]) -> dict[str, float | int]:
+def _measure(live: Live, folder: Path, *pairs: tuple[str, str, float]) -> dict[str, Any]:
     path = folder / "pairs.jsonl"
     lines = [json.dumps({"first_id": a, "second_id": b, "shingle_jaccard": j}) for a, b, j in pairs]
     path.write_text("\n".join(lines), "utf-8")
-    return near_duplicates.measure(live, path)
+    return asdict(near_duplicates.measure(live, path))
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,8 @@ def test_precision_and_recall(
 
 def test_pairs_of_unknown_articles_are_counted_apart(live: Live, tmp_path: Path) -> None:
     """A pair with an end that is not stored is neither right nor wrong."""
-    found = _measure(live, tmp_path, ("original", "nobody", COPY), ("nobody", "copy", STUB), ("original", "copy", 1))
-    assert (found["pairs"], found["unknown_pairs"], found["recall"]) == (1, 2, 1.0)
+    report = _measure(live, tmp_path, ("original", "nobody", COPY), ("nobody", "copy", STUB), ("original", "copy", 1))
+    assert (report["pairs"], report["unknown_pairs"], report["recall"]) == (1, 2, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +140,8 @@ def test_real_cross_posts_are_told_from_stubs_of_the_same_title(tmp_path: Path) 
     embedder = FakeEmbedder(dimension=8)
     run(open_source(articles), tmp_path / "data", embedder)
     store, live = open_archive(tmp_path / "data", embedder)
-    found = near_duplicates.measure(live, pairs)
+    report = near_duplicates.measure(live, pairs)
     store.close()
-    assert (found["unknown_pairs"], found["near_copies"]) == (0, 58)
-    assert found["precision"] >= 0.97
-    assert found["recall"] >= 0.97
+    assert (report.unknown_pairs, report.near_copies) == (0, 58)
+    assert report.precision >= 0.97
+    assert report.recall >= 0.97

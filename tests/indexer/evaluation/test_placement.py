@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,10 +43,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     return build_live(tmp_path_factory.mktemp("placement"), articles)
 
 
-def _measure(live: Live, *links: GoldLink) -> dict[str, float | int]:
+def _measure(live: Live, *links: GoldLink) -> dict[str, Any]:
     gold = usable(links, live)
-    assert not gold.passed_over
-    return placement.measure(live, gold.pages)
+    assert not gold.skipped
+    return asdict(placement.measure(live, gold.pages))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,8 @@ def test_a_link_counts_within_one_paragraph(
     live: Live, paragraph: int, within_one: int, random: float, first_allowed: int
 ) -> None:
     """The link goes after its subject's paragraph; the editor's may be one beside it."""
-    found = _measure(live, GoldLink("page", "target", paragraph))
-    assert found == {
+    report = _measure(live, GoldLink("page", "target", paragraph))
+    assert report == {
         "pairs": 1,
         "within_one": within_one,
         "random": pytest.approx(random),
@@ -74,8 +76,8 @@ def test_a_link_counts_within_one_paragraph(
 
 def test_headings_shift_what_is_allowed(live: Live) -> None:
     """No link stands after a heading: the subject's paragraph is one further on, and so are most others."""
-    found = _measure(live, GoldLink("parted", "target", ON_CURTAINS + 1))
-    assert found == {"pairs": 1, "within_one": 1, "random": pytest.approx(2 / 5), "first_allowed": 0}
+    report = _measure(live, GoldLink("parted", "target", ON_CURTAINS + 1))
+    assert report == {"pairs": 1, "within_one": 1, "random": pytest.approx(2 / 5), "first_allowed": 0}
 
 
 def test_shares_are_means_over_links(live: Live) -> None:
@@ -110,4 +112,4 @@ def test_links_that_say_nothing_of_placement_are_left_out(live: Live, link: Gold
 
 def test_no_pages(tmp_path: Path) -> None:
     """An archive without links has no pairs."""
-    assert placement.measure(build_live(tmp_path, [article()]), [])["pairs"] == 0
+    assert placement.measure(build_live(tmp_path, [article()]), []).pairs == 0
