@@ -5,9 +5,9 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line; interrupted while that is still loading, end as quietly as later."""
+    """Run the command line; Ctrl-C while it is still being imported ends it as quietly as later."""
     try:
-        from indexer.cli import commands  # here, since it takes the better part of a second
+        from indexer.cli import commands  # imported here: it takes most of a second
     except KeyboardInterrupt:
         sys.exit(130)
     commands.main()

@@ -17,9 +17,9 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+from tests import ROOT
 from tests.service.node.packages import install
 
-ROOT = Path(__file__).parents[1]
 PROTOS = ROOT / "protos"
 FILES = [path.relative_to(PROTOS) for path in sorted(PROTOS.rglob("*.proto"))]
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")

@@ -10,9 +10,8 @@ from benchmarks.__main__ import app
 from benchmarks.reporting import history, tables
 from benchmarks.reporting.units import count, duration, ratio, share
 from benchmarks.result import newest
+from tests import ROOT
 from tests.benchmarks.results import core_values, keep_in, point, search_values, searcher, service_values
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

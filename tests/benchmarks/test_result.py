@@ -10,9 +10,10 @@ import pytest
 from benchmarks import machine
 from benchmarks.reporting.history import read_history
 from benchmarks.result import newest, read, rounded_us, write
+from tests import ROOT
 from tests.benchmarks.results import core_values, keep_in, samples, service_values
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def values(at: str = "20260101T000000Z") -> dict[str, Any]:

@@ -14,8 +14,9 @@ from indexer.cleaning import Cleaned, clean
 from indexer.sources import open_source
 from indexer.sources.base import Anchor, RawArticle
 from recommender.catalog.articles import EditorLink
+from tests import ROOT
 
-DATA = Path(os.environ.get("RELATED_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("RELATED_TEST_DATA", ROOT.parent / "shared" / "data"))
 GOV, WIKI = DATA / "gov-blogs" / "articles.jsonl.gz", DATA / "wikinews" / "articles.jsonl.gz"
 
 pytestmark = pytest.mark.skipif(not (GOV.is_file() and WIKI.is_file()), reason=f"no real articles at {DATA}")

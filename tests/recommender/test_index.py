@@ -42,9 +42,9 @@ from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Store, open_store
 from recommender.clock import DAY_MS
+from tests import ROOT
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_store, writes
 
-ROOT = Path(__file__).parents[2]
 NEWSROOM = ROOT / "indexer" / "sample" / "newsroom.jsonl"
 PAGE = "painting-court-pelagia-2026-10-05"
 PUBLIC = {

@@ -26,10 +26,9 @@ from recommender.errors import MismatchError
 from recommender.rpc.server import Server
 from recommender.serving.archive import Archive
 from recommender.serving.following import Follower
+from tests import ROOT
 from tests.building import FakeEmbedder
 from tests.service.client import TIMEOUT_S, Client, connected
-
-ROOT = Path(__file__).parents[2]
 
 T = TypeVar("T")
 

@@ -15,12 +15,13 @@ import pytest
 from related_news.v1 import common_pb2 as common_pb
 
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE
+from tests import ROOT
 from tests.building import FakeEmbedder
 from tests.newsroom import PAGE
 from tests.service.client import TIMEOUT_S, Client, Refusal, refusal
 from tests.service.crew import COMPACTION, children, eventually
 from tests.service.messages import ids_of, message
-from tests.service.servers import ROOT, Served, environment, fake_server, served
+from tests.service.servers import Served, environment, fake_server, served
 
 DISK_MIB = 12
 

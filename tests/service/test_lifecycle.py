@@ -19,11 +19,12 @@ from related_news.v1 import related_news_service_pb2 as related_pb
 from recommender.config import Settings
 from recommender.errors import StorageError
 from recommender.rpc.server import SERVICE_NAMES
+from tests import ROOT
 from tests.newsroom import PAGE
 from tests.service.client import TIMEOUT_S, Client, refusal
 from tests.service.fake_encoder import GATE
 from tests.service.messages import NOW, draft, ids_of, message
-from tests.service.servers import ROOT, Host, TroubledEmbedder, environment, fake_server, served
+from tests.service.servers import Host, TroubledEmbedder, environment, fake_server, served
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -17,8 +17,9 @@ from indexer.pipeline import run
 from indexer.sources import FORMATS, open_source
 from recommender.answer.layout import Slot
 from recommender.config import Settings, load_settings
+from tests import ROOT
 from tests.building import FakeEmbedder
-from tests.service.servers import ROOT, Host
+from tests.service.servers import Host
 
 README = (ROOT / "README.md").read_text("utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text("utf-8")

@@ -38,11 +38,12 @@ from recommender.processes.orders import (
 )
 from recommender.processes.process import Process
 from recommender.processes.supervisor import Commands, is_due, reserved_port
+from tests import ROOT
 from tests.building import DIMENSION, FakeEmbedder, article, build_store
 from tests.service.client import TIMEOUT_S
 from tests.service.crew import runs
 from tests.service.fake_encoder import GATE
-from tests.service.servers import ROOT, environment, fake_server
+from tests.service.servers import environment, fake_server
 
 R = TypeVar("R", bound=Message)
 

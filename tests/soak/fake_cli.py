@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indexer.cli import commands
+from indexer.cli.commands import indexing, maintaining
 from recommender.encoding.embedder import Computing
 from tests.building import DIMENSION, FakeEmbedder
 
@@ -13,5 +14,6 @@ def load(name: str, _: Computing) -> FakeEmbedder:
 
 
 if __name__ == "__main__":
-    setattr(commands, "load_embedder", load)  # noqa: B010 - a module's name that it imports itself
+    for module in (indexing, maintaining):
+        setattr(module, "load_embedder", load)  # noqa: B010 - a module's name that it imports itself
     commands.main()

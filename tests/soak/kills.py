@@ -23,10 +23,11 @@ from typing import Any
 from recommender.catalog.opening import STORE_FILE
 from recommender.catalog.store.store import encoders_of, open_store
 from recommender.encoding.embedder import model_of
+from tests import ROOT
 from tests.newsroom import SECTIONS, made_up
 from tests.service.client import Client
 from tests.service.crew import COMPACTION, ENCODER, WORKER, children, end, eventually
-from tests.service.servers import ROOT, Served, environment
+from tests.service.servers import Served, environment
 from tests.soak.figures import quantiles_ms
 from tests.soak.ledger import Ledger
 from tests.soak.newsroom import make_archive

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from tests import ROOT
 from tests.service.crew import connections
 from tests.service.messages import ids_of
-from tests.service.servers import ROOT, environment
+from tests.service.servers import environment
 
 CONNECTIONS = 2
 """Connections of each reader, used in turn."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import grpc
 
+from tests import ROOT
 from tests.service.client import Client, connected
 from tests.service.crew import ENCODER, WORKER, children, connections, eventually
-from tests.service.servers import ROOT, Served, environment, fake_server
+from tests.service.servers import Served, environment, fake_server
 
 START_S = 60.0
 """Seconds in which a service must be whole and up to date after its start."""

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from indexer.cli import commands, evaluation
+from indexer.cli import commands, console, evaluation
 from indexer.evaluation import fitting
 from indexer.evaluation.evaluate import CALIBRATION_BINS, measure, ranking_of
 from indexer.evaluation.links import Gold, GoldLink, usable
@@ -198,8 +198,8 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: FakeEmbedd
     monkeypatch.chdir(tmp_path)
     for name in set(os.environ) - set(environment()):
         monkeypatch.delenv(name)
-    monkeypatch.setattr(commands, "out", Console(width=160))
-    monkeypatch.setattr(commands, "err", Console(width=160, stderr=True))
+    monkeypatch.setattr(console, "out", Console(width=160))
+    monkeypatch.setattr(console, "err", Console(width=160, stderr=True))
 
     def call(*arguments: str | Path) -> Result:
         return CliRunner().invoke(commands.app, [str(argument) for argument in arguments])
@@ -456,7 +456,7 @@ def test_people_are_told_of_links_that_are_passed_over(
     invoke: Invoke, large: list[str | Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`evaluate` and `fit` say in a line how many and why; where there is no terminal a system is one line too."""
-    monkeypatch.setattr(commands, "out", Console(width=40))
+    monkeypatch.setattr(console, "out", Console(width=40))
     with Path(large[3]).open("a") as links:
         links.write('\n{"source_id": "a099", "target_id": "nobody"}\n{"source_id": "a099", "target_id": "a099"}\n')
     for command in ("evaluate", "fit"):

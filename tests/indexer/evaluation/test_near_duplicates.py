@@ -18,9 +18,10 @@ from indexer.sources import open_source
 from recommender.answer.suppression import NEAR_COPY
 from recommender.catalog.live import Live
 from recommender.errors import InvalidInputError, NotFoundError
+from tests import ROOT
 from tests.building import FakeEmbedder, article, build_live, open_archive
 
-GOV = Path(os.environ.get("RELATED_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "gov-blogs"
+GOV = Path(os.environ.get("RELATED_TEST_DATA", ROOT.parent / "shared" / "data")) / "gov-blogs"
 TITLE = "Talks on the strait resume"
 COPY, VERSION, STUB = 0.9, 0.65, 0.0
 """Labels: share of common shingles."""

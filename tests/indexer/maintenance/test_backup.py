@@ -22,9 +22,8 @@ from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, open_store
 from recommender.catalog.store.writes import Upsert
 from recommender.errors import CorruptError, InvalidInputError, NotFoundError, StorageError
+from tests import ROOT
 from tests.building import DIMENSION, FakeEmbedder, article, build_store, open_archive, writes
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

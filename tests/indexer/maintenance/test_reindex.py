@@ -24,10 +24,10 @@ from recommender.catalog.store.store import Store, encoders_of, open_store
 from recommender.encoding.embed_articles import embed
 from recommender.errors import MismatchError, NotFoundError
 from recommender.serving.roster import open_roster
+from tests import ROOT
 from tests.building import DIMENSION, FakeEmbedder, RecordingProgress, article, build_store, open_archive, writes
 from tests.service.fake_server import ENCODER
 
-ROOT = Path(__file__).parents[3]
 COUNT = 10
 
 

@@ -22,9 +22,10 @@ from recommender.config import ServerSettings, Settings, load_settings
 from recommender.errors import CorruptError, MismatchError
 from recommender.rpc.server import Server, make_options
 from recommender.serving.ranker_file import read_ranker
+from tests import ROOT
 from tests.building import FakeEmbedder, article, build_store, make_parameters
 from tests.service.client import TIMEOUT_S, Client, connected
-from tests.service.servers import ROOT, Loop, environment, fake_server, in_process
+from tests.service.servers import Loop, environment, fake_server, in_process
 
 ENCODER = FakeEmbedder().info.key
 AGAIN = "run `related-news fit` again"

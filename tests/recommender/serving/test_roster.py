@@ -20,8 +20,8 @@ import pytest
 from recommender.errors import StorageError, UnavailableError
 from recommender.serving import roster as roster_module
 from recommender.serving.roster import ROSTER, SEATS_MAX, Roster, Seat, open_roster
+from tests import ROOT
 
-ROOT = Path(__file__).parents[3]
 REVISION_AT = 480
 """Where on a seat its revision stands."""
 SITTER = """

@@ -38,8 +38,6 @@ from tests.searching import (
     topics_of,
 )
 
-ROOT = Path(__file__).parents[4]
-
 CODES = ("centroids.npy", "codebooks.npy", "codes.npy", "lists.npy")
 
 FILES = (

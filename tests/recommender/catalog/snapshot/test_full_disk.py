@@ -14,13 +14,8 @@ from recommender.catalog.snapshot.manifest import MANIFEST, current_snapshot
 from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.store.store import Store
 from recommender.errors import DiskFullError
-from tests.recommender.catalog.snapshot.making import (
-    FILES,
-    OTHER_NAMES,
-    ROOT,
-    leftovers,
-    write,
-)
+from tests import ROOT
+from tests.recommender.catalog.snapshot.making import FILES, OTHER_NAMES, leftovers, write
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")

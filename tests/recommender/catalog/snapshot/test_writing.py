@@ -20,6 +20,7 @@ from recommender.catalog.snapshot.snapshot import Snapshot
 from recommender.catalog.snapshot.writer import SNAPSHOTS_KEPT, write_snapshot
 from recommender.catalog.store.store import Store, open_store
 from recommender.errors import MismatchError, StorageError
+from tests import ROOT
 from tests.building import (
     DIMENSION,
     FakeEmbedder,
@@ -27,13 +28,7 @@ from tests.building import (
     article,
     writes,
 )
-from tests.recommender.catalog.snapshot.making import (
-    FILES,
-    OTHER_NAMES,
-    ROOT,
-    leftovers,
-    write,
-)
+from tests.recommender.catalog.snapshot.making import FILES, OTHER_NAMES, leftovers, write
 
 
 def test_progress_is_reported_row_by_row(store: Store) -> None:

@@ -21,6 +21,7 @@ from recommender.catalog.store.store import Store, create_store, open_store
 from recommender.errors import (
     UnavailableError,
 )
+from tests import ROOT
 from tests.building import NOW_MS, article, writes
 from tests.recommender.catalog.store.storing import (
     ADDED,
@@ -29,8 +30,6 @@ from tests.recommender.catalog.store.storing import (
     revisions_of,
     write_of,
 )
-
-ROOT = Path(__file__).parents[4]
 
 
 def test_another_connection_sees_what_is_committed(path: Path, store: Store) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from recommender.catalog.store.locks import INDEX_LOCK, exclusive_run
 from recommender.errors import AlreadyRunningError, StorageError
+from tests import ROOT
 
-ROOT = Path(__file__).parents[4]
 HOLDER = """
 import sys
 from pathlib import Path
