@@ -1,1 +1,1 @@
-"""The write side: sources, cleaning, embedding, store, snapshot. Start reading at pipeline.py."""
+"""Indexing and the command line: sources, cleaning, embedding, store, snapshot. Start reading at pipeline.py."""

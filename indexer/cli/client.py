@@ -1,4 +1,4 @@
-"""A small client of the running service for the command line: requests in, messages out, statuses as our errors."""
+"""A small client of a running service for the command line; its statuses become our errors."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from recommender.errors import InvalidInputError, RelatedNewsError, UnavailableE
 from recommender.rpc.messages import kind_to, timestamp
 
 TIMEOUT_S = 10.0
+"""Deadline of a call."""
 
 Page = str | related_pb.Draft
+"""Id of a stored article, or a draft."""
 
 
 class Client:
-    """Calls of one service. Raises UnavailableError if nobody answers, RelatedNewsError with the status's words."""
+    """Calls one service. Raises UnavailableError if none answers, RelatedNewsError with the text of a status."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         """Call through `channel`."""
@@ -71,14 +73,14 @@ class Client:
 
 @contextmanager
 def connect(address: str, *, message_bytes_max: int) -> Iterator[Client]:
-    """Connect to host:port, lazily: the first call fails if nobody answers there."""
+    """Connect to host:port, lazily: the first call fails if no service answers there."""
     options = [("grpc.max_receive_message_length", message_bytes_max)]
     with grpc.insecure_channel(address, options=options) as channel:
         yield Client(channel)
 
 
 def read_draft(path: Path) -> related_pb.Draft:
-    """Return the first article of a file or folder that `related-news index` could read, as a draft.
+    """Return the first article of a file or folder that `related-news index` can read, as a draft.
 
     Raises InvalidInputError if there is none.
     """

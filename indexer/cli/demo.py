@@ -1,4 +1,4 @@
-"""The demo, the main job on the embedded default: index the sample newsroom, serve it, fill a page over gRPC."""
+"""The demo: index the sample newsroom with the embedded model, serve it, fill a page over gRPC."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from recommender.encoding.embedder import load_embedder
 from recommender.errors import UnavailableError
 
 DATA_DIR = Path(".demo")
+"""Folder of the demo's index, in the working folder."""
 PAGE_ID = "painting-court-pelagia-2026-10-05"
+"""The page that is filled."""
 _DRAIN_S = 30
+"""Time for the service to end."""
 
 
 def run(console: Console, *, index_only: bool = False) -> None:
-    """Run the demo in the working folder; the index goes to .demo and is used again by the next run."""
+    """Run the demo in the working folder; the next run uses its index again."""
     _index(console)
     if index_only:
         return
@@ -59,9 +62,9 @@ def _index(console: Console) -> None:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """Start `related-news serve` on a free port; yields its address, and ends it by SIGTERM.
+    """Start `related-news serve` on a free port, yield its address, and end it by SIGTERM.
 
-    It runs in the data folder, without this environment's settings: the demo is of the defaults.
+    It runs in the data folder without this environment's settings, so that the demo shows the defaults.
     """
     command = [sys.executable, "-m", "indexer", "--data-dir", ".", "serve", "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -1,4 +1,4 @@
-"""What the command line shows: summaries, tables, and a page as readers would see it."""
+"""What the command line shows: summaries, tables, and a page as readers see it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from indexer.sources.base import BadRecord
 from recommender.catalog.checks import format_time
 
 REFUSED_SHOWN_MAX = 20
+"""Refused records that are printed one by one; further ones are only counted."""
 
 
 def refused_printer(console: Console) -> OnRefused:
@@ -62,7 +63,7 @@ def reindex_summary(report: reindex.Report) -> RenderableType:
 
 
 def backup_summary(about: backup.About, where: str) -> RenderableType:
-    """Return what a backup holds in a line."""
+    """Return the content of a backup in a line."""
     return f"{about.articles:,} articles at revision {about.revision:,} {escape(where)}"
 
 
@@ -98,9 +99,9 @@ def index_summary(report: Report, data_dir: Path, model_languages: frozenset[str
     foreign = {n: c for n, c in report.languages.items() if n and model_languages and n not in model_languages}
     if foreign:
         named = ", ".join(f"{escape(name)} ({count:,})" for name, count in sorted(foreign.items()))
-        known = ", ".join(sorted(model_languages))
+        languages = ", ".join(sorted(model_languages))
         lines.append(
-            f"[yellow]the model is made for {known}; other languages: {named}; a multilingual model suits better[/]"
+            f"[yellow]the model is made for {languages}; other languages: {named}; a multilingual model suits better[/]"
         )
     return "\n".join(lines)
 
@@ -108,7 +109,7 @@ def index_summary(report: Report, data_dir: Path, model_languages: frozenset[str
 def related_table(answer: related_pb.ListRelatedResponse) -> RenderableType:
     """Return a flat list as a table."""
     table = Table("score", "published", "section", "title", "why", box=None, header_style="bold")
-    table.add_column("id", overflow="fold")  # of an id that is cut short nothing more can be asked
+    table.add_column("id", overflow="fold")  # a truncated id could not be asked for
     for link in answer.recommendations:
         card = link.article
         table.add_row(

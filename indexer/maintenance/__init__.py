@@ -1,1 +1,1 @@
-"""Jobs on a whole data folder: back it up, restore it, embed it anew with another model."""
+"""Jobs on a whole data folder: back it up, restore it, embed it again with another model."""

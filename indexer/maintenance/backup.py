@@ -1,8 +1,8 @@
-"""A consistent copy of a data folder while it is served and written to, and the way back from it.
+"""Back up a data folder consistently while it is served and written to, and restore it.
 
-A backup is a folder: the store, the current snapshot if there is one, and backup.json, which names every file with its
-size and checksum. The snapshot is copied first and the store, inside one read transaction, after it: the store has
-every change that the snapshot has.
+A backup is a folder: the store, the current snapshot if there is one, and backup.json, which lists every file with its
+size and checksum. The snapshot is copied first and the store after it, in one read transaction, so that the store has
+every change of the snapshot.
 """
 
 from __future__ import annotations
@@ -38,16 +38,20 @@ from recommender.errors import (
 )
 
 ABOUT = "backup.json"
+"""Name of the file that describes the backup."""
 FORMAT = 1
+"""Version of that file; another version is refused."""
 _TRIES = 3
+"""Attempts to copy a snapshot that is replaced meanwhile."""
 _FULL, _FAILED = "no space left", "cannot be written"
 """What the messages of disk errors say after the folder's name."""
 _ARRIVING = f"{STORE_FILE}.new"
+"""Name of the store until it is whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a backup holds. made_at_ms: UTC. files: every other file, by its path in the backup."""
+    """Describes a backup. made_at_ms: UTC. files: every other file, by its path in the backup."""
 
     format: int
     made_at_ms: int
@@ -58,13 +62,13 @@ class About:
 
 
 def back_up(data_dir: Path, target: Path) -> About:
-    """Copy a data folder to `target`, which must not exist or be empty; nobody has to stop for it.
+    """Copy a data folder to `target`, which must not exist or be empty; the service keeps running.
 
-    Raises NotFoundError if there is no index, InvalidInputError if `target` holds something, DiskFullError or
-    StorageError if it cannot be written; then nothing is left there.
+    Raises NotFoundError if there is no index, InvalidInputError if `target` is not empty, DiskFullError or StorageError
+    if it cannot be written; then nothing remains there.
     """
     store = open_store(data_dir / STORE_FILE)
-    with closing(store), _made_whole(target) as folder:
+    with closing(store), _written_whole(target) as folder:
         _copy_snapshot(data_dir / SNAPSHOTS, folder / SNAPSHOTS)
         copy_database(store.path, folder / STORE_FILE)
         copy = open_store(folder / STORE_FILE)
@@ -81,11 +85,11 @@ def back_up(data_dir: Path, target: Path) -> About:
 
 
 def restore(backup: Path, data_dir: Path) -> About:
-    """Bring a backup up as `data_dir`, which must not have an index.
+    """Restore a backup to `data_dir`, which must not have an index.
 
-    What an index that is gone left there goes first: its log, which SQLite would read into the new store, and its
-    snapshots. Raises NotFoundError if `backup` is none, CorruptError naming the file that is not what was copied,
-    InvalidInputError if `data_dir` has an index, StorageError if it cannot be written; nothing is restored then.
+    Files that a removed index left there are deleted first: its log, which SQLite would read into the new store, and
+    its snapshots. Raises NotFoundError if `backup` is no backup, CorruptError naming a file that differs from what was
+    copied, InvalidInputError if `data_dir` has an index, StorageError if it is not writable; nothing is restored then.
     """
     about = read_about(backup)
     for name, entry in about.files.items():
@@ -108,7 +112,7 @@ def restore(backup: Path, data_dir: Path) -> About:
 
 
 def read_about(backup: Path) -> About:
-    """Read what a backup holds. Raises NotFoundError if it is none, CorruptError if it is unreadable."""
+    """Read the description of a backup. Raises NotFoundError if it is no backup, CorruptError if it is unreadable."""
     try:
         values = json.loads((backup / ABOUT).read_text("utf-8"))
         if values["format"] != FORMAT:
@@ -129,7 +133,7 @@ def _inside(name: str) -> str:
 
 
 def _copy_snapshot(folder: Path, target: Path) -> None:
-    """Copy the current snapshot, or the one that replaces it meanwhile; without one, restoring writes a new one."""
+    """Copy the current snapshot, or the one that replaces it meanwhile; without one, the restored index writes one."""
     for _ in range(_TRIES):
         current = current_snapshot(folder)
         if current is None:
@@ -146,7 +150,7 @@ def _copy_snapshot(folder: Path, target: Path) -> None:
 
 
 def _leftovers(data_dir: Path) -> Iterator[Path]:
-    """Yield what an index whose store was removed may have left."""
+    """Yield the files that an index whose store was removed may have left."""
     yield data_dir / SNAPSHOTS
     yield from (data_dir / f"{STORE_FILE}{end}" for end in ("-wal", "-shm", "-journal"))
 
@@ -160,8 +164,8 @@ def _remove(*paths: Path) -> None:
 
 
 @contextmanager
-def _made_whole(target: Path) -> Iterator[Path]:
-    """Let a folder be filled under another name; it gets its own once it is whole, or is removed."""
+def _written_whole(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; rename it to `target` when it is complete, or remove it."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidInputError(str(target), "is not empty", fix="name a folder that does not exist yet")
     whole = target.absolute()

@@ -1,10 +1,10 @@
-"""A new model or text recipe beside the running one: embed, write its snapshot, switch; and the same way back.
+"""Move an index to another model or text recipe while it is served, or back to the one before.
 
-embed what lacks vectors -> write a snapshot of them -> tell running services to load the model -> switch
+embed what lacks vectors -> write a snapshot of them -> let running services load the model -> switch
 
-Everything up to the switch leaves the running service alone, and what is done stays done: a run that is killed and
-started again embeds only what is left. The switch is one transaction; whatever was written meanwhile is embedded in it.
-Each worker of a running service then takes up the new snapshot and the new model together, between two answers.
+Nothing before the switch affects a running service, and all work is kept: a run that is killed and started again embeds
+only the rest. The switch is one transaction, which also embeds what was written meanwhile. Each worker of a running
+service then swaps in the new snapshot and the new model together, between two answers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from recommender.errors import MismatchError, NotFoundError
 from recommender.serving.roster import open_roster
 
 BATCH_ARTICLES = 64
+"""Articles that are embedded and stored at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run did. before, now: keys of the encoder that was active and of the one that is. services: told of it."""
+    """What a run did. before, now: keys of the active encoder, then and now. services: running ones."""
 
     before: str
     now: str
@@ -40,7 +41,7 @@ class Report:
 
 
 def model_to_move_to(data_dir: Path, wanted: str | None, *, back: bool) -> str:
-    """Return the name of the model that is wanted, or that was active before the last switch, or that is now.
+    """Return the name of the wanted model, or of the one before the last switch, or of the active one.
 
     Raises NotFoundError if there is no index, or nothing to go back to.
     """
@@ -51,9 +52,10 @@ def model_to_move_to(data_dir: Path, wanted: str | None, *, back: bool) -> str:
 
 
 def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, progress: Progress = SILENT) -> Report:
-    """Bring the index of `data_dir` to the encoder of `embedder`; see the module.
+    """Move the index of `data_dir` to the encoder of `embedder`; see the module.
 
-    An index that has that encoder already gets a new snapshot, made from nothing. switch: False stops before it.
+    An index that has that encoder already gets a new snapshot, written from the store alone. switch: False stops
+    before the switch. progress: its stages are "embedding", a step for each text, and the snapshot.
     Raises NotFoundError if there is no index, MismatchError if a running service cannot load the model.
     """
     begun = time.monotonic()
@@ -70,7 +72,7 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, progress
         )
         services = 0
         if switch and before != store.encoder:
-            services = asyncio.run(_tell_services(data_dir, embedder))
+            services = asyncio.run(_prepare_services(data_dir, embedder))
             store.make_encoder_active()
             make_current(snapshot)
         now, _ = encoders_of(store.path)
@@ -80,7 +82,7 @@ def reindex(data_dir: Path, embedder: Embedder, *, switch: bool = True, progress
 
 
 def _embed_missing(store: Store, embedder: Embedder, progress: Progress) -> int:
-    """Embed every article's text that lacks vectors, in the order of hashes; returns how many that were."""
+    """Embed every text that lacks vectors, in the order of hashes; returns their number."""
     progress.begin("embedding", store.count_without_vectors())
     done, after = 0, b""
     while missing := store.without_vectors(BATCH_ARTICLES, after):
@@ -92,17 +94,17 @@ def _embed_missing(store: Store, embedder: Embedder, progress: Progress) -> int:
     return done
 
 
-async def _tell_services(data_dir: Path, embedder: Embedder) -> int:
-    """Let every running service load the model now, so that its workers need not wait for it at the switch."""
+async def _prepare_services(data_dir: Path, embedder: Embedder) -> int:
+    """Let every running service load the model, so that its workers need not wait for it at the switch."""
     with open_roster(data_dir) as roster:
         addresses = {seat.encoder for seat in roster.others() if seat.encoder}
     for address in addresses:
         encoder = await connect_encoder(address, embedder.info.name)
-        found = encoder.info.key
+        key = encoder.info.key
         await encoder.close()
-        if found != embedder.info.key:
+        if key != embedder.info.key:
             raise MismatchError(
-                f"a running service makes {found} of this model, not {embedder.info.key}",
+                f"a running service makes {key} of this model, not {embedder.info.key}",
                 fix="it is of another release, or cannot see these files; stop it, then run this again",
             )
     return len(addresses)
