@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recommender.answer import recommend
 from recommender.answer.layout import DEFAULT_LAYOUT, Layout, Slot
 from recommender.answer.page import Draft, draft_page, stored_page
 from recommender.answer.plan import PagePlan, Recommendation, RelatedList
-from recommender.answer.rank import DEFAULT_WEIGHTS
+from recommender.answer.rank import DEFAULT_WEIGHTS, Ranker
 from recommender.answer.recommend import EVERY, Recommender, Request
 from recommender.answer.slots import Empty
 from recommender.catalog.articles import NO_LABELS, Article, Body, Labels, Paragraph, ParagraphKind, Rules
@@ -650,6 +652,33 @@ def test_slots_that_share_candidates_count_them_once(mixed: Live) -> None:
     apart = [end(1, name=name, filters={"sections": [name]}) for name in ("harbour", "theatre")]
     three = filled(mixed, end(1), *apart).receipt
     assert (three.candidates_seen, three.removals["page_itself"]) == (one.candidates_seen, 1)
+
+
+def test_slots_share_searches_and_scores(replay: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots that differ in nothing share search and scores; those that differ only in half-life share the search."""
+    live = replay([piece("page"), piece("a"), piece("b", "theatre")])
+    calls: Counter[str] = Counter()
+
+    def count(owner: object, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(recommend, "retrieve")
+    count(Ranker, "gather")
+    count(Ranker, "score")
+    slots = [
+        end(1, name="first"),
+        end(2, name="second", diversity=0.9),
+        end(1, name="slow", freshness_half_life_days=400),
+        end(1, name="stage", filters={"sections": ["theatre"]}),
+    ]
+    filled(live, *slots)
+    assert calls == {"retrieve": 2, "gather": 2, "score": 3}
 
 
 def test_the_receipt_names_what_the_answer_was_made_of(mixed: Live) -> None:
