@@ -369,7 +369,7 @@ def test_links_in_running_text_stay_text() -> None:
 
 
 def test_read_more_link_to_the_page_itself_is_no_editor_link() -> None:
-    """A feed's "Read more" leads to the article itself: furniture."""
+    """A feed's "Read more" that leads to the article itself is furniture."""
     cleaned = _body(FIRST, _linked("Read more", (HREF, "Read more")), url=HREF)
     assert _texts(cleaned) == [FIRST]
     assert not cleaned.links

@@ -35,7 +35,7 @@ def _kept_share(articles: list[RawArticle], cleaned: list[Cleaned]) -> float:
 
 @pytest.mark.parametrize(("path", "share_min", "articles_min"), [(GOV, 0.999, 2_500), (WIKI, 0.995, 290)])
 def test_real_text_is_kept(path: Path, share_min: float, articles_min: int) -> None:
-    """Of real articles hardly a word goes: what goes are separators, prompts, credits and dates."""
+    """Real articles lose hardly a word: only separators, prompts, credits and dates."""
     articles = _articles(path)
     assert len(articles) >= articles_min
     cleaned = [clean(article) for article in articles]
@@ -50,7 +50,7 @@ def test_real_text_is_kept(path: Path, share_min: float, articles_min: int) -> N
 
 
 def test_links_in_running_text_survive() -> None:
-    """Of the links that editors placed in running text, all but the labelled ones stay text."""
+    """Links that editors placed in running text stay text, but for the labelled ones."""
     articles = {article.id: article for article in _articles(GOV)}
     by_source: dict[str, list[tuple[int, Anchor]]] = defaultdict(list)
     for line in (GOV.parent / "links.jsonl").read_text(encoding="utf-8").splitlines():

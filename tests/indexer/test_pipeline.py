@@ -125,7 +125,7 @@ def test_progress_counts_every_record_batch_by_batch(articles: Path, data_dir: P
 
 
 def test_an_empty_source_makes_an_empty_index_that_can_be_served(tmp_path: Path, data_dir: Path) -> None:
-    """No record is no error; the archive opens with nothing in it."""
+    """An empty source is no error; the archive opens empty."""
     report = index(write(tmp_path / "none.jsonl", []), data_dir)
     assert counts(report) == {}
     store, live = open_archive(data_dir)
@@ -160,7 +160,7 @@ def test_a_deleted_article_stays_away_until_it_is_asked_back(articles: Path, dat
 
 
 def test_an_article_that_is_withdrawn_while_it_is_embedded_stays_away(tmp_path: Path, data_dir: Path) -> None:
-    """Whoever withdraws it then does not know that a new version is on its way."""
+    """A withdrawal during embedding wins over the new version that is about to be written."""
     index(write(tmp_path / "a.jsonl", [record("anchor"), record("basalt")]), data_dir)
 
     class Withdrawing(FakeEmbedder):

@@ -100,7 +100,7 @@ def test_control_characters_in_texts_are_taken_out(tmp_path: Path, data_dir: Pat
 def test_a_strict_run_stops_at_the_first_bad_record_and_keeps_the_batches_before(
     articles: Path, data_dir: Path, bad_line: int, kept: int
 ) -> None:
-    """Whole batches before the bad record stay stored; mended, the next run embeds only the rest."""
+    """Whole batches before the bad record stay stored; after a correction the next run embeds only the rest."""
     lines: list[dict[str, Any] | str] = [record(word) for word in WORDS]
     lines[bad_line - 1] = "{"
     write(articles, lines)

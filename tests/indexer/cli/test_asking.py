@@ -55,7 +55,7 @@ def newsroom_server(folder: Path) -> Any:
 
 @pytest.mark.parametrize("arguments", ASKING.values(), ids=ASKING)
 def test_without_a_service_the_address_and_the_remedy_are_named(invoke: Invoke, arguments: list[str]) -> None:
-    """One line on standard error, exit code 1."""
+    """The command prints one line on standard error and exits with 1."""
     line = failed(invoke(*arguments, "--address", NOBODY))
     assert line.startswith("error: no service answers: ")
     assert NOBODY in line
@@ -75,7 +75,7 @@ def test_the_address_is_that_of_the_settings_by_default(
 
 @pytest.mark.slow
 def test_status_is_a_table_or_json(invoke: Invoke, service: Served) -> None:
-    """Both have what the service says."""
+    """Table and JSON state what the service answers."""
     shown = invoke("status", "--address", service.client.address)
     assert (shown.exit_code, shown.stderr) == (0, "")
     cells = dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in shown.stdout.splitlines())
@@ -90,8 +90,8 @@ def test_status_is_a_table_or_json(invoke: Invoke, service: Served) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("options", "count"), [([], 10), (["-k", "3"], 3), (["-k", "100"], 39)])
-def test_related_lists_so_many(invoke: Invoke, service: Served, options: list[str], count: int) -> None:
-    """Ten by default, as many as asked, never more than there are; the table and the JSON have the same ids."""
+def test_related_lists_as_many_as_asked(invoke: Invoke, service: Served, options: list[str], count: int) -> None:
+    """The list has ten articles by default, else as many as asked for; table and JSON have the same ids."""
     asked = ["related", PAGE, *options, "--address", service.client.address]
     printed = invoke(*asked, "--json")
     assert (printed.exit_code, printed.stderr) == (0, "")
@@ -127,7 +127,7 @@ def test_related_with_k_out_of_range_says_the_range(invoke: Invoke, service: Ser
 
 
 def test_related_with_k_that_is_no_number_is_a_usage_error(invoke: Invoke) -> None:
-    """Exit code 2, before anything is asked."""
+    """The exit code is 2, and nothing is asked."""
     result = invoke("related", PAGE, "-k", "many", "--address", NOBODY)
     assert result.exit_code == 2
     assert "Invalid value for '-k'" in result.stderr
@@ -215,7 +215,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 def test_what_cannot_be_asked_is_one_clear_line(
     invoke: Invoke, service: Served, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    """Exit code 1, nothing on standard output, and the reason with its remedy, not a stack trace."""
+    """The exit code is 1, and standard error has the reason with its fix and no stack trace."""
     write(tmp_path / "good.jsonl", article("x"))
     write(tmp_path / "bad.jsonl", "{")
     write(tmp_path / "empty.jsonl", article("x", title=""))
@@ -225,7 +225,7 @@ def test_what_cannot_be_asked_is_one_clear_line(
 
 @pytest.mark.slow
 def test_delete_withdraws_and_says_what_was_not_there(invoke: Invoke, tmp_path: Path) -> None:
-    """Exit code 0 if all were there, else 3; an id that looks like markup is printed as it is; no answer has them."""
+    """The exit code is 0 if all were there, else 3; ids are printed as they are, and no answer has the articles."""
     with newsroom_server(tmp_path) as server:
         at = ["--address", server.client.address]
         both = invoke("delete", "harbour-1", "harbour-2", *at)
@@ -240,7 +240,7 @@ def test_delete_withdraws_and_says_what_was_not_there(invoke: Invoke, tmp_path: 
 
 
 def test_a_service_that_cannot_answer_now_is_not_taken_for_none(invoke: Invoke) -> None:
-    """UNAVAILABLE with the service's own words is shown as those words, without the advice to start a service."""
+    """The text of an UNAVAILABLE from the service is shown, without the advice to start a service."""
 
     def busy(request: articles_pb.GetIndexStatusRequest, context: grpc.ServicerContext) -> None:
         code, details, metadata = abortable(UnavailableError("the store is busy", fix="try again"))

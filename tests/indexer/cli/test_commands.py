@@ -63,7 +63,7 @@ def test_the_version_is_the_package_s(invoke: Invoke) -> None:
 
 
 def test_without_a_command_there_is_help_and_a_misspelt_one_is_put_right(invoke: Invoke) -> None:
-    """Both are usage errors, exit code 2."""
+    """Both are usage errors with exit code 2."""
     nothing = invoke()
     assert nothing.exit_code == 2
     assert "Commands" in nothing.output
@@ -75,7 +75,7 @@ def test_without_a_command_there_is_help_and_a_misspelt_one_is_put_right(invoke:
 def test_json_is_never_coloured(
     invoke: Invoke, embedder: FakeEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where FORCE_COLOR is set: programs read it all the same."""
+    """JSON has no colours where FORCE_COLOR is set, so that programs can read it."""
     monkeypatch.setattr(console, "out", Console(force_terminal=True))
     path = write(tmp_path / "a.jsonl", article("a"))
     assert json.loads(invoke("index", path, "--json").stdout)["added"] == embedder.texts == 1
@@ -101,7 +101,7 @@ TOO_LONG = "x" * 300
 def test_a_path_that_the_system_refuses_is_one_clear_line(
     invoke: Invoke, models: Models, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    """As a folder that may not be entered would be: the path and the system's reason, no stack trace."""
+    """The line names the path and the system's reason, and there is no stack trace."""
     monkeypatch.setattr(evaluation, "load_embedder", models)
     assert failed(invoke(*arguments)) == f"error: {TOO_LONG}: File name too long"
 

@@ -51,7 +51,7 @@ def sample_ids() -> set[str]:
 
 
 def test_the_pages_that_the_demo_names_are_in_the_sample() -> None:
-    """The page that is shown, and each one that it says to try next."""
+    """The page that the demo shows and each one that it suggests are in the sample."""
     suggested = re.findall(r"related-news page (\S+)", demo._NEXT)
     assert len(sample_ids()) == RECORDS
     assert suggested
@@ -79,7 +79,7 @@ def test_index_only_makes_the_index_in_the_working_folder_and_starts_nothing(
 
 @pytest.mark.slow
 def test_a_service_that_does_not_start_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 1, and no page."""
+    """The exit code is 1, and no page is shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "load_embedder", FakeEmbedder)
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -93,7 +93,7 @@ def test_a_service_that_does_not_start_is_one_clear_line(tmp_path: Path, monkeyp
 def test_the_demo_ends_by_itself_with_a_filled_and_explained_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real model: exit code 0, both slots filled with reasons, no service left; again, nothing is embedded."""
+    """With the real model both slots are filled with reasons, and no service is left; a second run embeds nothing."""
     done = subprocess.run(
         [sys.executable, "-m", "indexer", "demo"],
         capture_output=True,

@@ -73,7 +73,7 @@ def test_index_json_is_one_object_on_standard_output(
 def test_index_takes_its_settings_from_the_file_and_the_environment(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Model and how it computes, and the site and language of records that name none; --data-dir wins over the file."""
+    """The settings give the model, how it computes, and site and language of records; --data-dir overrides the file."""
     (tmp_path / "related-news.toml").write_text(
         'data_dir = "unused"\n[model]\nname = "ours"\nprecision = "float32"\ndevice = "cpu"\n'
         '[index]\nsite = "courier.example"\n'
@@ -155,7 +155,7 @@ def test_index_with_another_model_is_refused_by_name(
 def test_index_of_what_is_no_source_says_what_to_do(
     invoke: Invoke, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    """One line on standard error, exit code 1, before a model is loaded or a data folder made."""
+    """One line is printed on standard error before a model is loaded or a data folder made."""
     write(tmp_path / "a.jsonl", article("a"))
     (tmp_path / "empty").mkdir()
     assert failed(invoke("--data-dir", "data", "index", *arguments)).startswith(f"error: {message}")

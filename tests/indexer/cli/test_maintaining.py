@@ -32,7 +32,7 @@ def test_reindex_moves_to_another_model_and_back(invoke: Invoke, indexed: Path, 
 
 
 def test_reindex_without_a_model_says_that_nothing_was_switched(invoke: Invoke, indexed: Path) -> None:
-    """Two lines: there is nothing to go back from."""
+    """The output has two lines, none about going back."""
     done = invoke("--data-dir", indexed, "reindex")
     assert [line.split(" in ")[0] for line in done.stdout.splitlines()] == [
         "0 articles embedded",
@@ -89,7 +89,7 @@ def test_a_reindex_that_makes_no_sense_is_one_clear_line(
 
 
 def test_reindex_beside_another_run_is_refused(invoke: Invoke, indexed: Path) -> None:
-    """One indexing or reindexing run at a time."""
+    """Only one indexing or reindexing run works on a folder at a time."""
     with exclusive_run(indexed):
         line = failed(invoke("--data-dir", indexed, "reindex", "--model", "wide"))
     assert line.startswith(f"error: {indexed}: another indexing run (process {os.getpid()}) is writing here")
@@ -98,7 +98,7 @@ def test_reindex_beside_another_run_is_refused(invoke: Invoke, indexed: Path) ->
 def test_the_model_of_the_settings_may_be_the_one_that_is_moved_to(
     invoke: Invoke, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has set it already says the same twice."""
+    """A model that the settings name already may be named again by --model."""
     monkeypatch.setenv("RELATED_NEWS_MODEL__NAME", "wide")
     assert invoke("--data-dir", indexed, "reindex", "--model", "wide").exit_code == 0
 

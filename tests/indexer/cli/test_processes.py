@@ -61,7 +61,7 @@ def ran(*arguments: str | Path, code: int = 0) -> str:
 
 @pytest.mark.slow
 def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None:
-    """index, serve and page as a user runs them; SIGTERM ends the service with exit code 0."""
+    """index, serve and page work as a user runs them; SIGTERM ends the service with exit code 0."""
     made = [draft(section, title=f"Title {section} {n}") for n in range(3) for section in ("harbour", "orchards")]
     records = [
         article(f"a{n}", title=d.title, paragraphs=[p.text for p in d.paragraphs], site="s", section=d.section)
@@ -80,7 +80,7 @@ def test_from_a_file_to_a_page_in_processes_of_their_own(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_verbose_logs_what_we_do_not_what_libraries_do(tmp_path: Path) -> None:
-    """With -v a run tells on standard error what it passes over in silence else; the parsers' own logs stay out."""
+    """With -v a run logs to standard error what it skips silently otherwise; the parsers' own logs are left out."""
     (tmp_path / "feed.xml").write_text(
         "<rss><channel><item><guid>1</guid><title>a & b</title><pubDate>2 Jan 2026 03:04 GMT</pubDate></item></channel>"
         "</rss>"
@@ -115,7 +115,7 @@ main()
 
 @pytest.mark.slow
 def test_ctrl_c_while_the_command_line_loads_ends_it_quietly() -> None:
-    """SIGINT in the first moments of a command is no stack trace either; the installed command starts there, too."""
+    """SIGINT in the first moments of a command prints no stack trace; the installed command starts there, too."""
     command = [sys.executable, "-c", INTERRUPTED]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
@@ -149,7 +149,7 @@ def test_commands_without_a_model_do_not_import_slow_libraries() -> None:
 
 @pytest.mark.slow
 def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
-    """Exit code 1 and one line, after the log."""
+    """The command exits with 1 and prints one line after the log."""
     done = subprocess.run(
         command("--data-dir", tmp_path, "serve", "--port", "0"),
         capture_output=True,
@@ -165,7 +165,7 @@ def test_serve_on_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_ctrl_c_ends_an_indexing_run_with_130_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    """SIGINT while a batch is being embedded: one line, no stack trace, and what was stored is not embedded again."""
+    """SIGINT while a batch is embedded prints one line, and what was stored is not embedded again."""
     (tmp_path / "one.toml").write_text("[index]\nbatch_articles = 1\n")
     path = write(tmp_path / "a.jsonl", *(article(id, title=f"{id} halts" if id == "d" else id) for id in "abcdef"))
     arguments = ["--config", f"{tmp_path}/one.toml", "--data-dir", f"{tmp_path}/data", "index", str(path)]

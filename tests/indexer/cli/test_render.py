@@ -89,7 +89,7 @@ def test_elsewhere_a_run_is_quiet() -> None:
 
 
 def test_refused_records_are_printed_as_they_are_twenty_at_the_most() -> None:
-    """Each on one line of its own with place and reason, however long; then one line says that there are more."""
+    """Each record has one line with place and reason, however long; then one line says that there are more."""
     lines = progress_of(terminal=False, refused=23).splitlines()
     assert lines[:20] == [f"refused [in]/a.jsonl:{n}: id: {MARKUP} is bad" for n in range(1, 21)]
     assert lines[20:] == ["more refused records are only counted"]
@@ -158,7 +158,7 @@ def receipt(**values: object) -> related_pb.Receipt:
 
 
 def test_a_list_is_a_table_with_its_receipt() -> None:
-    """One row for each link in the answer's order, then how the answer came about."""
+    """The table has one row for each link in the answer's order; the receipt follows."""
     removals = [related_pb.RuleRemoval(rule="page_itself", count=1), related_pb.RuleRemoval(rule="on_page", count=2)]
     answer = related_pb.ListRelatedResponse(
         recommendations=[link("b", 0.914, "same story: tide; 3 days older"), link("a", 0.2, title=MARKUP)],
@@ -275,7 +275,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def test_a_page_shows_each_link_after_its_paragraph_and_the_rest_at_the_end() -> None:
-    """Reading order: title, byline, summary, paragraphs with the links between them, Read More, receipt."""
+    """Title, byline, summary, paragraphs with links between them, Read More and receipt follow in this order."""
     plan = related_pb.PagePlan(
         slots=[
             inline(at(0, link("a", 0.93, "same story: tide")), at(3, link("b", 0.6, title=MARKUP))),
@@ -338,7 +338,7 @@ def test_a_draft_is_shown_with_what_is_known_of_it() -> None:
 
 
 def test_a_reindex_shows_two_bars_on_a_terminal_and_nothing_elsewhere() -> None:
-    """What is embedded, and the rows of the snapshot."""
+    """The bars count what is embedded and the rows of the snapshot."""
     for terminal in (True, False):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=WIDTH, color_system=None)
         with job_progress(console) as progress:
@@ -362,7 +362,7 @@ def test_a_reindex_that_switched_says_how_to_go_back() -> None:
 
 
 def test_a_backup_is_summed_up_in_a_line() -> None:
-    """Where it is, is shown as it is."""
+    """The place of the backup is printed as it is."""
     about = backup.About(1, NOW_MS, 12_345, 2_000, "key", {})
     assert shown(render.backup_summary(about, "written to /[x]")) == (
         "2,000 articles at revision 12,345 written to /[x]"

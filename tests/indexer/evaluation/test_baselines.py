@@ -66,7 +66,7 @@ def _best(ids: list[str], value: Callable[[str], float]) -> list[str]:
 
 @pytest.mark.parametrize("page_id", PAGES)
 def test_cosine_ranks_the_past_by_main_vectors(archive: tuple[Store, Live], page_id: str) -> None:
-    """The ten nearest of what was public then, the page itself left out."""
+    """The baseline ranks the ten nearest of what was public then, without the page itself."""
     _, live = archive
     rows = {name: live.find(name) for name in ARTICLES}
     vectors = {name: live.main_vectors(np.array([row]))[0] for name, row in rows.items()}
@@ -76,7 +76,7 @@ def test_cosine_ranks_the_past_by_main_vectors(archive: tuple[Store, Live], page
 
 @pytest.mark.parametrize("page_id", PAGES)
 def test_lexical_ranks_the_past_by_tf_idf(archive: tuple[Store, Live], page_id: str) -> None:
-    """TF-IDF cosine of title, summary and body, as scikit-learn computes it over the whole archive."""
+    """The ranking is by TF-IDF cosine of title, summary and body, as scikit-learn computes it over the archive."""
     store, live = archive
     names = list(ARTICLES)
     texts = ["\n".join((a.title, a.summary, *(p.text for p in a.paragraphs))) for a in ARTICLES.values()]
@@ -88,7 +88,7 @@ def test_lexical_ranks_the_past_by_tf_idf(archive: tuple[Store, Live], page_id: 
 
 @pytest.mark.parametrize("page_id", PAGES)
 def test_recent_ranks_the_past_of_the_section_by_date(archive: tuple[Store, Live], page_id: str) -> None:
-    """The latest of the page's section; of the whole archive where it has none."""
+    """The latest of the page's section come first; of the whole archive where it has none."""
     _, live = archive
     section = ARTICLES[page_id].labels.section
     same = [name for name in _past(page_id) if not section or ARTICLES[name].labels.section == section]

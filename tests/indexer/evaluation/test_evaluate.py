@@ -83,7 +83,7 @@ def report(bench: Bench, gold: Gold) -> dict[str, Any]:
 
 
 def test_the_report_has_its_keys(report: dict[str, Any]) -> None:
-    """Counts, every system's metrics with intervals, placement, empty places and seconds."""
+    """The report has counts, every system's metrics with intervals, placement, empty places and seconds."""
     assert (report["sources"], report["links"], report["articles"]) == (35, 65, 40)
     assert list(report["systems"]) == SYSTEMS
     for values in report["systems"].values():
@@ -98,7 +98,7 @@ def test_the_report_has_its_keys(report: dict[str, Any]) -> None:
 
 
 def test_unusable_links_are_counted_by_reason(report: dict[str, Any]) -> None:
-    """Links with an unknown end or a target of the page's future are told apart."""
+    """Links with an unknown end and links to the page's future are counted separately."""
     assert report["passed_over"] == {"unknown_source": 1, "unknown_target": 1, "target_not_yet_public": 1}
 
 
@@ -313,7 +313,7 @@ def test_without_articles_the_index_of_the_settings_is_measured(invoke: Invoke, 
 
 
 def test_harvested_links_are_measured(invoke: Invoke, tmp_path: Path) -> None:
-    """Links that cleaning took out of the bodies serve as the truth, found by their headlines."""
+    """Links that cleaning took out of the bodies are the ground truth, resolved by their headlines."""
     room = {a.id: a for a in newsroom()}
     boxes = {"harbour-0": [f"Related News: {room['harbour-2'].title}"], "theatre-1": ["Read More: Not in the archive"]}
     articles = _write_articles(tmp_path / "room.jsonl", list(room.values()), boxes)
@@ -340,7 +340,7 @@ def _failed(result: Result) -> str:
 
 
 def test_nothing_asked_is_an_error(invoke: Invoke, files: list[str | Path]) -> None:
-    """Neither links nor pairs: one line says what to give."""
+    """Without links and pairs one line says what to give."""
     line = _failed(invoke("evaluate", *files[:2], *files[4:]))
     assert line == "error: --links: is missing (give a file or `harvested`; or --near-duplicates FILE)"
 
@@ -452,7 +452,7 @@ def test_a_place_that_cannot_be_written_is_an_error(
         )
 
 
-def test_people_are_told_of_links_that_are_passed_over(
+def test_links_that_are_skipped_are_reported(
     invoke: Invoke, large: list[str | Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`evaluate` and `fit` say in a line how many and why; where there is no terminal a system is one line too."""

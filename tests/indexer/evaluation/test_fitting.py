@@ -131,7 +131,7 @@ def test_the_fit_does_not_depend_on_the_run(examples: list[Example]) -> None:
 
 
 def test_a_fit_names_itself_and_its_encoder(examples: list[Example]) -> None:
-    """Name and encoder are as told."""
+    """Name and encoder are those that were given."""
     fit = train(examples, "an encoder", name="ours")
     assert (fit.name, fit.encoder) == ("ours", "an encoder")
 
@@ -170,7 +170,7 @@ def _as_the_default_says(features: Floats, rng: np.random.Generator) -> Any:
 
 
 def test_trees_are_added_where_they_rank_later_pages_better() -> None:
-    """What no weighted sum can tell, trees do; the linear model alone stays at chance."""
+    """Trees learn what no weighted sum can; the linear model alone stays at chance."""
     made = _synthetic(120, _either)
     fit = train(made, ENCODER)
     assert fit.trees
@@ -245,7 +245,7 @@ def _hub_links(live: Live) -> tuple[GoldPage, ...]:
 
 
 def test_what_editors_linked_to_before_is_learned(live: Live) -> None:
-    """Targets that nothing but earlier pages' links tells are found with them, and not without."""
+    """Targets that only earlier pages' links predict are found with them, and not without."""
     pages = _hub_links(live)
     examples = gather_examples(live, pages)
     cut = 70

@@ -124,7 +124,7 @@ def test_folder_is_read_by_path(tmp_path: Path) -> None:
     assert source.count() == 3
 
 
-def test_old_encodings_are_told(tmp_path: Path) -> None:
+def test_old_encodings_are_detected(tmp_path: Path) -> None:
     """A page in another encoding than UTF-8 comes out right."""
     path = tmp_path / "a.html"
     words = "Café “Zoë” — naïve façade"
@@ -163,7 +163,7 @@ def test_what_is_no_page_is_a_bad_record(tmp_path: Path, data: bytes) -> None:
     assert isinstance(good, RawArticle)
 
 
-def test_huge_page_is_read_and_larger_ones_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_page_is_read_and_larger_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of 5 MB is read; one over the limit is a bad record, compressed or not."""
     sentences = "The harbour master said on day {} that the pumps had failed once more. " * 14
     body = "".join(f"<p>{sentences.format(*[n] * 14)}</p>" for n in range(5_000))

@@ -114,7 +114,7 @@ def test_body_in_place_of_paragraphs(tmp_path: Path) -> None:
 
 
 def test_gzip_and_byte_order_mark(tmp_path: Path) -> None:
-    """A gzip file is told by its content; a byte order mark at the start does not matter."""
+    """A gzip file is detected by its content; a byte order mark at the start is ignored."""
     data = b'\xef\xbb\xbf{"id":"a"}\n{"id":"b"}'
     for name, content in (("a.jsonl", data), ("a.jsonl.gz", gzip.compress(data)), ("b.ndjson", gzip.compress(data))):
         assert [r.id for r in _read(tmp_path / name, content) if isinstance(r, RawArticle)] == ["a", "b"]
@@ -167,14 +167,14 @@ def test_reading_twice_reads_twice(tmp_path: Path) -> None:
         ('{"id":"a"}'.encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_bad_lines_are_told_and_passed(tmp_path: Path, line: str | bytes, expected: str) -> None:
-    """A wrong line gives its number and one line of reason naming the field; the next line is read."""
+def test_bad_lines_are_reported_and_skipped(tmp_path: Path, line: str | bytes, expected: str) -> None:
+    """A bad line is reported by its number with a reason that names the field; the next line is read."""
     if isinstance(line, bytes) and line.startswith(b"\xff\xfe"):
         line = line.replace(b"\n", b"")
     assert expected in _reason(tmp_path, line)
 
 
-def test_overlong_line_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_line_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line over the limit is skipped without holding it; one at the limit is read."""
     monkeypatch.setattr(reading, "LINE_BYTES_MAX", 100)
     exact = b'{"id":"%s"}\n' % (b"x" * 90)
@@ -185,8 +185,8 @@ def test_overlong_line_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(third, RawArticle) and third.where.line == 3
 
 
-def test_torn_gzip_gives_what_came_before(tmp_path: Path) -> None:
-    """Records before the tear are read, the tear is told with its line, and nothing is raised."""
+def test_truncated_gzip_gives_what_came_before(tmp_path: Path) -> None:
+    """Records before the truncation are read, the truncation is reported with its line, and nothing is raised."""
     lines = b"".join(b'{"id":"%d","title":"%s"}\n' % (n, str(hash(str(n))).encode() * 20) for n in range(2_000))
     whole = gzip.compress(lines)
     for data in (whole[: len(whole) // 2], whole[:5], whole[:-4], whole[:200] + b"\xff" * 50 + whole[250:]):
@@ -197,7 +197,7 @@ def test_torn_gzip_gives_what_came_before(tmp_path: Path) -> None:
     assert len(_read(tmp_path / "a.jsonl.gz", whole[: len(whole) // 2])) > 100
 
 
-def test_trailing_garbage_after_gzip_is_told(tmp_path: Path) -> None:
+def test_trailing_garbage_after_gzip_is_reported(tmp_path: Path) -> None:
     """Bytes after the end of the compressed data are reported after the records."""
     found = _read(tmp_path / "a.jsonl.gz", gzip.compress(b'{"id":"a"}\n') + b"garbage")
     assert isinstance(found[0], RawArticle) and isinstance(found[1], BadRecord)

@@ -46,8 +46,8 @@ WXR_HEAD = b'<?xml version="1.0"?><rss version="2.0" xmlns:wp="http://wordpress.
         ("dump", gzip.compress(b'\n{"id": 1}\n', mtime=0), JsonLines),
     ],
 )
-def test_format_is_told_from_name_and_content(tmp_path: Path, name: str, data: bytes, expected: type) -> None:
-    """A file's name tells its format, or its first bytes do."""
+def test_format_is_detected_by_name_and_content(tmp_path: Path, name: str, data: bytes, expected: type) -> None:
+    """A file's format is detected by its name, or else by its first bytes."""
     (tmp_path / name).write_bytes(data)
     assert type(open_source(tmp_path / name)) is expected
 
@@ -61,7 +61,7 @@ def test_format_is_told_from_name_and_content(tmp_path: Path, name: str, data: b
         ([".git/a.txt", "._b.txt", "a.html"], HtmlFolder),
     ],
 )
-def test_format_of_a_folder_is_told_from_its_files(tmp_path: Path, names: list[str], expected: type) -> None:
+def test_format_of_a_folder_is_detected_by_its_files(tmp_path: Path, names: list[str], expected: type) -> None:
     """A folder is of pages or of texts, whichever it holds more of, hidden files apart."""
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def test_format_of_a_folder_is_told_from_its_files(tmp_path: Path, names: list[s
 
 @pytest.mark.parametrize("data", [b"", b"plain words", b"[1, 2]", b"\x00\x01", b"\x1f\x8b\x08", b"<svg/>"])
 def test_unknown_content_is_refused_with_the_formats(tmp_path: Path, data: bytes) -> None:
-    """What nothing tells is refused, naming the path and every format."""
+    """An unknown format is refused, naming the path and every format."""
     path = tmp_path / "input.dat"
     path.write_bytes(data)
     with pytest.raises(InvalidInputError, match=r"input\.dat") as error:
@@ -92,7 +92,9 @@ def test_a_folder_without_anything_to_read_is_refused(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("format", ["html", "text"])
-def test_what_cannot_be_read_in_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+def test_what_cannot_be_read_in_a_folder_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
     """A folder that cannot be listed and a broken link are bad records each; pipes are left alone."""
     suffix = {"html": "html", "text": "txt"}[format]
     (tmp_path / "closed").mkdir()
@@ -190,6 +192,6 @@ def test_every_format_is_described() -> None:
         ("", ""),
     ],
 )
-def test_dates_that_can_be_read_one_way_only(text: str, expected: str) -> None:
+def test_unambiguous_dates_are_read(text: str, expected: str) -> None:
     """Unmistakable dates become RFC 3339, UTC unless they say otherwise; all else is left alone."""
     assert to_rfc3339(text) == expected

@@ -36,7 +36,7 @@ def _one(tmp_path: Path, data: str | bytes) -> RawArticle:
     ],
 )
 def test_file_is_read(tmp_path: Path, data: str, date: str, paragraphs: list[str]) -> None:
-    """Title first, then a date line if there is one, then paragraphs; else the file's own time is the date."""
+    """The title comes first, then maybe a date line, then paragraphs; without it the file's own time is the date."""
     article = _one(tmp_path, data)
     assert (article.title, article.published_at, [b.text for b in article.blocks]) == ("T", date, paragraphs)
     assert (article.id, article.labels.site, article.labels.language) == ("a", "s", "de")

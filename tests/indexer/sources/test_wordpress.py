@@ -145,8 +145,8 @@ def test_shortcode_bombs_take_no_time() -> None:
     assert time.monotonic() - start < 10
 
 
-def test_torn_file_gives_what_came_before(tmp_path: Path) -> None:
-    """Posts before the tear are read; the tear is told."""
+def test_truncated_file_gives_what_came_before(tmp_path: Path) -> None:
+    """Posts before the truncation are read, and the truncation is reported."""
     whole = WXR.format("".join(_item(str(n)) for n in range(50)))
     found = _read(tmp_path, whole[: len(whole) // 2])
     assert len(_articles(found[:-1])) >= 20
