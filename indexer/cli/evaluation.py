@@ -31,7 +31,7 @@ from recommender.errors import InvalidInputError, StorageError
 from recommender.serving.ranker_file import read_ranker, write_ranker
 
 FITTED_SHARE = 0.7
-"""Compare a fit on this share of the pages, the earliest, with the default on the others; then fit on all."""
+"""Compare a ranker fitted on this share of the pages, the earliest, with the default on the others; then fit on all."""
 
 
 @contextmanager
@@ -65,9 +65,11 @@ def evaluate(
     relevance = None
     if links is not None:
         gold = read_gold(opened, links)
-        fitted = read_ranker(ranker, opened.store.encoder) if ranker else None
+        parameters = read_ranker(ranker, opened.store.encoder) if ranker else None
         with stage_progress(err) as progress:
-            relevance = measure(opened.store, opened.live, gold, fit=fitted, cross_fitted=cross_fit, progress=progress)
+            relevance = measure(
+                opened.store, opened.live, gold, parameters=parameters, cross_fitted=cross_fit, progress=progress
+            )
     near_copies = near_duplicates.measure(opened.live, pairs) if pairs is not None else None
     return EvaluationReport(relevance, near_copies, opened.seconds)
 

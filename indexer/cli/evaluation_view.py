@@ -22,7 +22,7 @@ def evaluation_view(report: EvaluationReport) -> RenderableType:
 
 
 def fit_view(report: FitReport) -> RenderableType:
-    """Return the comparison of a fit with the default as a table."""
+    """Return the comparison of a fitted ranker with the default as a table."""
     return Group(*_systems(report.systems, report.pages, report.skipped))
 
 

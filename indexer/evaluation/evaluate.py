@@ -48,15 +48,16 @@ def measure(
     live: Live,
     gold: Gold,
     *,
-    fit: FittedParameters | None = None,
+    parameters: FittedParameters | None = None,
     cross_fitted: bool = False,
     progress: Progress = SILENT,
 ) -> RelevanceReport:
     """Measure every system on the pages of `gold`.
 
-    fit: also rank by this fitted ranker, on the pages after those that it was fitted on. cross_fitted: also by rankers
-    fitted on four fifths of the pages, each ranking the fifth that it was not fitted on: "fitted", and "fitted-content"
-    without the features of other pages' links. Those features know what editors had linked to a day before the page.
+    parameters: also rank by this fitted ranker, on the pages after those that it was fitted on.
+    cross_fitted: also rank by rankers fitted on four fifths of the pages, each ranking the other fifth: "fitted", and
+    "fitted-content" without the features of other pages' links. Those features know what editors had linked to a day
+    before the page.
     """
     clock = _Clock()
     pages = gold.pages
@@ -75,8 +76,8 @@ def measure(
         with clock.time(name):
             systems |= compare_on({name: ranking}, pages, progress)
     with clock.time("fitted"):
-        if fit is not None:
-            systems["fitted"] = _fitted(live, fit, pages, progress)
+        if parameters is not None:
+            systems["fitted"] = _fitted(live, parameters, pages, progress)
         elif cross_fitted:
             systems |= _cross_fitted(live, store.encoder, pages, progress)
     with clock.time("placement"):
@@ -162,11 +163,11 @@ def _candidates(recommender: Recommender, pages: Sequence[GoldPage], progress: P
     )
 
 
-def _fitted(live: Live, fit: FittedParameters, pages: Sequence[GoldPage], progress: Progress) -> SystemMetrics:
+def _fitted(live: Live, parameters: FittedParameters, pages: Sequence[GoldPage], progress: Progress) -> SystemMetrics:
     """Return the metrics of a fitted ranker on the pages after those that it was fitted on."""
-    until_ms = int(fit.fitted_on.get("until_ms", 0))
+    until_ms = int(parameters.fitted_on.get("until_ms", 0))
     later = [page for page in pages if page.published_at_ms > until_ms]
-    ranker = Ranker(FittedFormula(fit), Detail(history_of(pages, fit)))
+    ranker = Ranker(FittedFormula(parameters), Detail(history_of(pages, parameters)))
     ranking = ranking_of(Recommender(live, ranker))
     metrics = summarise(_page_metrics("fitted", ranking, later, progress))
     return replace(metrics, pages_after_fitting=len(later))
@@ -190,13 +191,13 @@ def _by_parts(
     detail: Detail,
     progress: Progress,
 ) -> SystemMetrics:
-    """Return the metrics of pages, each ranked by the fit on the parts that it is not in."""
+    """Return the metrics of pages, each by the ranker fitted on the parts without it."""
     progress.begin(f"fitting {name}", PARTS)
-    fits = cross_fit(examples, encoder, progress)
-    rankings = [ranking_of(Recommender(live, Ranker(FittedFormula(fit), detail))) for fit in fits]
+    fitted = cross_fit(examples, encoder, progress)
+    rankings = [ranking_of(Recommender(live, Ranker(FittedFormula(parameters), detail))) for parameters in fitted]
     by_id = {page.id: rankings[part_of(index)] for index, page in enumerate(pages)}
     metrics = summarise(_page_metrics(name, lambda page: by_id[page.id](page), pages, progress))
-    return replace(metrics, folds=len(fits), folds_with_trees=sum(bool(fit.trees) for fit in fits))
+    return replace(metrics, folds=len(fitted), folds_with_trees=sum(bool(parameters.trees) for parameters in fitted))
 
 
 def _empty_share(recommender: Recommender, pages: Sequence[GoldPage], progress: Progress) -> float:

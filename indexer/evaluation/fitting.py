@@ -1,7 +1,7 @@
 """Fit a ranker on editors' links: gather features, train, choose the model on later pages, calibrate.
 
 The model is a logistic regression. Gradient-boosted trees (LightGBM, logistic loss) are added if they rank the later
-fifths of the training pages better, each fifth ranked by a fit on the pages before it. Negatives are the other
+fifths of the training pages better, each fifth ranked by one fitted on the pages before it. Negatives are the other
 candidates of the same page: those that the default formula ranks highest, and some drawn at random.
 No page sees its future: its candidates are those public at its time, and its features use only the links of other
 pages that were known by then.
@@ -106,9 +106,9 @@ def gather_examples(live: Live, pages: Sequence[GoldPage], progress: Progress = 
     return examples
 
 
-def history_of(pages: Sequence[GoldPage], fit: FittedParameters | None = None) -> LinkHistory:
-    """Return the editors' links of pages, and those in a fit, for the features of other pages."""
-    earlier = fit.history() if fit else None
+def history_of(pages: Sequence[GoldPage], parameters: FittedParameters | None = None) -> LinkHistory:
+    """Return the editors' links of pages, and those in fitted parameters, for the features of other pages."""
+    earlier = parameters.history() if parameters else None
     links = [PastLink(page.id, target, page.published_at_ms) for page in pages for target in page.relevant]
     return LinkHistory([*(earlier.links if earlier else ()), *links])
 
@@ -154,11 +154,11 @@ def _ranked_later(
     for part in _LATER_PARTS if len(examples) < _MANY_PAGES_MIN else _LATER_PARTS[-1:]:
         cut, end = len(examples) * part // PARTS, len(examples) * (part + 1) // PARTS
         linear = _train_linear(sampled[:cut], encoder, "")
-        models = FittedFormula(linear), FittedFormula(_with_trees(linear, sampled[:cut]))
+        formulas = FittedFormula(linear), FittedFormula(_with_trees(linear, sampled[:cut]))
         for example in examples[cut:end]:
             later.append(example)
-            by_linear.append(models[0].odds(example.features))
-            by_trees.append(models[1].odds(example.features))
+            by_linear.append(formulas[0].odds(example.features))
+            by_trees.append(formulas[1].odds(example.features))
     return later, by_linear, by_trees
 
 
@@ -166,19 +166,19 @@ def _mean(odds: Sequence[Floats], examples: Sequence[Example]) -> float:
     return float(np.mean([_ndcg(o, example) for o, example in zip(odds, examples, strict=True)]))
 
 
-def mean_ndcg(fit: FittedParameters, examples: Sequence[Example]) -> float:
-    """Return the mean nDCG of a fit's ranking, before suppression."""
-    model = FittedFormula(fit)
-    return _mean([model.odds(example.features) for example in examples], examples)
+def mean_ndcg(parameters: FittedParameters, examples: Sequence[Example]) -> float:
+    """Return the mean nDCG of a fitted ranking, before suppression."""
+    formula = FittedFormula(parameters)
+    return _mean([formula.odds(example.features) for example in examples], examples)
 
 
 def cross_fit(examples: Sequence[Example], encoder: str, progress: Progress = SILENT) -> list[FittedParameters]:
-    """Return, for each of five interleaved parts of the examples, a fit on the four others; a step for each."""
-    fits = []
+    """Return parameters fitted on four fifths of the examples, one for each interleaved fifth; a step for each."""
+    fitted = []
     for part in range(PARTS):
-        fits.append(train([e for i, e in enumerate(examples) if i % PARTS != part], encoder))
+        fitted.append(train([e for i, e in enumerate(examples) if i % PARTS != part], encoder))
         progress.advance()
-    return fits
+    return fitted
 
 
 def part_of(index: int) -> int:
@@ -222,12 +222,12 @@ def _with_trees(linear: FittedParameters, sampled: Sequence[Example]) -> FittedP
     return replace(linear, trees=trees.model_to_string())
 
 
-def _calibrated(fit: FittedParameters, odds: Sequence[Floats], examples: Sequence[Example]) -> FittedParameters:
-    """Turn a fit's sums into log-odds on the scale of the default formula. odds: of pages not fitted on.
+def _calibrated(parameters: FittedParameters, odds: Sequence[Floats], examples: Sequence[Example]) -> FittedParameters:
+    """Turn fitted sums into log-odds on the scale of the default formula. odds: of pages not fitted on.
 
     Platt's scaling (1999) gives the probability that the editor linked to a candidate. Editors link to few of the
     articles that they would accept. The default formula's scale, for which layouts set thresholds, says how few: find
-    the constant that shifts its log-odds to the linked share, and shift the fit's by the same constant the other way.
+    the constant that shifts its log-odds to the linked share, and shift the others by it the other way.
     """
     raw, default = np.concatenate(odds), np.concatenate([example.odds for example in examples])
     labels = np.concatenate([example.labels for example in examples])
@@ -235,4 +235,4 @@ def _calibrated(fit: FittedParameters, odds: Sequence[Floats], examples: Sequenc
     slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     share = float(labels.mean())
     shift = float(brentq(lambda b: float((1 / (1 + np.exp(-(default + b)))).mean()) - share, -30, 30))
-    return replace(fit, slope=slope, intercept=slope * fit.intercept + intercept - shift)
+    return replace(parameters, slope=slope, intercept=slope * parameters.intercept + intercept - shift)

@@ -13,7 +13,7 @@ class SystemMetrics:
 
     means, intervals: by metric; an interval is the 95 % bootstrap interval of the mean. Both are empty without pages.
     pages_after_fitting: of a given ranker, pages later than those it was fitted on; only they count.
-    folds, folds_with_trees: of cross-fitting, the number of fits, and of those that have trees.
+    folds, folds_with_trees: of cross-fitting, the number of fitted rankers, and of those with trees.
     """
 
     means: dict[str, float]
@@ -114,7 +114,7 @@ class FittedOn:
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """How a fit on the earlier pages compares with the default on `pages` later ones; and the fit on all of them."""
+    """How a ranker fitted on earlier pages compares with the default on `pages` later ones, and one fitted on all."""
 
     pages: int
     skipped: dict[str, int]

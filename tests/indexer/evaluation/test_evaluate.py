@@ -151,13 +151,13 @@ def test_every_step_of_a_measurement_is_reported(bench: Bench, gold: Gold) -> No
 def test_a_fitted_ranker_is_measured_on_later_pages(bench: Bench, gold: Gold, days_ago: int) -> None:
     """Pages up to the last one that it was fitted on do not count; with none left there are no metrics."""
     until_ms = NOW_MS - days_ago * DAY_MS
-    fit = make_parameters(fitted_on={"until_ms": until_ms})
+    parameters = make_parameters(fitted_on={"until_ms": until_ms})
     later = [page for page in gold.pages if page.published_at_ms > until_ms]
-    fitted = system_json(measure(bench.store, bench.live, gold, fit=fit).systems["fitted"])
+    fitted = system_json(measure(bench.store, bench.live, gold, parameters=parameters).systems["fitted"])
     assert fitted["pages_after_fitting"] == len(later)
     assert fitted.keys() == {"pages_after_fitting"} | (METRICS | {"ci95"} if later else set())
     if later:
-        ranking = ranking_of(Recommender(bench.live, Ranker(FittedFormula(fit))))
+        ranking = ranking_of(Recommender(bench.live, Ranker(FittedFormula(parameters))))
         found = [len(page.relevant & set(ranking(page))) / len(page.relevant) for page in later]
         assert fitted["recall@10"] == pytest.approx(np.mean(found))
 
@@ -399,7 +399,7 @@ def test_a_fit_is_compared_on_pages_that_it_has_not_seen(
     assert (result.exit_code, result.stderr) == (0, ""), result.exception
     (line,) = result.stdout.splitlines()
     report = json.loads(line)
-    fit = read_ranker(to, embedder.info.key)
+    parameters = read_ranker(to, embedder.info.key)
     settings = Settings()
     with open_bench(bring_up_to_date(Path(large[1]), Path(large[5]), settings, embedder), embedder) as bench:
         pages = read_gold(bench, str(large[3])).pages
@@ -410,9 +410,9 @@ def test_a_fit_is_compared_on_pages_that_it_has_not_seen(
     assert report["sources"] == 30
     assert report["systems"]["fitted"]["hit@3"] == pytest.approx(np.mean(hits))
     assert report["fitted_on"] == {"pages": 100, "until_ms": pages[-1].published_at_ms, "links": str(large[3])}
-    assert fit.weights["tags"] > fitting.train(examples[:70], embedder.info.key).weights["tags"] + 0.3
-    assert (fit.evaluation, fit.fitted_on) == ({"pages": 30, **report["systems"]}, report["fitted_on"])
-    assert fit.name.startswith("fitted-20")
+    assert parameters.weights["tags"] > fitting.train(examples[:70], embedder.info.key).weights["tags"] + 0.3
+    assert (parameters.evaluation, parameters.fitted_on) == ({"pages": 30, **report["systems"]}, report["fitted_on"])
+    assert parameters.name.startswith("fitted-20")
     assert [path.name for path in tmp_path.iterdir() if "ranker" in path.name] == ["ranker.json"]
 
 

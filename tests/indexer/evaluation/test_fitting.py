@@ -132,8 +132,8 @@ def test_the_fit_does_not_depend_on_the_run(examples: list[Example]) -> None:
 
 def test_a_fit_names_itself_and_its_encoder(examples: list[Example]) -> None:
     """Name and encoder are those that were given."""
-    fit = train(examples, "an encoder", name="ours")
-    assert (fit.name, fit.encoder) == ("ours", "an encoder")
+    parameters = train(examples, "an encoder", name="ours")
+    assert (parameters.name, parameters.encoder) == ("ours", "an encoder")
 
 
 # Examples of numbers alone
@@ -172,17 +172,17 @@ def _as_the_default_says(features: Floats, rng: np.random.Generator) -> Any:
 def test_trees_are_added_where_they_rank_later_pages_better() -> None:
     """Trees learn what no weighted sum can; the linear model alone stays at chance."""
     made = _synthetic(120, _either)
-    fit = train(made, ENCODER)
-    assert fit.trees
-    assert mean_ndcg(fit, made) > mean_ndcg(replace(fit, trees=""), made) + 0.3
+    parameters = train(made, ENCODER)
+    assert parameters.trees
+    assert mean_ndcg(parameters, made) > mean_ndcg(replace(parameters, trees=""), made) + 0.3
 
 
 def test_trees_are_left_out_where_they_do_not() -> None:
     """Where the weighted sum ranks perfectly the ranker stays linear."""
     made = _synthetic(60, _author)
-    fit = train(made, ENCODER)
-    assert not fit.trees
-    assert mean_ndcg(fit, made) == pytest.approx(1.0)
+    parameters = train(made, ENCODER)
+    assert not parameters.trees
+    assert mean_ndcg(parameters, made) == pytest.approx(1.0)
 
 
 def test_scores_keep_the_scale_of_the_default_formula() -> None:
@@ -221,9 +221,9 @@ def _mean_share(odds: npt.NDArray[np.float64]) -> float:
 @pytest.mark.parametrize("with_trees", [False, True], ids=["linear", "with trees"])
 def test_contributions_sum_to_the_log_odds(live: Live, pages: tuple[GoldPage, ...], with_trees: bool) -> None:
     """What each feature adds, and the base, make up every candidate's log-odds."""
-    fit = train(_synthetic(120, _either if with_trees else _author), ENCODER)
-    assert bool(fit.trees) is with_trees
-    recommender = Recommender(live, Ranker(FittedFormula(fit)))
+    parameters = train(_synthetic(120, _either if with_trees else _author), ENCODER)
+    assert bool(parameters.trees) is with_trees
+    recommender = Recommender(live, Ranker(FittedFormula(parameters)))
     scored = recommender.score(past_request(pages[-1]))
     assert len(scored.scores) == ARTICLES - 1
     for index in range(0, len(scored.scores), 7):
@@ -305,11 +305,11 @@ def test_cross_fitting_never_trains_on_the_part_it_ranks() -> None:
     made = [replace(one, labels=one.labels | (one.features[:, AUTHOR] > 0)) for one in made]
     progress = RecordingProgress()
     progress.begin("fitting", 5)
-    fits = cross_fit(made, ENCODER, progress)
+    fitted = cross_fit(made, ENCODER, progress)
     assert progress.steps == [[1, 1, 1, 1, 1]]
-    for part, fit in enumerate(fits):
-        assert fit == train([one for i, one in enumerate(made) if part_of(i) != part], ENCODER)
-    assert len({fit.to_json() for fit in fits}) == len(fits)
+    for part, parameters in enumerate(fitted):
+        assert parameters == train([one for i, one in enumerate(made) if part_of(i) != part], ENCODER)
+    assert len({parameters.to_json() for parameters in fitted}) == len(fitted)
 
 
 def test_values_by_feature() -> None:
