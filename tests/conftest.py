@@ -23,8 +23,8 @@ for _profile, _examples in (("fast", 8), ("default", 60), ("thorough", 1_000)):
         _profile, deadline=None, max_examples=_examples, suppress_health_check=[HealthCheck.too_slow]
     )
 
-_SLOW_FOLDERS = tuple(Path(__file__).parent / name for name in ("service", "soak"))
-"""Folders whose tests are all slow: they serve over gRPC, mostly in processes of their own."""
+_SLOW_FOLDERS = tuple(Path(__file__).parent / name for name in ("benchmarks", "service", "soak"))
+"""Folders whose tests are all slow: most of them measure, or serve over gRPC in processes of their own."""
 _PROCESS_EVENTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 """Audit events of the ways to start a process."""
 _HEAVY_MODULES = {"torch", "sentence_transformers", "transformers", "multiprocessing.popen_spawn_posix"}

@@ -441,7 +441,7 @@ ARTICLES = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings().max_examples * 20 // 3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ARTICLES)
 def test_any_article_is_cleaned(raw: RawArticle) -> None:
     """Cleaning never raises; places are valid, an empty paragraph carries no text, and none is at the end."""
@@ -455,7 +455,7 @@ def test_any_article_is_cleaned(raw: RawArticle) -> None:
     assert 0 <= cleaned.removed <= len(raw.blocks)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings().max_examples * 20 // 3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ARTICLES)
 def test_cleaning_twice_changes_nothing(raw: RawArticle) -> None:
     """What came out of cleaning is clean: no paragraph, no link and no word of the summary goes the second time."""
@@ -479,7 +479,7 @@ WORDS = st.text(string.ascii_lowercase, min_size=3, max_size=9)
 SECRETS = st.lists(WORDS, min_size=4, max_size=8).map(lambda words: "Zq" + " zq".join(words))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=settings().max_examples * 10 // 3, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LINES), SECRETS, st.booleans()), min_size=1, max_size=5))
 def test_harvested_words_never_reach_the_body(marked: list[tuple[str, str, bool]]) -> None:
     """Whatever was harvested as a link stands in no paragraph, and every labelled line is harvested."""

@@ -19,7 +19,10 @@ from tests import ROOT
 DATA = Path(os.environ.get("RELATED_TEST_DATA", ROOT.parent / "shared" / "data"))
 GOV, WIKI = DATA / "gov-blogs" / "articles.jsonl.gz", DATA / "wikinews" / "articles.jsonl.gz"
 
-pytestmark = pytest.mark.skipif(not (GOV.is_file() and WIKI.is_file()), reason=f"no real articles at {DATA}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (GOV.is_file() and WIKI.is_file()), reason=f"no real articles at {DATA}"),
+]
 
 
 def _articles(path: Path) -> list[RawArticle]:

@@ -69,6 +69,7 @@ class Interrupted(sqlite3.Connection):
         return cursor
 
 
+@pytest.mark.slow
 def test_ctrl_c_after_any_statement_ends_the_run_and_loses_nothing_that_was_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_missing_file_is_named(live: Live, tmp_path: Path) -> None:
         near_duplicates.measure(live, tmp_path / "absent.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (GOV / "near-duplicates.jsonl").is_file(), reason=f"no labelled pairs at {GOV}")
 def test_real_cross_posts_are_told_from_stubs_of_the_same_title(tmp_path: Path) -> None:
     """On gov-blogs' labelled pairs precision and recall are at least .97."""

@@ -96,6 +96,7 @@ def test_writers_take_turns(store: Store) -> None:
     assert [Snapshot(path).rows for path in (first, current)] == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_failure_at_any_flush_leaves_a_whole_current_snapshot(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """However far the writer got when the disk failed, the old or the new snapshot is current and all else is gone."""
     old = write(store)

@@ -346,6 +346,7 @@ def test_searches_from_threads_do_not_disturb_each_other(listed: Archive) -> Non
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lists", [1, 64])
 def test_training_is_the_same_every_time(lists: int) -> None:
     """Training depends on its seed, not on the number of threads nor on earlier training."""
