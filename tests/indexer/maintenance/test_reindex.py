@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -21,8 +20,10 @@ from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, replay
 from recommender.catalog.snapshot.manifest import Manifest, current_snapshot, finished_snapshots
 from recommender.catalog.snapshot.writer import write_snapshot
 from recommender.catalog.store.store import Store, encoders_of, open_store
+from recommender.config import Settings
 from recommender.encoding.embed_articles import embed
 from recommender.errors import MismatchError, NotFoundError
+from recommender.processes.orders import EncoderReady, StartEncoder, to_line
 from recommender.serving.roster import open_roster
 from tests import ROOT
 from tests.building import DIMENSION, FakeEmbedder, RecordingProgress, article, build_store, open_archive, writes
@@ -208,13 +209,14 @@ class Service:
 
     def __init__(self, data_dir: Path) -> None:
         self.address = f"unix-abstract:related-news-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        order = {"settings": {"data_dir": str(data_dir), "log_level": "ERROR"}, "model": "fake"}
+        settings = Settings(data_dir=data_dir, log_level="ERROR")
+        order = StartEncoder(settings=settings, model="fake", address=self.address)
         self.process = subprocess.Popen(ENCODER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({**order, "address": self.address}) + "\n")
+        self.process.stdin.write(to_line(order).decode())
         self.process.stdin.flush()
-        assert "ready" in self.process.stdout.readline()
+        assert EncoderReady.__name__ in self.process.stdout.readline()
 
 
 @pytest.fixture
