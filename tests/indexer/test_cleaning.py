@@ -407,6 +407,7 @@ def test_summary_loses_its_tail(summary: str, expected: str) -> None:
     assert clean_summary(summary) == expected
 
 
+@pytest.mark.slow
 def test_hostile_bodies_take_no_time_and_no_stack() -> None:
     """Thousands of labels, lines or brackets in one body are handled like any other."""
     lines = "\n".join(f"Related: Headline number {n}" for n in range(5_000))

@@ -57,6 +57,7 @@ def test_usual_names_and_delimiters(tmp_path: Path, header: str, delimiter: str)
     assert (article.labels.site, article.labels.language) == ("s", "de")
 
 
+@pytest.mark.slow
 def test_big_fields_gzip_and_line_numbers(tmp_path: Path) -> None:
     """A body of 5 MB is read, also from gzip; a record's line is the one on which it starts."""
     data = 'id,title,date,body\na,T,2026-01-02,"{}"\n\nb,T,2026-01-02,x\n'.format("word \n" * 900_000)

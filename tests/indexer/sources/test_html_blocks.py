@@ -123,6 +123,7 @@ def test_other_asides_go() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "html",
     [

@@ -163,6 +163,7 @@ def test_what_is_no_page_is_a_bad_record(tmp_path: Path, data: bytes) -> None:
     assert isinstance(good, RawArticle)
 
 
+@pytest.mark.slow
 def test_huge_page_is_read_and_larger_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of 5 MB is read; one over the limit is a bad record, compressed or not."""
     sentences = "The harbour master said on day {} that the pumps had failed once more. " * 14

@@ -137,6 +137,7 @@ def test_markup_of_posts_becomes_html(content: str, expected: str) -> None:
     assert to_html(content) == expected
 
 
+@pytest.mark.slow
 def test_shortcode_bombs_take_no_time() -> None:
     """Thousands of shortcodes that are never closed are handled soon."""
     start = time.monotonic()
@@ -163,6 +164,7 @@ def test_control_characters_and_wrong_bytes_do_not_end_the_reading(tmp_path: Pat
     assert {r.id for r in found if isinstance(r, RawArticle)} == {"https://e.example/?p=1", "https://e.example/?p=2"}
 
 
+@pytest.mark.slow
 def test_huge_post_is_read(tmp_path: Path) -> None:
     """A post larger than the parser's usual limit for a text is read."""
     (article,) = _articles(_read(tmp_path, WXR.format(_item(content="<p>" + "word " * 2_500_000 + "</p>"))))

@@ -252,6 +252,7 @@ def listed() -> Archive:
     return archive_of(128, lists=256)
 
 
+@pytest.mark.slow
 def test_recall_among_all_rows_is_high(archive: Archive) -> None:
     """Recall@100 among tens of thousands of rows reaches what codes of that dimension can reach."""
     rows = np.arange(ROWS)
@@ -278,6 +279,7 @@ def test_dead_rows_do_not_lower_recall(archive: Archive, living: float) -> None:
     assert archive.recall(rows, archive.lists(rows, one=True), alive=alive) >= archive.recall_min
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("probed", "recall_min"), [(17_700, 0.98), (5_000, 0.97)])
 def test_recall_is_high_where_some_lists_are_probed(listed: Archive, probed: int, recall_min: float) -> None:
     """Probing 227, or 64, of 256 lists finds nearly all of the nearest rows."""
@@ -365,6 +367,7 @@ def test_training_is_the_same_every_time(lists: int) -> None:
     assert moved.codebooks.tolist() != one.codebooks.tolist()
 
 
+@pytest.mark.slow
 def test_a_sample_is_from_the_whole_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled rows are spread evenly over the archive, so codebooks suit its later half as well."""
     monkeypatch.setattr(product_codes, "_TRAINING_ROWS", 700)
