@@ -77,14 +77,14 @@ def main(
     ids = [live.record(int(row)).id for row in rows]
     now = Timestamp()
     now.FromMilliseconds(int(live.column("public_at_ms", rows).max()))
-    step = max(1, len(ids) // drafts) if drafts else len(ids) + 1
+    step = max(1, len(ids) // max(1, drafts))
     started = time.perf_counter()
     lines: list[str] = []
     with serving(data_dir, Cores.split()) as service, grpc.insecure_channel(service.address) as channel:
         client = _Service(channel, now)
         for number, article_id in enumerate(ids):
             lines.extend(client.page(article_id))
-            if number % step == 0:
+            if drafts and number % step == 0:
                 lines.append(client.draft(article_id))
     to.write_text("".join(lines), encoding="utf-8")
     typer.echo(f"{to}: {len(lines)} answers of {len(ids)} pages in {time.perf_counter() - started:.0f} s")
