@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -86,8 +87,8 @@ def damaged_snapshots(folder: Path, chosen: Callable[[list[Case]], Sequence[Case
         with service.running() as server, settled(server, 1, 1, _has_all) as clients:
             compare(clients, data_dir, [*PAGES, "late"])
             assert server.end() == 0
-        said = f"WARNING:recommender.catalog.opening:snapshot {broken.name} is not used: {broken / case.file}: "
-        assert said in service.log(), f"{case}: {service.log()}"
+        warning = f"recommender.catalog.opening: snapshot {broken.name} is not used: {broken / case.file}: "
+        assert re.search(rf"WARNING \d+ {re.escape(warning)}", service.log()), f"{case}: {service.log()}"
         shutil.rmtree(data_dir)
     return len(cases)
 
