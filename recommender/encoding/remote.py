@@ -42,7 +42,7 @@ _RETRIES = (
 _LOADING_S = 300.0
 """Longest wait for an encoder to listen and load a model."""
 _ENCODING_S = 60.0
-"""Longest wait for one call."""
+"""Longest wait for one call that is not urgent. The wait of an urgent one is limited by the deadline of its caller."""
 
 
 class RemoteEncoder:
@@ -62,16 +62,17 @@ class RemoteEncoder:
     async def encode(self, texts: Sequence[str], *, urgent: bool = True) -> Matrix:
         """Return float32 (len(texts), dimension), rows normalised to length 1, in the order of `texts`.
 
-        urgent: before all texts that are not. Raises DeadlineError if a call takes a minute, UnavailableError if the
-        encoder broke down meanwhile.
+        urgent: before all texts that are not; the caller limits the wait. Raises DeadlineError if a call that is not
+        urgent takes a minute, UnavailableError if the encoder broke down meanwhile.
         """
+        limit_s = None if urgent else _ENCODING_S
         parts = [np.empty((0, self._info.dimension), np.float32)]
         for start in range(0, len(texts), TEXTS_PER_CALL):
             request = encoder_pb.EncodeRequest(
                 model_key=self._info.key, texts=texts[start : start + TEXTS_PER_CALL], urgent=urgent
             )
             try:
-                answer = await self._stub.Encode(request, timeout=_ENCODING_S, wait_for_ready=True)
+                answer = await self._stub.Encode(request, timeout=limit_s, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
                 raise _own_error(error) from None
             parts.append(np.frombuffer(answer.vectors, "<f4").reshape(-1, self._info.dimension))

@@ -25,6 +25,8 @@ from recommender.serving.following import Follower
 
 _WAIT_S = 5.0
 """Limits the wait for a revision if the caller sets no deadline, and the wait for a switch of models."""
+_DRAFT_S = 60.0
+"""Limits the wait for a draft's vectors if the caller sets no deadline."""
 _WAITED_SHARE = 0.9
 """The share of a caller's remaining time that is waited, so that the answer still arrives."""
 _SWITCHES_MAX = 3
@@ -116,11 +118,15 @@ class Archive:
         return await self.on_disk(self.store.get, article_id)
 
     async def read_draft(self, body: Body, timeout_s: float | None) -> tuple[Vectors, Analysis]:
-        """Embed and analyse a draft for the live view as it is when this returns. Raises Deadline- or OverloadError."""
+        """Embed and analyse a draft for the live view as it is when this returns. Raises Deadline- or OverloadError.
+
+        timeout_s: the caller's remaining time; None: a minute.
+        """
+        limit_s = _DRAFT_S if timeout_s is None else timeout_s
 
         async def read() -> tuple[list[Vectors], Analysis]:
             return await asyncio.gather(
-                embed_by([body], self.encoder, urgent=True, timeout_s=timeout_s), asyncio.to_thread(analyse, body)
+                embed_by([body], self.encoder, urgent=True, timeout_s=limit_s), asyncio.to_thread(analyse, body)
             )
 
         for _ in range(_SWITCHES_MAX):

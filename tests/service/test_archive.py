@@ -25,8 +25,8 @@ from recommender.catalog.store.store import Store, open_store
 from recommender.catalog.store.writes import Outcome, Upsert
 from recommender.encoding.batcher import Batcher
 from recommender.encoding.embedder import Encoder, Matrix, model_of
-from recommender.errors import MismatchError, OverloadError, UnavailableError
-from recommender.serving import following
+from recommender.errors import DeadlineError, MismatchError, OverloadError, UnavailableError
+from recommender.serving import archive, following
 from recommender.serving.archive import Archive
 from recommender.serving.following import Follower, StoreState
 from tests.building import DIMENSION, FakeEmbedder, article, open_archive, writes
@@ -270,6 +270,25 @@ def test_the_archive_reports_how_far_the_store_is_ahead(rig: Rig, monkeypatch: p
     assert rig.archive.live.revision == before
     gate.set()
     assert eventually(lambda: rig.archive.live.revision == before + 1)
+
+
+def test_a_draft_without_a_deadline_does_not_wait_forever(
+    host: Host, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that sets no deadline gets DeadlineError from an encoder that hangs."""
+    gate = threading.Event()
+
+    class Hanging(FakeEmbedder):
+        def encode(self, texts: Sequence[str]) -> Matrix:
+            assert gate.wait(10)
+            return super().encode(texts)
+
+    monkeypatch.setattr(archive, "_DRAFT_S", 0.1)
+    with closing(Rig(host, data_dir)) as rig, monkeypatch.context() as patch:
+        patch.setattr(rig.follower, "encoder", Batcher(Hanging()))
+        with pytest.raises(DeadlineError):
+            rig.loop.run(rig.archive.read_draft(Body("Talks", "", ()), None))
+        gate.set()
 
 
 def test_only_half_of_the_calls_may_wait_for_the_encoder(

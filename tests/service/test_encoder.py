@@ -187,6 +187,23 @@ def test_a_call_has_a_limit_of_its_own(rig: Rig, monkeypatch: pytest.MonkeyPatch
     rig.run(work())
 
 
+def test_a_draft_waits_as_long_as_its_caller_allows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of calls without a deadline does not end a draft whose deadline is later."""
+    monkeypatch.setattr(remote, "_ENCODING_S", 0.1)
+
+    async def work() -> None:
+        await rig.start()
+        encoder = await rig.connect()
+        waiting = asyncio.create_task(embed_by([make_body("dawdle", "", [])], encoder, urgent=True, timeout_s=30))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        (await asyncio.to_thread(open, rig.folder / GATE, "wb", 0)).close()
+        [vectors] = await waiting
+        assert vectors.main.shape == (DIMENSION,)
+
+    rig.run(work())
+
+
 def test_an_encoder_with_too_much_to_do_says_so(rig: Rig) -> None:
     """A call to an overloaded encoder fails with the advice to try again, not as if something were broken."""
 
