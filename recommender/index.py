@@ -12,14 +12,14 @@ from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.articles import NO_LABELS, Body, Labels, Paragraph
 from recommender.catalog.checks import URL_BYTES_MAX, clean_label, make_body, make_labels
-from recommender.catalog.opening import SNAPSHOTS, open_catalog, replay
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog, replay
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.text.derived import Vectors, analyse
 from recommender.clock import now_ms
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Embedder, load_embedder, model_of
-from recommender.errors import MismatchError
+from recommender.errors import InvalidInputError, MismatchError
 
 _OWN_LABELS = Scope()
 """The scope of a request that names none: the page's own language and site."""
@@ -33,10 +33,10 @@ def open_index(data_dir: str | Path, *, ranker: Ranker | None = None, embedder: 
     ranker: ranks in place of the default formula.
     embedder: embeds drafts; the index's own model is loaded for the first draft unless given.
 
-    The folder must be writable where its snapshot is missing, broken or of another release: a new one is written. A
-    service may run on the same folder.
+    The folder must be writable: SQLite needs that to read a store that others write. A service may run on the same
+    folder.
 
-    Raises NotFoundError if there is no index, CorruptError or StorageError if it cannot be read.
+    Raises NotFoundError if there is no index, CorruptError or StorageError if it cannot be opened.
     """
     return Index(Path(data_dir), ranker, embedder)
 
@@ -49,7 +49,9 @@ class Index:
         self._data_dir = data_dir
         self._ranker = ranker
         self._embedder = embedder
+        self._is_embedder_given = embedder is not None
         self._catalog = open_catalog(data_dir)
+        self._file = self._store_file()
 
     def close(self) -> None:
         """Close the store. The index answers no more."""
@@ -100,7 +102,12 @@ class Index:
         scope: Scope = _OWN_LABELS,
         on_page_ids: Sequence[str] = (),
     ) -> RelatedList:
-        """List at most `k` related articles, best first, as ListRelated does. Other parameters: see `fill_slots`."""
+        """List at most `k` related articles, best first, as ListRelated does. Other parameters: see `fill_slots`.
+
+        min_score: the least score of an article, 0 to 1.
+        """
+        if not 0 <= min_score <= 1:
+            raise InvalidInputError("min_score", f"is {min_score}", fix="give 0 to 1")
         return self._recommender().list_related(_request(page, as_of_ms, scope, on_page_ids), k, min_score)
 
     def draft(
@@ -138,25 +145,38 @@ class Index:
         """Apply what was written since, by whichever process; returns the revision that answers hold from now on."""
         catalog = self._catalog
         if self._is_replaced():
+            self._file = self._store_file()
             self._catalog = open_catalog(self._data_dir)
-            if self._catalog.store.encoder != catalog.store.encoder:
-                self._embedder = None  # the next draft loads the model that is active now
             catalog.close()
         else:
             replay(catalog.store, catalog.live)
         return self.revision
 
     def _is_replaced(self) -> bool:
-        """Say whether another model became active, or another process wrote a newer snapshot."""
+        """Say whether another model became active, a newer snapshot was written, or a backup was restored."""
         store, live = self._catalog.store, self._catalog.live
-        return store.active_encoder() != store.encoder or current_snapshot(self._data_dir / SNAPSHOTS) != live.folder
+        return (
+            self._store_file() != self._file
+            or store.revision() < live.revision
+            or store.active_encoder() != store.encoder
+            or current_snapshot(self._data_dir / SNAPSHOTS) != live.folder
+        )
+
+    def _store_file(self) -> tuple[int, int] | None:
+        """Return what tells the store's file from one that takes its place; None if there is none."""
+        try:
+            status = (self._data_dir / STORE_FILE).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _recommender(self) -> Recommender:
         return Recommender(self._catalog.live, self._ranker)
 
     def _embed(self, body: Body) -> Vectors:
         key = self._catalog.store.encoder
-        if self._embedder is None:
+        is_stale = self._embedder is not None and self._embedder.info.key != key and not self._is_embedder_given
+        if self._embedder is None or is_stale:
             self._embedder = load_embedder(model_of(key))
         if self._embedder.info.key != key:
             raise MismatchError(

@@ -17,7 +17,7 @@ from recommender.catalog.snapshot.verified import verify_snapshot
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Change, Store, open_store
 from recommender.catalog.text.derived import ANALYSIS
-from recommender.errors import CorruptError, MismatchError
+from recommender.errors import CorruptError, MismatchError, NotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ def open_catalog(
     dimension: components of its vectors; as stored unless given, which an empty store needs.
     verify: compare the snapshot's checksums, see `open_live`.
 
-    Raises NotFoundError if there is no store, MismatchError if another encoder is active.
+    Raises NotFoundError if there is no store, or nothing was ever indexed and no dimension is given; MismatchError if
+    another encoder is active.
     """
     store = open_store(data_dir / STORE_FILE, encoder)
     try:
@@ -79,10 +80,15 @@ def open_live(store: Store, folder: Path, dimension: int, *, verify: bool = True
 
     verify: compare checksums, and make an older snapshot the current one if that is broken.
 
-    A new snapshot is written if none can be used.
+    A new snapshot is written if none can be used. Raises NotFoundError if that is not possible because nothing was ever
+    indexed: `dimension` is 0 then.
     """
     snapshot = usable_snapshot(store, folder, verify=verify)
     if snapshot is None:
+        if not dimension:
+            raise NotFoundError(
+                "index", str(folder.parent), fix="nothing is indexed there yet: run `related-news index`"
+            )
         log.info("writing a snapshot of revision %d", store.revision())
         snapshot = Snapshot(write_snapshot(store, folder, dimension), verify=False)
     elif verify and snapshot.folder != current_snapshot(folder):

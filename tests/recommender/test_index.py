@@ -16,6 +16,7 @@ from typing import assert_type
 import pytest
 
 import recommender
+from indexer.maintenance.backup import back_up, restore
 from indexer.pipeline import run
 from indexer.sources import open_source
 from recommender import (
@@ -40,7 +41,7 @@ from recommender.answer.rank import Ranker
 from recommender.catalog.articles import Rules
 from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
-from recommender.catalog.store.store import Store, open_store
+from recommender.catalog.store.store import Store, create_store, open_store
 from recommender.clock import DAY_MS
 from tests import ROOT
 from tests.building import DIMENSION, NOW_MS, FakeEmbedder, article, build_store, writes
@@ -235,6 +236,9 @@ def test_what_is_not_there_is_named(newsroom: Path, tmp_path: Path) -> None:
             index.list_related("")
         with pytest.raises(errors.InvalidInputError, match="k: is 0"):
             index.list_related(PAGE, 0)
+        for score in (5.0, -0.1, float("nan")):
+            with pytest.raises(errors.InvalidInputError, match="min_score: is"):
+                index.list_related(PAGE, min_score=score)
 
 
 # Drafts
@@ -322,4 +326,44 @@ def test_refresh_follows_a_change_of_the_model(folder: Path) -> None:
         plan = index.fill_slots(PAGE)
         assert plan.receipt.encoder == other.info.key
         assert links_of(plan) == first, "the fake models agree"
-        assert index._embedder is None
+        with pytest.raises(errors.MismatchError, match="the embedder is fake"):
+            index.draft("A title")
+
+
+def test_refresh_sees_that_a_backup_was_restored(folder: Path, store: Store, tmp_path: Path) -> None:
+    """Another store in the folder is opened, whatever its revision: what it withdraws is not shown."""
+    back_up(folder, tmp_path / "backup")
+    with open_index(folder) as index:
+        first = links_of(index.fill_slots(PAGE))
+        store.write(writes([article("lost")]))
+        index.refresh()
+        shutil.rmtree(folder)
+        restore(tmp_path / "backup", folder)
+        with closing(open_store(folder / STORE_FILE)) as restored:
+            restored.delete([first[0]])
+            assert index.refresh() == restored.revision()
+        assert first[0] not in links_of(index.fill_slots(PAGE))
+        with pytest.raises(errors.NotFoundError):
+            index.fill_slots("lost")
+
+
+def test_an_index_that_nothing_was_written_to_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """No snapshot without dimensions is left behind, which a service could not start from."""
+    create_store(tmp_path / STORE_FILE, FakeEmbedder().info.key).close()
+    with pytest.raises(errors.NotFoundError, match="nothing is indexed there yet"):
+        open_index(tmp_path)
+    with open_catalog(tmp_path, dimension=DIMENSION) as catalog:
+        catalog.store.write(writes([article("new")]))
+    with open_index(tmp_path) as index:
+        assert (len(index), index.refresh()) == (1, 1)
+
+
+def test_a_folder_that_may_not_be_searched_is_a_storage_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal of the system names the file and the fix."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(errors.StorageError, match=r"store.sqlite3: cannot be read: Permission denied \(let this user"):
+        open_index(folder)

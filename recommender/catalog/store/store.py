@@ -376,9 +376,17 @@ def open_store(path: Path, encoder: str | None = None) -> Store:
 
     Raises NotFoundError if there is none, otherwise what `create_store` raises.
     """
-    if not path.exists():
-        raise _nothing_indexed(path)
+    _check_exists(path)
     return create_store(path, encoder or encoders_of(path)[0])
+
+
+def _check_exists(path: Path) -> None:
+    try:
+        if path.exists():
+            return
+    except OSError as error:  # a folder that may not be searched
+        raise StorageError(f"{path}: cannot be read: {error.strerror}", fix="let this user read data_dir") from error
+    raise _nothing_indexed(path)
 
 
 def encoders_of(path: Path) -> tuple[str, str | None]:
@@ -386,8 +394,7 @@ def encoders_of(path: Path) -> tuple[str, str | None]:
 
     Raises NotFoundError if there is no store, CorruptError if the file is no store.
     """
-    if not path.exists():
-        raise _nothing_indexed(path)
+    _check_exists(path)
     with translated_errors(path), closing(connect(path)) as connection:
         migrate(connection, str(path))
         active = read_fact(connection, ENCODER)
