@@ -147,7 +147,7 @@ def test_page_wrapped_in_a_form(tmp_path: Path) -> None:
         b"\x00\x00\x00",
         b"<html></html>",
         b"<html><body><script>let x = 1</script></body></html>",
-        b"<div>" * 50_000,
+        pytest.param(b"<div>" * 50_000, marks=pytest.mark.slow),
         gzip.compress(b"<html><body>" + PROSE.encode())[:-20],
         b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
     ],

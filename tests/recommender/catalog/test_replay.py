@@ -48,6 +48,9 @@ from tests.recommender.catalog.holding import (
 )
 from tests.searching import CODES_ONLY, small_archives_compressed
 
+pytestmark = pytest.mark.slow
+"""They rebuild an archive after each of many random changes."""
+
 
 @dataclass(frozen=True)
 class Put:

@@ -91,6 +91,7 @@ def test_a_full_write_passes() -> None:
     check_fields(write(500, 3, 20_000).SerializeToString(), UPSERT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda data: data, lambda data: data[:-1], lambda data: b"\xff" * 20 + data])
 @given(data=st.binary(max_size=200))
 def test_any_bytes_raise_nothing_else(make: Callable[[bytes], bytes], data: bytes) -> None:

@@ -20,6 +20,9 @@ from tests.recommender.catalog.snapshot.making import (
     own,
 )
 
+pytestmark = pytest.mark.slow
+"""They open an archive for each damage to each file."""
+
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named(folder: Path, whole: Path, name: str) -> None:

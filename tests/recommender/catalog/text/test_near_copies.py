@@ -56,6 +56,7 @@ def edited(text: list[str], share: float, seed: int) -> list[str]:
 SHARES = [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [40, 300, 1_500])
 @pytest.mark.parametrize("share", SHARES)
 def test_the_estimate_is_near_the_exact_coefficient(share: float, length: int) -> None:

@@ -27,6 +27,9 @@ from recommender.catalog.vectors.scalar_codes import ScalarCodes, Vector, dequan
 from recommender.catalog.vectors.search_costs import MEASURED, SearchCosts
 from tests.searching import CODES_ONLY, Mask, assert_best, bits_of, exact, recall, topics_of, unit_vectors
 
+pytestmark = pytest.mark.slow
+"""They train codes of 20,000 vectors to measure recall."""
+
 PARTS_A_BYTE = 2
 
 
