@@ -96,4 +96,4 @@ if not TYPE_CHECKING:  # a checker that saw this would believe any name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -12,14 +12,14 @@ from recommender.answer.rank import Ranker
 from recommender.answer.recommend import Recommender, Request
 from recommender.catalog.articles import NO_LABELS, Body, Labels, Paragraph
 from recommender.catalog.checks import URL_BYTES_MAX, clean_label, make_body, make_labels
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog, replay
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, Catalog, open_catalog, replay
 from recommender.catalog.snapshot.manifest import current_snapshot
 from recommender.catalog.snapshot.scope import Scope
 from recommender.catalog.text.derived import Vectors, analyse
 from recommender.clock import now_ms
 from recommender.encoding.embed_articles import embed
 from recommender.encoding.embedder import Embedder, load_embedder, model_of
-from recommender.errors import InvalidInputError, MismatchError
+from recommender.errors import InvalidInputError, MismatchError, UnavailableError
 
 _OWN_LABELS = Scope()
 """The scope of a request that names none: the page's own language and site."""
@@ -36,7 +36,9 @@ def open_index(data_dir: str | Path, *, ranker: Ranker | None = None, embedder: 
     The folder must be writable: SQLite needs that to read a store that others write. A service may run on the same
     folder.
 
-    Raises NotFoundError if there is no index, CorruptError or StorageError if it cannot be opened.
+    It reads no settings: rankers and layouts are arguments.
+
+    Raises errors.NotFoundError if there is no index, errors.StorageError if it cannot be opened.
     """
     return Index(Path(data_dir), ranker, embedder)
 
@@ -50,11 +52,13 @@ class Index:
         self._ranker = ranker
         self._embedder = embedder
         self._is_embedder_given = embedder is not None
+        self._is_closed = False
         self._catalog = open_catalog(data_dir)
         self._file = self._store_file()
 
     def close(self) -> None:
-        """Close the store. The index answers no more."""
+        """Close the store. Every later call raises errors.UnavailableError."""
+        self._is_closed = True
         self._catalog.close()
 
     def __enter__(self) -> Index:
@@ -75,7 +79,7 @@ class Index:
     def fill_slots(
         self,
         page: str | Draft,
-        layout: Layout = DEFAULT_LAYOUT,
+        layout: Layout | None = None,
         *,
         as_of_ms: int | None = None,
         scope: Scope = _OWN_LABELS,
@@ -84,13 +88,14 @@ class Index:
         """Fill every slot of one page, as FillSlots does.
 
         page: the id of a stored article, or what `draft` returns.
+        layout: the slots; the built-in layout unless given.
         as_of_ms: answer as of this time, milliseconds since the epoch, UTC; now unless given.
         scope: which articles may be chosen; the page's own language and site unless given.
         on_page_ids: articles that the page links to already.
 
-        Raises NotFoundError if there is no such article, InvalidInputError if the id cannot be one.
+        Raises errors.NotFoundError if there is no such article, errors.InvalidInputError if the id cannot be one.
         """
-        return self._recommender().fill_slots(_request(page, as_of_ms, scope, on_page_ids), layout)
+        return self._recommender().fill_slots(_request(page, as_of_ms, scope, on_page_ids), layout or DEFAULT_LAYOUT)
 
     def list_related(
         self,
@@ -122,7 +127,8 @@ class Index:
     ) -> Draft:
         """Read and embed a page that is not stored. The first call loads the index's model, which takes seconds.
 
-        published_at_ms: the page's own date, from which ages count; now unless given.
+        paragraphs: the body, in reading order.
+        published_at_ms: the page's own date, from which ages count; now unless given. As `as_of_ms` of `fill_slots`.
         url: its address; an indexed article with it is the page itself.
         labels: section, site, language, author, tags; empty ones are unknown.
 
@@ -130,6 +136,7 @@ class Index:
 
         Raises InvalidInputError that names the field.
         """
+        _check_is_list("paragraphs", paragraphs)
         blocks = [Paragraph(block) if isinstance(block, str) else block for block in paragraphs]
         body, checked = make_body(title, summary, blocks), make_labels(labels)
         return Draft(
@@ -143,7 +150,7 @@ class Index:
 
     def refresh(self) -> int:
         """Apply what was written since, by whichever process; returns the revision that answers hold from now on."""
-        catalog = self._catalog
+        catalog = self._open()
         if self._is_replaced():
             self._file = self._store_file()
             self._catalog = open_catalog(self._data_dir)
@@ -171,10 +178,15 @@ class Index:
         return status.st_dev, status.st_ino
 
     def _recommender(self) -> Recommender:
-        return Recommender(self._catalog.live, self._ranker)
+        return Recommender(self._open().live, self._ranker)
+
+    def _open(self) -> Catalog:
+        if self._is_closed:
+            raise UnavailableError("the index is closed", fix="open it again")
+        return self._catalog
 
     def _embed(self, body: Body) -> Vectors:
-        key = self._catalog.store.encoder
+        key = self._open().store.encoder
         is_stale = self._embedder is not None and self._embedder.info.key != key and not self._is_embedder_given
         if self._embedder is None or is_stale:
             self._embedder = load_embedder(model_of(key))
@@ -188,4 +200,13 @@ class Index:
 
 
 def _request(page: str | Draft, as_of_ms: int | None, scope: Scope, on_page_ids: Sequence[str]) -> Request:
+    if not isinstance(page, str | Draft):
+        raise InvalidInputError("page", f"is of type {type(page).__name__}", fix="give an article's id, or a draft")
+    _check_is_list("on_page_ids", on_page_ids)
     return Request(page, now_ms() if as_of_ms is None else as_of_ms, scope, tuple(on_page_ids))
+
+
+def _check_is_list(name: str, values: object) -> None:
+    """Refuse one string where several are expected: Python would take it as a list of letters."""
+    if isinstance(values, str):
+        raise InvalidInputError(name, "is one string", fix="give a list of strings")
