@@ -152,8 +152,8 @@ class Index:
         """Apply what was written since, by whichever process; returns the revision that answers hold from now on."""
         catalog = self._open()
         if self._is_replaced():
-            self._file = self._store_file()
-            self._catalog = open_catalog(self._data_dir)
+            file = self._store_file()  # before opening: a file that takes its place meanwhile is seen next time
+            self._catalog, self._file = open_catalog(self._data_dir), file
             catalog.close()
         else:
             replay(catalog.store, catalog.live)

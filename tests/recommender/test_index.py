@@ -37,9 +37,10 @@ from recommender import (
     errors,
     open_index,
 )
+from recommender import index as index_module
 from recommender.answer.rank import Ranker
 from recommender.catalog.articles import Rules
-from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, open_catalog
+from recommender.catalog.opening import SNAPSHOTS, STORE_FILE, Catalog, open_catalog
 from recommender.catalog.snapshot.writer import make_current, write_snapshot
 from recommender.catalog.store.store import Store, create_store, open_store
 from recommender.clock import DAY_MS
@@ -350,8 +351,14 @@ def test_refresh_follows_a_change_of_the_model(folder: Path) -> None:
             index.draft("A title")
 
 
-def test_refresh_sees_that_a_backup_was_restored(folder: Path, store: Store, tmp_path: Path) -> None:
-    """Another store in the folder is opened, whatever its revision: what it withdraws is not shown."""
+def test_refresh_sees_that_a_backup_was_restored(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another store in the folder is opened, whatever its revision, also after a try that failed."""
+
+    def refuse(_: Path) -> Catalog:
+        raise errors.StorageError("not now")
+
     back_up(folder, tmp_path / "backup")
     with open_index(folder) as index:
         first = links_of(index.fill_slots(PAGE))
@@ -359,6 +366,10 @@ def test_refresh_sees_that_a_backup_was_restored(folder: Path, store: Store, tmp
         index.refresh()
         shutil.rmtree(folder)
         restore(tmp_path / "backup", folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(index_module, "open_catalog", refuse)
+            with pytest.raises(errors.StorageError):
+                index.refresh()
         with closing(open_store(folder / STORE_FILE)) as restored:
             restored.delete([first[0]])
             assert index.refresh() == restored.revision()

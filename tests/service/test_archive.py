@@ -272,20 +272,26 @@ def test_the_archive_reports_how_far_the_store_is_ahead(rig: Rig, monkeypatch: p
     assert eventually(lambda: rig.archive.live.revision == before + 1)
 
 
+class Hanging(FakeEmbedder):
+    """An embedder that hangs until its gate opens."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        super().__init__()
+        self._gate = gate
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        assert self._gate.wait(10)
+        return super().encode(texts)
+
+
 def test_a_draft_without_a_deadline_does_not_wait_forever(
     host: Host, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A caller that sets no deadline gets DeadlineError from an encoder that hangs."""
     gate = threading.Event()
-
-    class Hanging(FakeEmbedder):
-        def encode(self, texts: Sequence[str]) -> Matrix:
-            assert gate.wait(10)
-            return super().encode(texts)
-
     monkeypatch.setattr(archive, "_DRAFT_S", 0.1)
     with closing(Rig(host, data_dir)) as rig, monkeypatch.context() as patch:
-        patch.setattr(rig.follower, "encoder", Batcher(Hanging()))
+        patch.setattr(rig.follower, "encoder", Batcher(Hanging(gate)))
         with pytest.raises(DeadlineError):
             rig.loop.run(rig.archive.read_draft(Body("Talks", "", ()), None))
         gate.set()
@@ -296,15 +302,9 @@ def test_only_half_of_the_calls_may_wait_for_the_encoder(
 ) -> None:
     """An encoder that hangs does not use up all calls of a process: withdrawals need no encoder."""
     gate = threading.Event()
-
-    class Hanging(FakeEmbedder):
-        def encode(self, texts: Sequence[str]) -> Matrix:
-            assert gate.wait(10)
-            return super().encode(texts)
-
     body = Body("Talks", "", ())
     with closing(Rig(host, data_dir, calls_max=2)) as rig, monkeypatch.context() as patch:
-        patch.setattr(rig.follower, "encoder", Batcher(Hanging()))
+        patch.setattr(rig.follower, "encoder", Batcher(Hanging(gate)))
         first = rig.loop.begin(rig.archive.read_draft(body, 10.0))
         assert eventually(lambda: rig.archive._encodings == 1)
         with pytest.raises(OverloadError, match="1 calls wait for the encoder already"):
